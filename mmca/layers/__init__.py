@@ -1,0 +1,14 @@
+"""Attention layers and blocks, forward(x: (B, N, C), hw_shape: (H, W)). Needs torch only."""
+
+from mmca.layers.blocks import Block, DropPath, Mlp
+from mmca.layers.circulant_attention import CirculantAttention
+from mmca.layers.softmax_attention import SpatialReductionAttention, WindowAttention
+
+__all__ = [
+    'Block',
+    'CirculantAttention',
+    'DropPath',
+    'Mlp',
+    'SpatialReductionAttention',
+    'WindowAttention',
+]

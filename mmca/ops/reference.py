@@ -1,0 +1,119 @@
+"""Dense N x N forms of every op: short, obviously right, meant for tests and for reading."""
+
+import torch
+from torch import Tensor
+
+from mmca.ops.circulant import Scale, check_qkv, logit_scale
+
+
+def torus_shifts(hw_shape: tuple[int, int]) -> Tensor:
+    """The index of token n + m on the torus, for every n and m.
+
+    Args:
+        hw_shape: (H, W), N = H * W.
+
+    Returns:
+        (N, N) int64: entry [n, m] is the flat index of (y_n + y_m mod H, x_n + x_m mod W).
+
+    """
+    height, width = hw_shape
+    y, x = torch.arange(height * width) // width, torch.arange(height * width) % width
+    return (y[:, None] + y) % height * width + (x[:, None] + x) % width
+
+
+def bccb(first_row: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """The block-circulant matrix with circulant blocks that has a given first row.
+
+    Args:
+        first_row: (..., N), N = H * W.
+        hw_shape: (H, W).
+
+    Returns:
+        (..., N, N): entry [n, n + m] is first_row[m].
+
+    """
+    shifts = torus_shifts(hw_shape).to(first_row.device)
+    matrix = first_row.new_zeros(*first_row.shape, first_row.shape[-1])
+    rows = first_row.unsqueeze(-2).expand_as(matrix)
+    return matrix.scatter(-1, shifts.expand_as(matrix), rows)
+
+
+def circulant_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int = 1,
+    scale: Scale = 'sqrt',
+) -> Tensor:
+    """`mmca.ops.circulant_attention` by its defining sums, O(N^2) in time and memory.
+
+    a_m = scale * sum_n sum_d q_{n,d} k_{n+m,d};  o_n = sum_m softmax(a)_m v_{n+m}.
+
+    Args, Returns, Raises: as there; computed in the dtype that comes in.
+    """
+    check_qkv(q, k, v, hw_shape, head_dim)
+    shifts = torus_shifts(hw_shape).to(q.device)
+    q, k, v = (_split_heads(x, head_dim) for x in (q, k, v))
+    logits = torch.einsum('bhnd,bhnmd->bhm', q, k[:, :, shifts])
+    factor = logit_scale(scale, q.shape[2], head_dim)
+    attn = (logits * factor).softmax(-1)
+    return _merge_heads(torch.einsum('bhm,bhnmd->bhnd', attn, v[:, :, shifts]))
+
+
+def projected_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int = 1,
+    scale: Scale = 'sqrt',
+) -> Tensor:
+    """Softmax attention whose N x N logits are projected on the BCCB matrices.
+
+    The paper's claim, without its formula: Q K^T is replaced by the nearest matrix (Frobenius
+    norm) in the span of the N shift matrices of the torus, then each row goes through softmax
+    and is multiplied with V. With `scale='paper'` the logits are the projection of
+    Q K^T / sqrt(d); any other scale is N * scale times the projection of Q K^T.
+
+    Args, Returns: as :func:`circulant_attention`.
+    """
+    q, k, v = (_split_heads(x, head_dim) for x in (q, k, v))
+    num_tokens = q.shape[2]
+    logits = nearest_bccb(q @ k.mT, hw_shape) * num_tokens
+    return _merge_heads((logits * logit_scale(scale, num_tokens, head_dim)).softmax(-1) @ v)
+
+
+def nearest_bccb(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """Orthogonal projection on the span of the torus' shift matrices.
+
+    The shifts by (i, j) are the Kronecker products of cyclic permutation matrices; they are
+    orthogonal to each other, so the projection is a sum over them, one by one.
+
+    Args:
+        matrix: (..., N, N), N = H * W.
+        hw_shape: (H, W).
+
+    Returns:
+        (..., N, N), the block-circulant matrix with circulant blocks that is nearest.
+
+    """
+    height, width = hw_shape
+    rows, cols = (torch.eye(n, dtype=matrix.dtype, device=matrix.device) for n in hw_shape)
+    projection = torch.zeros_like(matrix)
+    for i in range(height):
+        for j in range(width):
+            shift = torch.kron(rows.roll(i, 1).contiguous(), cols.roll(j, 1).contiguous())
+            coefficient = (matrix * shift).sum((-2, -1), keepdim=True) / (shift * shift).sum()
+            projection = projection + coefficient * shift
+    return projection
+
+
+def _split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(B, N, C) -> (B, C / d, N, d)."""
+    return x.unflatten(2, (-1, head_dim)).transpose(1, 2)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    """(B, C / d, N, d) -> (B, N, C)."""
+    return x.transpose(1, 2).flatten(2)
