@@ -31,7 +31,6 @@ class Report:
         mismatched: tensors of one name and two shapes, as 'name: file (..), model (..)'.
         dropped: the file's tensors left out on purpose: class heads, class tokens, index buffers.
         resized: position embeddings and relative position tables brought to the model's grid.
-
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -81,7 +80,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
     Raises:
         InputError: no such file, not a checkpoint, damaged, or no tensors in it.
-
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -114,7 +112,6 @@ def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
 
     Returns:
         The report, with `resized` and `dropped` empty.
-
     """
     report = Report()
     own = model.state_dict()
@@ -147,7 +144,6 @@ def load_pretrained(model: nn.Module, path: str | Path, min_share: float = MIN_S
 
     Raises:
         InputError: unreadable file, or fewer than min_share of the model's tensors in it.
-
     """
     state_dict = read_state_dict(path)
     inside = {
@@ -176,7 +172,6 @@ def _adapt(
 
     Returns:
         The state dict for the model, the names dropped, the names resized.
-
     """
     adapted, dropped, resized = {}, [], []
     for name, tensor in state_dict.items():

@@ -18,7 +18,6 @@ class FlopReport:
         params: number of parameters.
         macs: multiply-adds of convolutions, matrix products and transforms.
         dft: the part of `macs` that the transforms and spectral products take.
-
     """
 
     params: int
@@ -39,7 +38,6 @@ def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
 
     Returns:
         The count for one image.
-
     """
     per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
     return round(per_head * (embed_dims // head_dim))
@@ -58,7 +56,6 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
 
     Returns:
         Parameters of the module and multiply-adds of this one call.
-
     """
     dft = 0
 

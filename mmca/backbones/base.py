@@ -28,7 +28,6 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
 
     Raises:
         InputError: unknown name or wrong number of stages.
-
     """
     names = tuple(ATTENTIONS.get(item, item) for item in attn)
     if isinstance(attn, str) and attn in ATTENTIONS.values():
@@ -58,7 +57,6 @@ class Backbone(BaseModule):
         out_indices: stages whose maps are returned, from 0.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
-
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {}
@@ -97,7 +95,6 @@ class Backbone(BaseModule):
 
         Raises:
             InputError: unknown name or key.
-
         """
         if isinstance(arch, Mapping):
             tiny = cls.arch_zoo['tiny']
@@ -152,7 +149,6 @@ class Backbone(BaseModule):
 
         Raises:
             InputError: the checkpoint is missing, corrupt or of another model.
-
         """
         logger = MMLogger.get_current_instance()
         name = type(self).__name__
@@ -173,7 +169,6 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
     Returns:
         One list a stage.
-
     """
     step = rate / max(sum(depths) - 1, 1)
     blocks = iter(range(sum(depths)))

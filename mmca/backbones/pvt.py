@@ -34,7 +34,6 @@ class PatchEmbed(nn.Module):
         embed_dims: C.
         patch_size: side of a patch. Rows and columns beyond the last whole patch are left out,
             as in the original; a map smaller than one patch is zero-padded to one.
-
     """
 
     def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
@@ -78,7 +77,6 @@ class PVT(Backbone):
 
     Raises:
         InputError: unknown arch, attention name or stage index.
-
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -164,7 +162,6 @@ class PVT(Backbone):
 
         Returns:
             One (B, C_i, H_i, W_i) a stage, at strides 4, 8, 16, 32.
-
         """
         maps = []
         for i in range(max(self.out_indices) + 1):

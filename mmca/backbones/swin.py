@@ -30,7 +30,6 @@ class PatchEmbed(nn.Module):
     Args:
         in_channels: channels of the image.
         embed_dims: C.
-
     """
 
     def __init__(self, in_channels: int, embed_dims: int) -> None:
@@ -51,7 +50,6 @@ class PatchMerging(nn.Module):
 
     Args:
         embed_dims: C of the input.
-
     """
 
     def __init__(self, embed_dims: int) -> None:
@@ -75,7 +73,6 @@ class Stage(nn.Module):
     Args:
         blocks: the blocks.
         downsample: patch merging towards the next stage, or None.
-
     """
 
     def __init__(self, blocks: list[Block], downsample: PatchMerging | None) -> None:
@@ -110,7 +107,6 @@ class Swin(Backbone):
 
     Raises:
         InputError: unknown arch, attention name or stage index.
-
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -192,7 +188,6 @@ class Swin(Backbone):
 
         Returns:
             One (B, C_i, H_i, W_i) a stage, at strides 4, 8, 16, 32.
-
         """
         x, hw_shape = self.patch_embed(x)
         x = self.pos_drop(x)

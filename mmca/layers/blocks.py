@@ -9,7 +9,6 @@ class DropPath(nn.Module):
 
     Args:
         drop_prob: probability of dropping, in [0, 1).
-
     """
 
     def __init__(self, drop_prob: float = 0.0) -> None:
@@ -35,7 +34,6 @@ class Mlp(nn.Module):
         embed_dims: C.
         hidden_dims: width between the two layers.
         drop: dropout rate after each layer.
-
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int, drop: float = 0.0) -> None:
@@ -68,7 +66,6 @@ class Block(nn.Module):
         drop: dropout rate in the MLP.
         drop_path: stochastic depth rate.
         norm_eps: eps of the two LayerNorms.
-
     """
 
     def __init__(

@@ -30,7 +30,6 @@ class CirculantAttention(nn.Module):
 
     Raises:
         InputError: head_dim does not divide embed_dims, or an unknown reweighting or scale.
-
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class CirculantAttention(nn.Module):
 
         Raises:
             InputError: H * W != N, or C is not embed_dims.
-
         """
         check_tokens(x, hw_shape)
         if x.shape[2] != self.embed_dims:

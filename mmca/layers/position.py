@@ -16,7 +16,6 @@ def resize_tokens(tokens: Tensor, hw_shape: tuple[int, int], mode: str = 'biline
 
     Returns:
         (1, H * W, C); the very same tensor where (H, W) is (S, S).
-
     """
     side = math.isqrt(tokens.shape[1])
     if tuple(hw_shape) == (side, side):

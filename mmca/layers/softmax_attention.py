@@ -26,7 +26,6 @@ def pad_to_kernel(x: Tensor, kernel_size: int) -> Tensor:
 
     Returns:
         (B, C, max(H, kernel_size), max(W, kernel_size)).
-
     """
     height, width = x.shape[2:]
     return F.pad(x, (0, max(kernel_size - width, 0), 0, max(kernel_size - height, 0)))
@@ -47,7 +46,6 @@ class SpatialReductionAttention(nn.Module):
 
     Raises:
         InputError: num_heads does not divide embed_dims.
-
     """
 
     def __init__(
@@ -76,7 +74,6 @@ class SpatialReductionAttention(nn.Module):
 
         Raises:
             InputError: H * W != N.
-
         """
         check_tokens(x, hw_shape)
         batch, _, channels = x.shape
@@ -107,7 +104,6 @@ class WindowAttention(nn.Module):
 
     Raises:
         InputError: num_heads does not divide embed_dims.
-
     """
 
     def __init__(
@@ -141,7 +137,6 @@ class WindowAttention(nn.Module):
 
         Raises:
             InputError: H * W != N.
-
         """
         check_tokens(x, hw_shape)
         (height, width), window = hw_shape, self.window_size
@@ -180,7 +175,6 @@ def relative_position_index(window_size: int) -> Tensor:
 
     Returns:
         (M^2, M^2) int64: (dy + M - 1) * (2M - 1) + dx + M - 1 for the query minus the key.
-
     """
     steps = torch.arange(window_size)
     offset = steps[:, None] - steps + window_size - 1
@@ -201,7 +195,6 @@ def shift_mask(
 
     Returns:
         (windows, M^2, M^2) bool: False where the roll brought two far regions together.
-
     """
 
     def region(size: int) -> Tensor:

@@ -31,7 +31,6 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
 
     Raises:
         InputError: unknown scale.
-
     """
     if scale == 'sqrt':
         return 1 / math.sqrt(num_tokens * head_dim)
@@ -51,7 +50,6 @@ def check_tokens(x: Tensor, hw_shape: tuple[int, int]) -> None:
 
     Raises:
         InputError: `x` has no three dimensions, or H * W != N.
-
     """
     height, width = hw_shape
     if x.dim() != 3:
@@ -73,7 +71,6 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_d
 
     Raises:
         InputError: shapes differ, N is not H * W, or d does not divide C.
-
     """
     check_tokens(q, hw_shape)
     if not q.shape == k.shape == v.shape:
@@ -115,7 +112,6 @@ def circulant_attention(
 
     Raises:
         InputError: H * W != N, shapes differ, d does not divide C, or scale is unknown.
-
     """
     check_qkv(q, k, v, hw_shape, head_dim)
     batch, num_tokens, channels = q.shape

@@ -14,7 +14,6 @@ def torus_shifts(hw_shape: tuple[int, int]) -> Tensor:
 
     Returns:
         (N, N) int64: entry [n, m] is the flat index of (y_n + y_m mod H, x_n + x_m mod W).
-
     """
     height, width = hw_shape
     y, x = torch.arange(height * width) // width, torch.arange(height * width) % width
@@ -30,7 +29,6 @@ def bccb(first_row: Tensor, hw_shape: tuple[int, int]) -> Tensor:
 
     Returns:
         (..., N, N): entry [n, n + m] is first_row[m].
-
     """
     shifts = torus_shifts(hw_shape).to(first_row.device)
     matrix = first_row.new_zeros(*first_row.shape, first_row.shape[-1])
@@ -96,7 +94,6 @@ def nearest_bccb(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
 
     Returns:
         (..., N, N), the block-circulant matrix with circulant blocks that is nearest.
-
     """
     height, width = hw_shape
     rows, cols = (torch.eye(n, dtype=matrix.dtype, device=matrix.device) for n in hw_shape)

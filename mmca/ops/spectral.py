@@ -36,7 +36,6 @@ def rfft2(x: Tensor) -> Tensor:
 
     Returns:
         (..., H, W') complex, W' = W // 2 + 1.
-
     """
     return torch.fft.rfft2(x)
 
@@ -50,7 +49,6 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
 
     Returns:
         (..., H, W) real.
-
     """
     return torch.fft.irfft2(x_hat, s=hw_shape)
 
@@ -64,6 +62,5 @@ def correlate(b_hat: Tensor, x_hat: Tensor) -> Tensor:
 
     Returns:
         (..., H, W') complex: conj(b_hat) * x_hat.
-
     """
     return b_hat.conj() * x_hat
