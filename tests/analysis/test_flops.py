@@ -1,0 +1,62 @@
+"""Multiply-adds by hand, and the published figures."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmca.analysis import count_flops
+from mmca.analysis.flops import dft_macs
+from mmca.backbones import CAPVT, PVT, CASwin
+from mmca.layers import CirculantAttention, SpatialReductionAttention
+
+
+def test_by_hand():
+    conv = nn.Conv2d(3, 8, 3, padding=1)
+    assert count_flops(conv, torch.zeros(2, 3, 10, 20)).macs == 2 * 200 * 27 * 8
+    tokens, dims, reduced = 64, 16, 16
+    softmax = SpatialReductionAttention(dims, 2, 2)
+    expected = tokens * dims * dims * 2 + reduced * dims * dims * (4 + 2)
+    expected += 2 * tokens * reduced * dims  # Q K^T and A V
+    assert count_flops(softmax.eval(), torch.zeros(1, tokens, dims), (8, 8)).macs == expected
+    circulant = CirculantAttention(dims, head_dim=4)
+    report = count_flops(circulant, torch.zeros(3, tokens, dims), (8, 8))
+    per_head = tokens * math.log2(tokens) * 18 + 4 * tokens * 4
+    assert report.dft == 3 * 4 * per_head
+    assert report.macs == 3 * 5 * tokens * dims * dims + report.dft
+    assert report.params == 5 * dims * dims + 2 * dims
+
+
+def test_one_token_needs_no_transform():
+    assert dft_macs(1, 8) == 4 * 8
+
+
+def backbone_gmacs(cls, arch, size):
+    with torch.device('meta'):
+        return count_flops(cls(arch).eval(), torch.zeros(1, 3, *size)).macs / 1e9
+
+
+@pytest.mark.parametrize(
+    ('cls', 'arch', 'published'),
+    [
+        (CAPVT, 't', 2.0),
+        (CAPVT, 's', 4.0),
+        (CAPVT, 'm', 6.8),
+        (CAPVT, 'l', 10.1),
+        (CASwin, 't', 4.6),
+        (CASwin, 's', 8.8),
+        (CASwin, 'b', 15.7),
+    ],
+)
+def test_published_at_224(cls, arch, published):
+    assert backbone_gmacs(cls, arch, (224, 224)) == pytest.approx(published, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ('arch', 'size', 'saved', 'within'),
+    [('s', (800, 1280), 36, 3), ('l', (800, 1280), 50, 4), ('t', (512, 2048), 23, 3)],
+)
+def test_published_savings_at_detection_sizes(arch, size, saved, within):
+    difference = backbone_gmacs(PVT, arch, size) - backbone_gmacs(CAPVT, arch, size)
+    assert abs(difference - saved) <= within

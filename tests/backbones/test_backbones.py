@@ -1,0 +1,175 @@
+"""All backbones: maps, gradients, sizes, freezing, checkpointing, refusals."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmca.backbones import CAPVT, PVT, CASwin, Swin
+from mmca.errors import InputError
+from mmca.layers import CirculantAttention, SpatialReductionAttention, WindowAttention
+from mmca.registry import MODELS
+
+PVT_TINY = {
+    'embed_dims': (8, 16, 24, 32),
+    'depths': (1, 1, 2, 1),
+    'num_heads': (1, 2, 3, 4),
+    'mlp_ratios': (2, 2, 2, 2),
+}
+SWIN_TINY = {'embed_dims': 8, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
+BACKBONES = [(PVT, PVT_TINY), (CAPVT, PVT_TINY), (Swin, SWIN_TINY), (CASwin, SWIN_TINY)]
+CLASSIFIER_LACKS = ('norm0', 'norm1', 'norm2')
+ATTENTIONS = (CirculantAttention, SpatialReductionAttention, WindowAttention)
+each_backbone = pytest.mark.parametrize(('cls', 'arch'), BACKBONES, ids=lambda x: str(x)[-12:-2])
+
+
+@each_backbone
+@pytest.mark.parametrize('size', [(33, 33), (112, 137), (64, 200), (4, 61), (1, 1)])
+def test_four_finite_maps_and_a_gradient_for_every_parameter(cls, arch, size):
+    model = cls(arch, drop_path_rate=0.0)
+    maps = model(torch.randn(2, 3, *size))
+    dims = model.embed_dims
+    assert [tuple(m.shape[:2]) for m in maps] == [(2, c) for c in dims]
+    for level, out in enumerate(maps):
+        stride = 4 * 2**level
+        low = [max(side // stride, 1) for side in size]
+        high = [-(-side // stride) for side in size]
+        assert all(lo <= n <= hi for lo, n, hi in zip(low, out.shape[2:], high, strict=True))
+        assert out.isfinite().all()
+        assert out.is_contiguous()
+    sum((out * torch.randn_like(out)).sum() for out in maps).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    if min(size) > 64:  # one token has nothing to choose from: its q, k, position tables rest
+        still = [n for n, p in model.named_parameters() if not p.grad.any()]
+        assert [n for n in still if not n.startswith('pos_embed')] == []
+
+
+@pytest.mark.parametrize(
+    ('cls', 'arch', 'millions', 'digits'),
+    [
+        (PVT, 'tiny', 13.2, 1),
+        (PVT, 's', 24.5, 1),
+        (PVT, 'm', 44.2, 1),
+        (PVT, 'large', 61.4, 1),
+        (CAPVT, 't', 12.2, 1),
+        (CAPVT, 'small', 22.8, 1),
+        (CAPVT, 'medium', 42.5, 1),
+        (CAPVT, 'l', 58.6, 1),
+        (CASwin, 't', 28, 0),
+        (CASwin, 'small', 50, 0),
+        (CASwin, 'b', 88, 0),
+    ],
+)
+def test_parameters_are_those_published(cls, arch, millions, digits):
+    """With a final norm (PVT, which has none here) and a 1000-class head."""
+    with torch.device('meta'):
+        model = cls(arch)
+    count = sum(p.numel() for n, p in model.named_parameters() if n[:5] not in CLASSIFIER_LACKS)
+    dims = model.embed_dims[-1]
+    count += 1001 * dims + (2 * dims if isinstance(model, PVT) else 0)
+    assert abs(count / 1e6 - millions) <= 0.1 if digits else round(count / 1e6) == millions
+
+
+def test_presets_and_attention_per_stage():
+    def kinds(model):
+        attns = [m for m in model.modules() if isinstance(m, ATTENTIONS)]
+        return [type(m).__name__[:1] for m in attns]
+
+    assert kinds(CAPVT(PVT_TINY)) == list('CCSSS')
+    assert kinds(PVT(PVT_TINY)) == list('SSSSS')
+    assert kinds(CASwin(SWIN_TINY)) == list('CCCCWWWW')
+    assert kinds(Swin(SWIN_TINY, attn=['softmax', 'circulant'] * 2)) == list('WWCCWWCC')
+    assert kinds(CAPVT(PVT_TINY, attn='SCSC')) == list('SCSSC')
+    layer = CAPVT(PVT_TINY, circulant={'scale': 'paper', 'head_dim': 4}).block1[0].attn
+    assert (layer.scale, layer.head_dim) == ('paper', 4)
+
+
+@each_backbone
+def test_registered(cls, arch):
+    model = MODELS.build({'type': f'mmca.{cls.__name__}', 'arch': arch, 'out_indices': (1, 3)})
+    assert type(model) is cls
+    assert [m.shape[1] for m in model(torch.zeros(1, 3, 64, 64))] == [
+        model.embed_dims[1],
+        model.embed_dims[3],
+    ]
+
+
+@each_backbone
+def test_stages_nobody_asked_for_are_not_built(cls, arch):
+    model = cls(arch, out_indices=(0, 2), drop_path_rate=0.0)
+    sum(out.sum() for out in model(torch.randn(1, 3, 64, 96))).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@each_backbone
+def test_activation_checkpointing_changes_nothing(cls, arch):
+    torch.manual_seed(0)
+    plain, checkpointed = cls(arch, drop_path_rate=0.0), cls(arch, drop_path_rate=0.0, with_cp=True)
+    checkpointed.load_state_dict(plain.state_dict())
+    images, calls = torch.randn(1, 3, 64, 96), []
+    for model in (plain, checkpointed):
+        attn = next(m for m in model.modules() if isinstance(m, ATTENTIONS))
+        attn.register_forward_hook(lambda *_: calls.append(1))
+        sum(out.square().sum() for out in model(images)).backward()
+    assert len(calls) == 3  # once plainly; forward and again in backward where checkpointed
+    for a, b in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@each_backbone
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
+def test_frozen_stages(cls, arch, frozen_stages):
+    model = cls(arch, frozen_stages=frozen_stages, drop_rate=0.5).train()
+    pvt = issubclass(cls, PVT)
+    frozen = {n.split('.')[0] for n, p in model.named_parameters() if not p.requires_grad}
+    if pvt:
+        stages = max(frozen_stages, min(frozen_stages + 1, 1))
+        expected = {f'{n}{i + 1}' for i in range(stages) for n in ('patch_embed', 'pos_embed')}
+        expected |= {f'block{i + 1}' for i in range(frozen_stages)}
+    else:
+        expected = {'patch_embed'} if frozen_stages >= 0 else set()
+        expected |= {name for i in range(frozen_stages) for name in ('layers', f'norm{i}')}
+        stages = {n.split('.')[1] for n, p in model.layers.named_parameters() if p.requires_grad}
+        layers = [all(p.requires_grad for p in s.parameters()) for s in model.layers]
+        assert layers == [i >= frozen_stages for i in range(4)]
+    assert frozen == expected
+    for module in model.modules():
+        own = list(module.parameters())
+        if isinstance(module, nn.Linear) and own:
+            assert module.training == own[0].requires_grad
+
+
+def test_position_embedding_of_another_grid():
+    model = PVT(PVT_TINY, pretrain_img_size=64)
+    assert [getattr(model, f'pos_embed{i}').shape[1] for i in (1, 2, 3, 4)] == [256, 64, 16, 4]
+    model.eval()
+    with torch.no_grad():
+        model.pos_embed1.fill_(2.0)
+        model.patch_embed1.norm.weight.zero_()
+    seen = []
+    model.block1[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model(torch.zeros(1, 3, 40, 72))
+    torch.testing.assert_close(seen[0], torch.full((1, 180, 8), 2.0))
+
+
+@pytest.mark.parametrize(
+    ('cls', 'arguments', 'message'),
+    [
+        (CAPVT, {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; known are tiny, small, medium"),
+        (CASwin, {'arch': 'm'}, "unknown arch 'm' of CASwin; known are tiny, small, base"),
+        (PVT, {'arch': {'depth': (1, 1, 1, 1)}}, r"unknown keys \['depth'\]"),
+        (CAPVT, {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'softmax' \(S\)"),
+        (CAPVT, {'attn': ['linear'] * 4}, "'linear'.*known are"),
+        (Swin, {'attn': 'CCS'}, 'names 3 stages'),
+        (Swin, {'attn': 'softmax'}, 'names 1 stages'),
+        (Swin, {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
+        (PVT, {'frozen_stages': 5}, 'got 5'),
+    ],
+)
+def test_bad_arguments_are_named(cls, arguments, message):
+    with pytest.raises(InputError, match=message):
+        cls(**arguments)
+
+
+def test_misspelt_options_are_refused():
+    with pytest.raises(TypeError, match='drop_path'):
+        CAPVT('tiny', drop_path=0.1)

@@ -1,0 +1,101 @@
+"""The circulant attention layer: the authors' numbers, options, refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mmca.errors import InputError
+from mmca.layers import CirculantAttention
+from mmca.ops import reference
+
+GOLDEN = Path(__file__).parents[3] / 'shared/golden/circulant_attention_official.npz'
+
+
+@pytest.mark.skipif(not GOLDEN.is_file(), reason='the reference values are not here')
+def test_reproduces_the_authors_release():
+    golden = {name: torch.tensor(value) for name, value in np.load(GOLDEN).items()}
+    layer = CirculantAttention(24)
+    layer.load_state_dict({n[6:]: v for n, v in golden.items() if n.startswith('param:')})
+    x = golden['x'].requires_grad_()
+    y = layer(x, (14, 14))
+    y.backward(golden['grad_y'])
+    assert (y - golden['y']).abs().max() <= 1e-5 * golden['y'].abs().max()
+    gradients = {'grad_x': x.grad} | {f'grad:{n}': p.grad for n, p in layer.named_parameters()}
+    for name, gradient in gradients.items():
+        assert (gradient - golden[name]).abs().max() <= 1e-4 * golden[name].abs().max(), name
+
+
+@pytest.mark.parametrize('hw_shape', [(1, 1), (1, 13), (5, 5), (7, 4)])
+@pytest.mark.parametrize('head_dim', [1, 4])
+@pytest.mark.parametrize('reweighting', ['post', 'pre', None])
+def test_equals_its_equations(hw_shape, head_dim, reweighting):
+    layer = CirculantAttention(8, head_dim, reweighting, scale='paper').double()
+    x = torch.randn(2, hw_shape[0] * hw_shape[1], 8, dtype=torch.float64)
+    q, k, v = F.linear(x, layer.qkv.weight).chunk(3, dim=2)
+    gate = layer.gate(x) if reweighting else 1
+    v = v * gate if reweighting == 'pre' else v
+    out = reference.circulant_attention(q, k, v, hw_shape, head_dim, 'paper')
+    out = out * gate if reweighting == 'post' else out
+    torch.testing.assert_close(layer(x, hw_shape), layer.proj(out))
+
+
+def test_parameter_names_are_those_of_the_release():
+    shapes = {name: tuple(p.shape) for name, p in CirculantAttention(6).named_parameters()}
+    assert shapes == {
+        'qkv.weight': (18, 6),
+        'gate.0.weight': (6, 6),
+        'gate.0.bias': (6,),
+        'proj.weight': (6, 6),
+        'proj.bias': (6,),
+    }
+    bare = dict(CirculantAttention(6, reweighting=None).named_parameters())
+    assert set(bare) == {'qkv.weight', 'proj.weight', 'proj.bias'}
+
+
+def test_half_precision_layer_and_autocast():
+    x = torch.randn(2, 35, 16)
+    layer = CirculantAttention(16)
+    expected = layer(x, (5, 7))
+    with torch.autocast('cpu', torch.bfloat16):
+        cast = layer(x, (5, 7))
+    assert cast.dtype == torch.bfloat16
+    torch.testing.assert_close(cast.float(), expected, rtol=0.05, atol=0.02)
+    half = layer.bfloat16()(x.bfloat16(), (5, 7))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.05, atol=0.02)
+
+
+def test_dropout_acts_in_training_only():
+    layer = CirculantAttention(8, proj_drop=0.5)
+    x = torch.randn(1, 12, 8)
+    assert (layer(x, (3, 4)) == 0).any()
+    assert not (layer.eval()(x, (3, 4)) == 0).any()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'embed_dims': 30, 'head_dim': 4}, 'head_dim=4, embed_dims=30'),
+        ({'embed_dims': 8, 'reweighting': 'after'}, "'after'"),
+        ({'embed_dims': 8, 'scale': 'papr'}, "'papr'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        CirculantAttention(**arguments)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'hw_shape', 'message'),
+    [
+        ((2, 12, 8), (4, 4), r'hw_shape=\(4, 4\) has 16 tokens.*N=12'),
+        ((2, 8, 3, 4), (3, 4), r'\(B, N, C\)'),
+        ((2, 12, 6), (3, 4), r'C=8 channels, got \(2, 12, 6\)'),
+    ],
+)
+def test_bad_input_is_named(shape, hw_shape, message):
+    with pytest.raises(InputError, match=message):
+        CirculantAttention(8)(torch.zeros(shape), hw_shape)

@@ -1,0 +1,221 @@
+"""Circulant attention by FFT against its dense forms, outputs and gradients."""
+
+import math
+
+import pytest
+import torch
+
+from mmca.errors import InputError
+from mmca.ops import circulant_attention, reference
+from mmca.ops.circulant import logit_scale
+
+# (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
+SHAPES = [
+    (1, 1, 4, 1),
+    (1, 2, 4, 1),
+    (2, 1, 4, 2),
+    (1, 3, 4, 4),
+    (1, 7, 8, 1),
+    (7, 1, 8, 4),
+    (1, 16, 16, 16),
+    (1, 31, 6, 1),
+    (1, 64, 4, 1),
+    (1, 101, 4, 2),
+    (53, 1, 3, 1),
+    (2, 2, 3, 1),
+    (2, 3, 16, 4),
+    (3, 2, 16, 16),
+    (3, 3, 5, 1),
+    (3, 5, 12, 4),
+    (4, 4, 16, 1),
+    (4, 4, 16, 16),
+    (4, 7, 8, 1),
+    (5, 5, 16, 4),
+    (5, 7, 32, 16),
+    (6, 4, 9, 3),
+    (7, 7, 24, 1),
+    (7, 7, 16, 4),
+    (7, 7, 32, 16),
+    (8, 8, 8, 1),
+    (8, 8, 16, 16),
+    (9, 3, 7, 1),
+    (10, 6, 4, 4),
+    (11, 13, 6, 1),
+    (11, 13, 8, 4),
+    (13, 11, 16, 16),
+    (12, 5, 10, 10),
+    (14, 14, 24, 1),
+    (14, 14, 8, 4),
+    (16, 16, 8, 1),
+    (16, 8, 32, 16),
+    (17, 19, 4, 1),
+    (17, 19, 4, 4),
+    (19, 17, 16, 16),
+    (23, 2, 8, 1),
+    (2, 29, 8, 4),
+    (25, 42, 2, 1),
+    (28, 28, 4, 1),
+    (31, 31, 3, 1),
+    (32, 24, 4, 2),
+]
+SCALES = ['sqrt', 'paper', 0.03]
+# Largest error over the largest magnitude, for what the dtype itself can hold.
+TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
+
+
+def inputs(shape, dtype=torch.float64, batch=2, seed=0):
+    height, width, channels, _ = shape
+    generator = torch.Generator().manual_seed(seed)
+    size = (3, batch, height * width, channels)
+    return torch.randn(size, generator=generator, dtype=torch.float64).to(dtype).unbind()
+
+
+def relative_error(value, expected):
+    difference = (value.double() - expected.double()).abs().max()
+    return (difference / expected.double().abs().max().clamp_min(1e-30)).item()
+
+
+def outputs_and_gradients(function, qkv, *args):
+    """The output and the gradients of a fixed random functional of it."""
+    qkv = [x.detach().requires_grad_() for x in qkv]
+    out = function(*qkv, *args)
+    generator = torch.Generator().manual_seed(7)
+    weight = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+    return [out, *torch.autograd.grad(out, qkv, weight)]
+
+
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_matches_dense_references_in_float64(shape, scale):
+    hw_shape, head_dim = shape[:2], shape[3]
+    args = (hw_shape, head_dim, scale)
+    fast = outputs_and_gradients(circulant_attention, inputs(shape), *args)
+    dense = [outputs_and_gradients(reference.circulant_attention, inputs(shape), *args)]
+    if math.prod(hw_shape) <= 330:  # its N shift matrices take N^3 numbers
+        dense += [outputs_and_gradients(reference.projected_attention, inputs(shape), *args)]
+    for results in dense:
+        for value, expected in zip(fast, results, strict=True):
+            # On a 1 x 1 grid the softmax is constant: the gradients of q and k are zero.
+            largest = max(expected.abs().max().item(), 1e-3)
+            assert (value - expected).abs().max() <= TOLERANCE[torch.float64] * largest
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_every_dtype_stays_near_the_float64_reference(shape, dtype):
+    args = (shape[:2], shape[3], 'sqrt')
+    qkv = inputs(shape, dtype)
+    fast = outputs_and_gradients(circulant_attention, qkv, *args)
+    exact = outputs_and_gradients(reference.circulant_attention, [x.double() for x in qkv], *args)
+    assert all(value.dtype == dtype for value in fast)
+    largest = max(expected.abs().max().item() for expected in exact[1:3])
+    for value, expected in zip(fast, exact, strict=True):
+        bound = TOLERANCE[dtype] * max(expected.abs().max().item(), 0.1 * largest, 1e-3)
+        assert (value.double() - expected).abs().max().item() <= bound
+
+
+@pytest.mark.parametrize('shape', [(1, 1, 2, 1), (1, 5, 2, 1), (2, 3, 4, 2), (3, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize('scale', SCALES)
+def test_gradcheck(shape, scale):
+    qkv = [x.requires_grad_() for x in inputs(shape, batch=1)]
+    function = lambda *x: circulant_attention(*x, shape[:2], shape[3], scale)  # noqa: E731
+    assert torch.autograd.gradcheck(function, qkv)
+
+
+def test_projection_is_the_nearest_bccb_matrix():
+    hw_shape = (3, 4)
+    matrix = torch.randn(12, 12, dtype=torch.float64)
+    nearest = reference.nearest_bccb(matrix, hw_shape)
+    torch.testing.assert_close(nearest, reference.bccb(nearest[0], hw_shape))
+    torch.testing.assert_close(reference.nearest_bccb(nearest, hw_shape), nearest)
+    distance = (matrix - nearest).norm()
+    for _ in range(50):
+        other = reference.bccb(nearest[0] + 0.1 * torch.randn(12, dtype=torch.float64), hw_shape)
+        assert (matrix - other).norm() > distance
+
+
+def test_equivariant_to_shifts_of_the_torus():
+    height, width = 6, 9
+    q, k, v = inputs((height, width, 8, 4))
+
+    def shifted(x):
+        return x.unflatten(1, (height, width)).roll((2, -4), (1, 2)).flatten(1, 2)
+
+    out = circulant_attention(q, k, v, (height, width), 4)
+    moved = circulant_attention(shifted(q), shifted(k), shifted(v), (height, width), 4)
+    torch.testing.assert_close(moved, shifted(out))
+
+
+def test_padding_the_grid_changes_every_token():
+    q, k, v = inputs((4, 4, 2, 1))
+
+    def padded(x):
+        return torch.nn.functional.pad(x.unflatten(1, (4, 4)), (0, 0, 0, 2)).flatten(1, 2)
+
+    alone = circulant_attention(q, k, v, (4, 4)).unflatten(1, (4, 4))
+    wider = circulant_attention(padded(q), padded(k), padded(v), (4, 6)).unflatten(1, (4, 6))
+    assert ((alone - wider[:, :, :4]).abs() > 1e-6).all()
+
+
+@pytest.mark.parametrize('size', [(256, 256), (512, 512), (200, 336)])
+def test_large_grids_lose_no_digits(size):
+    """Logits with a large common offset, which grows with sqrt(N), as real features have."""
+    shape = (*size, 2, 1)
+    q, k, v = inputs(shape, batch=1)
+    q, k = q + 5, k + 5
+    exact = circulant_attention(q, k, v, size)
+    single = circulant_attention(q.float(), k.float(), v.float(), size)
+    assert relative_error(single, exact) < 2e-5
+    half = circulant_attention(q.half(), k.half(), v.half(), size)
+    assert half.isfinite().all()
+
+
+def test_autocast_does_not_reach_the_transforms():
+    shape = (12, 10, 8, 4)
+    qkv = inputs(shape, torch.float32)
+    plain = circulant_attention(*qkv, shape[:2], 4)
+    with torch.autocast('cpu', torch.bfloat16):
+        cast = circulant_attention(*qkv, shape[:2], 4)
+    assert cast.dtype == torch.float32
+    torch.testing.assert_close(cast, plain, rtol=0, atol=0)
+
+
+def test_memory_layout_is_free():
+    shape = (5, 6, 8, 1)
+    q, k, v = inputs(shape)
+    strided = [x.mT.contiguous().mT for x in (q, k, v)]
+    assert not strided[0].is_contiguous()
+    torch.testing.assert_close(
+        circulant_attention(*strided, (5, 6)), circulant_attention(q, k, v, (5, 6))
+    )
+
+
+def test_scales():
+    assert logit_scale('sqrt', 49, 4) == pytest.approx(1 / math.sqrt(49 * 4))
+    assert logit_scale('paper', 49, 4) == pytest.approx(1 / (49 * 2))
+    assert logit_scale(0.3, 49, 4) == 0.3
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'hw_shape': (3, 5)}, r'hw_shape=\(3, 5\) has 15 tokens.*N=12'),
+        ({'hw_shape': (-3, -4)}, r'hw_shape=\(-3, -4\)'),
+        ({'head_dim': 3}, 'head_dim=3, C=8'),
+        ({'head_dim': 0}, 'head_dim=0, C=8'),
+        ({'scale': 'sqr'}, "'sqr'"),
+        ({'scale': float('nan')}, 'nan'),
+        ({'k': torch.zeros(2, 12, 4)}, r'\(2, 12, 4\)'),
+        ({'q': torch.zeros(2, 8, 3, 4)}, r'\(2, 8, 3, 4\)'),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    x = torch.zeros(2, 12, 8)
+    arguments = {'q': x, 'k': x, 'v': x, 'hw_shape': (3, 4)} | change
+    with pytest.raises(InputError, match=message):
+        circulant_attention(**arguments)
