@@ -1,0 +1,27 @@
+# What detection and segmentation share; det_runtime.py and seg_runtime.py build on it.
+custom_imports = dict(imports=['mmca'], allow_failed_imports=False)
+
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+# Every recipe is for 8 GPUs x 2 images. With another total, --auto-scale-lr (or
+# --cfg-options auto_scale_lr.enable=True) scales the learning rate in proportion.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+
+log_level = 'INFO'
+load_from = None
+resume = False

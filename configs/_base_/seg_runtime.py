@@ -1,0 +1,21 @@
+_base_ = 'default_runtime.py'
+
+default_scope = 'mmseg'
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=4000, save_best='mIoU'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+visualizer = dict(
+    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+
+# Training crops have one size, so cuDNN's choice of kernels pays.
+env_cfg = dict(cudnn_benchmark=True)
+
+# Several processes turn the heads' BN into SyncBN, one process leaves it. SyncBN runs on GPUs
+# only: the tools set sync_bn=None for several CPU processes.
+sync_bn = 'torch'
+
+tta_model = dict(type='SegTTAModel')

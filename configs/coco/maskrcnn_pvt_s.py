@@ -1,0 +1,3 @@
+# Softmax baseline.
+_base_ = 'maskrcnn_ca_pvt_s.py'
+model = dict(backbone=dict(type='mmca.PVT'))
