@@ -1,7 +1,6 @@
 """Reading other people's checkpoints: unwrap, match by name and shape, report."""
 
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mmca import safe_pickle
 from mmca.errors import InputError
 from mmca.layers.position import resize_tokens
 
@@ -70,7 +70,8 @@ def _shorten(names: list[str], most: int = 6) -> str:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint file, out of the wrappings that are in use.
 
-    Nothing in the file is executed: only tensors and plain containers are read.
+    Nothing in the file is executed, see `mmca.safe_pickle`: optimizer states, configs and log
+    buffers beside the weights are skipped.
 
     Args:
         path: a file written by torch.save: a state dict, or one under 'state_dict' or 'model'.
@@ -85,12 +86,16 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f'checkpoint not found: {path}')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        # weights_only=True would refuse every file with more than tensors; this unpickler reads
+        # the tensors of such files too, and executes as little.
+        content = torch.load(
+            path, map_location='cpu', weights_only=False, pickle_module=safe_pickle
+        )
+    except Exception as error:  # damaged bytes can make an unpickler raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f'cannot read the checkpoint {path}: it is damaged, incomplete or holds more than '
-            f'tensors ({reason[0][:120]})'
+            f'cannot read the checkpoint {path}: it is damaged, incomplete or none '
+            f'({reason[0][:120]})'
         ) from error
     for name in WRAPPINGS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
