@@ -1,0 +1,104 @@
+"""tools/get_flops.py: hand counts, and the totals that the paper prints for whole networks."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.logging import MMLogger
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / 'tools'))
+get_flops = importlib.import_module('get_flops')
+
+DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
+
+
+@pytest.fixture
+def table(capsys):
+    """Run the tool on a shipped config; returns part -> [params M, MACs G, DFT G, DFT %]."""
+    MMLogger._instance_dict.clear()  # its handlers hold the streams of the test before
+
+    def run(name, *argv):
+        code = get_flops.main([f'{ROOT}/configs/{name}.py', *argv])
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        rows = [line for line in out.splitlines() if line.count('.') == 4]
+        return {row[:14].strip(): [float(number) for number in row[14:].split()] for row in rows}
+
+    return run
+
+
+PUBLISHED = [
+    ('coco/maskrcnn_ca_pvt_s', None, 269),
+    ('ade20k/fpn_ca_pvt_t', None, 135),
+    ('ade20k/upernet_ca_swin_s', None, 1040),
+]
+PUBLISHED_SLOW = [
+    ('coco/maskrcnn_pvt_s', None, 305),
+    ('coco/maskrcnn_pvt_s', 'large', 494),
+    ('coco/maskrcnn_ca_pvt_l', None, 444),
+    ('coco/maskrcnn_swin_t', 'small', 358),
+    ('coco/maskrcnn_ca_swin_s', None, 361),
+    ('ade20k/fpn_pvt_s', 'tiny', 158),
+    ('ade20k/upernet_swin_t', 'small', 1038),
+]
+
+
+@pytest.mark.parametrize(
+    ('name', 'arch', 'gflops'),
+    [*PUBLISHED, *(pytest.param(*row, marks=pytest.mark.slow) for row in PUBLISHED_SLOW)],
+)
+def test_published_totals(table, name, arch, gflops):
+    """Held to the printed figure, rounded to 1 G, with the default shape of the library."""
+    options = ['--cfg-options', f'model.backbone.arch={arch}'] if arch else []
+    assert table(name, *options)['total'][1] == pytest.approx(gflops, abs=1)
+
+
+def test_neck_by_hand(table):
+    """FPN at 128 x 192: a 1 x 1 and a 3 x 3 convolution to 256 channels on each level."""
+    parts = table(SEG, '--shape', '128', '192')
+    tokens = [32 * 48, 16 * 24, 8 * 12, 4 * 6]
+    macs = sum(
+        n * 256 * (dims + 9 * 256) for n, dims in zip(tokens, (64, 128, 320, 512), strict=True)
+    )
+    assert parts['neck'][1] == pytest.approx(macs / 1e9, abs=0.0051)
+    assert list(parts) == ['backbone', 'neck', 'decode_head', 'total']
+
+
+def test_boxes_of_the_test_settings_by_hand(table):
+    shape = ['--shape', '128', '128']
+    many = table(DET, *shape)
+    few = table(DET, *shape, '--cfg-options', 'model.test_cfg.rpn.max_per_img=500')
+    one_box = 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * (81 + 4 * 80)
+    assert many['roi_head'][1] - few['roi_head'][1] == pytest.approx(0.5e-6 * one_box, abs=0.011)
+    assert many['rpn_head'] == few['rpn_head']
+
+
+def test_columns_add_up_and_only_circulant_stages_have_a_dft(table):
+    shape = ['--shape', '256', '256']
+    parts = table('ade20k/upernet_ca_swin_t', *shape)
+    total = parts.pop('total')
+    for column in range(3):
+        added = sum(part[column] for part in parts.values())
+        assert total[column] == pytest.approx(added, abs=0.021)
+    assert total[3] == pytest.approx(100 * total[2] / total[1], abs=0.1)
+    assert parts['backbone'][2] > 0
+    assert parts['decode_head'][2] == parts['training only'][1] == 0
+    softmax = table('ade20k/upernet_swin_t', *shape)
+    assert softmax['backbone'][2] == 0
+
+
+@pytest.mark.parametrize(
+    ('argv', 'expected'),
+    [
+        (['absent.py'], 'config not found: absent.py'),
+        ([f'{ROOT}/configs/{SEG}.py', '--shape', '0', '64'], '--shape 0 64'),
+        ([f'{ROOT}/configs/{SEG}.py', '--cfg-options', 'model.backbone.arch=huge'], 'huge'),
+    ],
+)
+def test_bad_input_is_one_line(capsys, argv, expected):
+    assert get_flops.main(argv) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1
+    assert expected in errors[0]

@@ -1,0 +1,160 @@
+"""Parameters and multiply-adds of a config's model: python tools/get_flops.py CONFIG [flags].
+
+The DFTs of circulant attention are counted, which the libraries' own counters take for nothing.
+Counted is one image in inference; the RoI heads get as many boxes as the test settings keep, and
+100 masks, as in mmdet's own count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from launcher import guarded, library_of, load_config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mmca.analysis import FlopReport
+
+DEFAULT_SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048)}
+GIGA, MEGA = 1e9, 1e6
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the table for one config.
+
+    Args:
+        argv: the command line without the program's name.
+
+    Returns:
+        The exit code, 2 after bad input.
+    """
+    parser = argparse.ArgumentParser(
+        prog='tools/get_flops.py',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='a file in configs/, or your own')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('H', 'W'),
+        help='size of the image; default 800 1280 (mmdet), 512 2048 (mmseg)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='K=V',
+        help='change the config, e.g. model.backbone.arch=large',
+    )
+    args = parser.parse_args(argv)
+    return guarded(lambda: _print_table(args))
+
+
+def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[str, FlopReport]:
+    """Count a detector or segmentor part by part.
+
+    Args:
+        model: as built from a config; afterwards most of it is on the meta device.
+        library: 'mmdet' or 'mmseg'.
+        shape: height and width of the image.
+
+    Returns:
+        Name of the part -> its report, in the order of the forward pass; what runs in training
+        only has no multiply-adds.
+
+    Raises:
+        InputError: a kind of model whose parts are not known here.
+    """
+    import torch
+
+    from mmca.analysis import FlopReport, count_flops
+    from mmca.errors import InputError
+
+    model.eval()
+    parts = {}
+    x = torch.empty(1, 3, *shape, device='meta')
+    names = [
+        'backbone',
+        'neck',
+        *(['rpn_head', 'bbox_head'] if library == 'mmdet' else ['decode_head']),
+    ]
+    for name in names:
+        part = getattr(model, name, None)
+        if part is None:
+            continue
+        # Shapes are all that counts, so nothing is computed.
+        part.to('meta')
+        parts[name] = count_flops(part, x)
+        if name in ('backbone', 'neck'):
+            with torch.no_grad():
+                x = part(x)
+    if not parts.keys() & {'rpn_head', 'bbox_head', 'decode_head'}:
+        raise InputError(f'{type(model).__name__} has no RPN, dense or decode head to be counted')
+    if hasattr(model, 'roi_head'):
+        # RoIAlign cannot run on the meta device: real zeros for this part.
+        levels = tuple(torch.zeros(level.shape) for level in x)
+        parts['roi_head'] = count_flops(model.roi_head, levels, *_proposals(model, shape))
+    known = sum(report.params for report in parts.values())
+    rest = sum(p.numel() for p in model.parameters()) - known
+    if rest:
+        parts['training only'] = FlopReport(rest, 0, 0)
+    return parts
+
+
+def _proposals(model: nn.Module, shape: tuple[int, int]) -> tuple[list, list]:
+    """Boxes for one image, as many as the test settings keep, and the image's meta data."""
+    import torch
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    height, width = shape
+    number = model.test_cfg['rpn']['max_per_img']
+    box = torch.tensor([width / 4, height / 4, width / 2, height / 2])
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
+        )
+    )
+    return [InstanceData(bboxes=box.repeat(number, 1))], [sample]
+
+
+def _print_table(args: argparse.Namespace) -> int:
+    from mmengine.registry import MODELS, DefaultScope
+
+    from mmca.errors import InputError
+
+    cfg = load_config(args.config, args.cfg_options)
+    library = library_of(cfg, args.config)
+    shape = tuple(args.shape or DEFAULT_SHAPES[library])
+    if min(shape) < 32:
+        raise InputError(f'--shape {shape[0]} {shape[1]}: both sides must be at least 32')
+    with DefaultScope.overwrite_default_scope(library):
+        parts = count_parts(MODELS.build(cfg.model), library, shape)
+    print(f'{args.config}, {library}, one image of {shape[0]} x {shape[1]} (H x W)')
+    print(f'{"":14}{"params M":>10}{"MACs G":>10}{"DFT G":>10}{"DFT %":>8}')
+    for name, part in parts.items():
+        _print_row(name, part.params, part.macs, part.dft)
+    _print_row(
+        'total',
+        *(
+            sum(getattr(part, field) for part in parts.values())
+            for field in ('params', 'macs', 'dft')
+        ),
+    )
+    return 0
+
+
+def _print_row(name: str, params: int, macs: int, dft: int) -> None:
+    share = 100 * dft / macs if macs else 0.0
+    print(f'{name:14}{params / MEGA:10.2f}{macs / GIGA:10.2f}{dft / GIGA:10.2f}{share:8.2f}')
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

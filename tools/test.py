@@ -1,0 +1,8 @@
+"""Test a detector or a segmentor: python tools/test.py CONFIG CHECKPOINT [flags]."""
+
+import sys
+
+from launcher import main
+
+if __name__ == '__main__':
+    sys.exit(main('test', sys.argv[1:]))

@@ -1,0 +1,8 @@
+"""Train a detector or a segmentor: python tools/train.py CONFIG [flags]."""
+
+import sys
+
+from launcher import main
+
+if __name__ == '__main__':
+    sys.exit(main('train', sys.argv[1:]))
