@@ -1,0 +1,64 @@
+"""Two processes train as one process with twice the batch does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+CONFIG = 'configs/mini/upernet_ca_swin_mini.py'
+# Whatever is random, or depends on the batch of one process, is off; SGD, because Adam makes
+# steps of equal size out of gradients that are rounding errors. One epoch: 16 pictures.
+OPTIONS = [
+    'model.backbone.arch._delete_=True',
+    'model.backbone.arch.embed_dims=16',
+    'model.backbone.arch.depths=(1,1,2,1)',
+    'model.backbone.arch.num_heads=(1,2,4,8)',
+    'model.backbone.drop_path_rate=0.0',
+    'model.decode_head.in_channels=[16,32,64,128]',
+    'model.auxiliary_head.in_channels=64',
+    'train_dataloader.dataset.pipeline.2.prob=[0.0,0.0]',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_cfg.max_iters=4',
+    'train_cfg.val_interval=4',
+    'default_hooks.logger.interval=1',
+    'optim_wrapper.optimizer.type=SGD',
+    'optim_wrapper.optimizer.lr=1.0',
+    'param_scheduler.0.end=1',
+    'randomness.seed=3',
+]
+for head in ('decode_head', 'auxiliary_head'):
+    OPTIONS += [
+        f'model.{head}.dropout_ratio=0.0',
+        f'model.{head}.norm_cfg.type=GN',
+        f'model.{head}.norm_cfg.num_groups=4',
+    ]
+
+
+def train(command, work_dir, batch_size, data_root):
+    """The weights after training; the seed fixes those before it."""
+    options = [*OPTIONS, f'train_dataloader.batch_size={batch_size}']
+    env = {**os.environ, 'MMCA_DATA_ROOT': str(data_root), 'PORT': '29631'}
+    arguments = ['--work-dir', str(work_dir), '--cfg-options', *options]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'find_unused_parameters=True' not in done.stdout
+    return torch.load(work_dir / 'iter_4.pth', weights_only=False)['state_dict']
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    drawn = [sys.executable, 'tools/make_mini.py', '--out', str(tmp_path / 'mini')]
+    subprocess.run([*drawn, '--train', '16', '--val', '2'], cwd=ROOT, check=True)
+    one = train([sys.executable, 'tools/train.py', CONFIG], tmp_path / 'one', 4, tmp_path)
+    two = train(['tools/dist_train.sh', CONFIG, '2'], tmp_path / 'two', 2, tmp_path)
+    other = train([sys.executable, 'tools/train.py', CONFIG], tmp_path / 'other', 2, tmp_path)
+    assert one.keys() == two.keys()
+    far = max((one[name] - other[name]).abs().max() for name in one)
+    near = max((one[name] - two[name]).abs().max() for name in one)
+    assert near < 1e-4
+    assert near < 0.01 * far

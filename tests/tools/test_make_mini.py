@@ -1,0 +1,201 @@
+"""The embedded data set: both layouts valid and in agreement, reproducible, safe to rerun."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from mmca.errors import InputError
+
+SCRIPT = Path(__file__).parents[2] / 'tools/make_mini.py'
+SPEC = importlib.util.spec_from_file_location('make_mini', SCRIPT)
+mini = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(mini)
+
+COUNTS = {'train': 30, 'val': 15}
+ADE_NAMES = {'train': 'training', 'val': 'validation'}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp('data') / 'mini'
+    mini.make_mini(out, **COUNTS)
+    return out
+
+
+@pytest.fixture(params=['train', 'val'])
+def split(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def coco(data, split) -> COCO:
+    return COCO(data / f'coco/annotations/{split}.json')
+
+
+def labels_of(data: Path, split: str, index: int) -> np.ndarray:
+    path = data / f'ade/annotations/{ADE_NAMES[split]}/{index:06d}.png'
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+def test_coco_annotations_are_consistent(data, split, coco):
+    assert sorted(coco.dataset) == ['annotations', 'categories', 'images', 'info', 'licenses']
+    assert [c['name'] for c in coco.loadCats(range(1, 6))] == list(mini.THINGS)
+    assert sorted(coco.imgs) == list(range(COUNTS[split]))
+    assert len(coco.anns) == len(coco.dataset['annotations'])
+    assert {a['category_id'] for a in coco.anns.values()} == set(range(1, 6))
+    for image in coco.imgs.values():
+        picture = cv2.imread(str(data / 'coco' / split / image['file_name']))
+        assert picture.shape == (image['height'], image['width'], 3) == (128, 160, 3)
+        assert 2 <= len(coco.getAnnIds(image['id'])) <= 6
+    for annotation in coco.anns.values():
+        mask = coco.annToMask(annotation)
+        y, x = mask.nonzero()
+        box = [x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1]
+        assert annotation['bbox'] == box
+        assert annotation['area'] == mask.sum()
+        assert annotation['iscrowd'] == 0
+
+
+def test_ade_labels_agree_with_instances(data, split, coco):
+    seen = set()
+    for index in coco.imgs:
+        labels = labels_of(data, split, index)
+        assert labels.dtype == np.uint8
+        assert labels.shape == (128, 160)
+        things = np.zeros_like(labels)
+        for annotation in coco.imgToAnns[index]:
+            mask = coco.annToMask(annotation) > 0
+            assert not things[mask].any(), 'visible masks overlap'
+            things[mask] = annotation['category_id']
+        assert np.array_equal(np.where(labels <= len(mini.THINGS), labels, 0), things)
+        assert (labels == 0).mean() < 0.05
+        seen |= set(np.unique(labels))
+    assert seen == set(range(len(mini.THINGS + mini.STUFF) + 1))
+
+
+def test_both_layouts_hold_the_same_pictures(data, split):
+    assert files(data / 'coco' / split) == files(data / 'ade/images' / ADE_NAMES[split])
+
+
+def test_things_are_cut_and_vary_in_scale(data):
+    coco = COCO(data / 'coco/annotations/train.json')
+    boxes = np.array([a['bbox'] for a in coco.anns.values()])
+    cut = (boxes[:, :2] == 0).any(1) | (boxes[:, :2] + boxes[:, 2:] == (160, 128)).any(1)
+    assert 0.1 < cut.mean() < 0.7
+    sides = np.sqrt(boxes[~cut, 2:].prod(1))
+    assert sides.max() > 2.5 * sides.min()
+
+
+def test_splits_share_no_picture(data):
+    train, val = (set(files(data / 'coco' / name).values()) for name in COUNTS)
+    assert (len(train), len(val), len(train | val)) == (30, 15, 45)
+
+
+def test_a_picture_depends_on_seed_split_and_index_only(data, tmp_path):
+    mini.make_mini(tmp_path / 'few', train=3, val=2)
+    mini.make_mini(tmp_path / 'again', train=3, val=2)
+    mini.make_mini(tmp_path / 'other', train=3, val=2, seed=1)
+    few = files(tmp_path / 'few')
+    assert few == files(tmp_path / 'again')
+    many, other = files(data), files(tmp_path / 'other')
+    pictures = [name for name in few if not name.endswith('.json')]
+    assert len(pictures) == 3 * (3 + 2)
+    assert all(few[name] == many[name] != other[name] for name in pictures)
+
+
+def test_mmdet_reads_the_masks(data, coco, split):
+    datasets = pytest.importorskip('mmdet.datasets')
+    dataset = datasets.CocoDataset(
+        data_root=str(data / 'coco'),
+        ann_file=f'annotations/{split}.json',
+        data_prefix=dict(img=split),
+        metainfo=dict(classes=mini.THINGS),
+        pipeline=[
+            dict(type='mmdet.LoadImageFromFile'),
+            dict(type='mmdet.LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True),
+        ],
+    )
+    assert len(dataset) == COUNTS[split]
+    for index in range(3):
+        found = dataset[index]
+        expected = [coco.annToMask(a) for a in coco.imgToAnns[found['img_id']]]
+        assert np.array_equal(found['gt_masks'].to_ndarray(), expected)
+
+
+def test_the_same_data_set_is_not_drawn_again(tmp_path, capsys):
+    command = ['--out', str(tmp_path / 'mini'), '--train', '1', '--val', '1', '--size', '96', '64']
+    assert mini.main(command) == 0
+    assert capsys.readouterr().out.startswith('mini data set in ')
+    picture = tmp_path / 'mini/coco/train/000000.jpg'
+    assert cv2.imread(str(picture)).shape == (64, 96, 3)
+    written = picture.stat().st_mtime_ns
+    assert mini.main(command) == 0
+    assert 'holds this data set already' in capsys.readouterr().out
+    assert picture.stat().st_mtime_ns == written
+
+
+def test_another_data_set_is_replaced_by_force_only(tmp_path):
+    mini.make_mini(tmp_path, train=2, val=1, size=(64, 64))
+    (tmp_path / 'notes.txt').write_text('mine')
+    before = files(tmp_path)
+    with pytest.raises(InputError, match=r'something else.*--force'):
+        mini.make_mini(tmp_path, train=1, val=1, size=(64, 64))
+    assert files(tmp_path) == before
+    mini.make_mini(tmp_path, train=1, val=1, size=(64, 64), force=True)
+    after = files(tmp_path)
+    assert after['notes.txt'] == b'mine'
+    assert [name for name in after if name.startswith('coco/train')] == ['coco/train/000000.jpg']
+
+
+def test_an_interrupted_run_is_started_afresh(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mini.json, 'dumps', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mini.write_split(tmp_path / '.unfinished', 0, 2, (64, 64), 0)
+    assert files(tmp_path)
+    mini.make_mini(tmp_path, train=1, val=1, size=(64, 64))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['ade', 'coco', 'mini.json']
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        (['--train', '0'], 'train must be 1 or more, got 0'),
+        (['--val', '-3'], 'val must be 1 or more, got -3'),
+        (['--seed', '-1'], 'seed must be 0 or more, got -1'),
+        (['--size', '100', '64'], 'multiples of 32 .*, got 100 x 64'),
+        (['--size', '32', '64'], 'from 64 to 4096, got 32 x 64'),
+        (['--out', str(SCRIPT)], 'is not a folder'),
+    ],
+)
+def test_bad_arguments_give_one_line(option, message, tmp_path, capsys):
+    assert mini.main(['--out', str(tmp_path / 'mini'), *option]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert re.fullmatch(f'error: .*{message}.*\n', captured.err)
+    assert not (tmp_path / 'mini').exists()
+
+
+def test_script_exits_with_status_2(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, SCRIPT, '--out', tmp_path, '--train', '0'],
+        capture_output=True,
+        text=True,
+        cwd=SCRIPT.parents[1],
+    )
+    assert ran.returncode == 2
+    assert ran.stderr == 'error: train must be 1 or more, got 0\n'
