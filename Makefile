@@ -6,7 +6,7 @@ ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
 else
 ACTIVE := $(VIRTUAL_ENV)
 endif
-VENV := $(or $(ACTIVE),$(CURDIR)/.venv)
+VENV := $(or $(ACTIVE),.venv)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready

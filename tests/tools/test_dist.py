@@ -42,7 +42,8 @@ for head in ('decode_head', 'auxiliary_head'):
 def train(command, work_dir, batch_size, data_root):
     """The weights after training; the seed fixes those before it."""
     options = [*OPTIONS, f'train_dataloader.batch_size={batch_size}']
-    env = {**os.environ, 'MMCA_DATA_ROOT': str(data_root), 'PORT': '29631'}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'MMCA_DATA_ROOT': str(data_root), 'PORT': '29631'}
     arguments = ['--work-dir', str(work_dir), '--cfg-options', *options]
     done = subprocess.run([*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -343,7 +343,8 @@ def test_unknown_arch_in_a_real_run(tiny_run, tmp_path, capfd):
 def test_two_processes_train(tiny_run, tmp_path):
     config, *options = tiny_run
     command = [ROOT / 'tools/dist_train.sh', config, '2', *options]
-    env = {**os.environ, 'PORT': '29617', 'OMP_NUM_THREADS': '1'}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'PORT': '29617', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count('2 train images, 150 classes') == 1
