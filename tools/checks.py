@@ -19,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from launcher import parse_options
+from config_file import parse_options
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.device import get_device

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from launcher import guarded, library_of, load_config
+from config_file import library_of, load_config
+from launcher import guarded
 
 if TYPE_CHECKING:
     from torch import nn

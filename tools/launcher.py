@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -16,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from config_file import install_hint, library_of, load_config, parse_options
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-LIBRARIES = ('mmdet', 'mmseg')
 REQUIRED = ('torch', 'mmengine', 'mmcv', 'mmcv._ext', 'mmca')
-CONFIG_SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 EXAMPLES = {
     'train': 'python tools/train.py configs/coco/maskrcnn_ca_pvt_s.py --amp --auto-scale-lr',
     'test': 'python tools/test.py configs/coco/maskrcnn_ca_pvt_s.py'
@@ -55,7 +54,7 @@ def guarded(job: Callable[[], int]) -> int:
     """
     absent = next((name for name in REQUIRED if find_spec(name) is None), None)
     if absent is not None:
-        return _fail(_install_hint(absent))
+        return _fail(install_hint(absent))
     from mmca.errors import InputError  # only now is it known to be there
 
     try:
@@ -68,108 +67,6 @@ def guarded(job: Callable[[], int]) -> int:
         if cause is None:
             raise
         return _fail(str(cause))
-
-
-def parse_options(pairs: Sequence[str]) -> dict:
-    """Read KEY=VALUE pairs as the `--cfg-options` of the libraries' own tools do.
-
-    Args:
-        pairs: for example ['train_dataloader.batch_size=4'].
-
-    Returns:
-        Keys and values, with numbers, booleans, None, lists and tuples converted.
-
-    Raises:
-        InputError: a pair without '=', or with unbalanced brackets.
-    """
-    from mmengine.config import DictAction
-
-    from mmca.errors import InputError
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument('pairs', nargs='*', action=DictAction)
-    try:
-        return parser.parse_args(['--', *pairs]).pairs or {}
-    except (ValueError, AssertionError) as error:
-        raise InputError(
-            f'--cfg-options {" ".join(pairs)}: write KEY=VALUE, with balanced brackets'
-        ) from error
-
-
-def load_config(path: str, pairs: Sequence[str]) -> Config:
-    """Read a config, merge the options and import what it names in `custom_imports`.
-
-    Args:
-        path: a .py, .yaml, .yml or .json file.
-        pairs: KEY=VALUE strings to merge.
-
-    Returns:
-        The config.
-
-    Raises:
-        InputError: the file is missing or broken, an option does not fit, or an import is absent.
-    """
-    from mmengine.config import Config
-    from mmengine.utils import import_modules_from_strings
-
-    from mmca.errors import InputError
-
-    if not Path(path).is_file():
-        raise InputError(f'config not found: {path} (the shipped ones are in configs/)')
-    if Path(path).suffix not in CONFIG_SUFFIXES:
-        raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
-    options = parse_options(pairs)
-    # Reading runs the user's config and nothing else, so that whatever it raises is to be mended
-    # there; mmengine reads from a temporary copy, whose name would only puzzle.
-    try:
-        cfg = Config.fromfile(path, import_custom_modules=False)
-    except Exception as error:
-        reason = re.sub(r'There are syntax errors in config file \S+ ', '', str(error))
-        raise InputError(
-            f'config {path}, or a file in its _base_: {type(error).__name__}: '
-            f'{" ".join(reason.split())}'
-        ) from error
-    try:
-        cfg.merge_from_dict(options)
-    except (KeyError, TypeError) as error:
-        raise InputError(f'--cfg-options do not fit {path}: {error}') from error
-    imports = cfg.get('custom_imports') or {}
-    names = imports.get('imports', [])
-    for name in [names] if isinstance(names, str) else names:
-        if find_spec(name.split('.')[0]) is None:
-            raise InputError(
-                f'config {path} imports {name!r}, which is not installed: '
-                'install it or add its folder to PYTHONPATH'
-            )
-    if imports:
-        import_modules_from_strings(**imports)
-    return cfg
-
-
-def library_of(cfg: Config, path: str) -> str:
-    """Name the library that a config belongs to.
-
-    Args:
-        cfg: the config.
-        path: its file, for the message.
-
-    Returns:
-        'mmdet' or 'mmseg'.
-
-    Raises:
-        InputError: another `default_scope` or none, or the library is not installed.
-    """
-    from mmca.errors import InputError
-
-    scope = cfg.get('default_scope')
-    if scope not in LIBRARIES:
-        raise InputError(
-            f'config {path} belongs to no known library: default_scope is {scope!r}, '
-            f'known are {", ".join(LIBRARIES)}'
-        )
-    if find_spec(scope) is None:
-        raise InputError(_install_hint(scope))
-    return scope
 
 
 def translate(library: str, tool: str, argv: Sequence[str], cfg: Config) -> list[str]:
@@ -332,13 +229,6 @@ def _find(
     while error is not None and not isinstance(error, kind):
         error = next((getattr(error, link) for link in links if getattr(error, link)), None)
     return error
-
-
-def _install_hint(name: str) -> str:
-    command = 'pip install -e .' if name == 'mmca' else 'make env'
-    what = 'mmcv without its operators (mmcv-lite)' if name == 'mmcv._ext' else name
-    problem = 'is not enough' if name == 'mmcv._ext' else 'is not installed'
-    return f'{what} {problem}; run in the folder of mmca: {command}'
 
 
 def _fail(message: str) -> int:

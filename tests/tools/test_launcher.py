@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / 'tools'))
 launcher = importlib.import_module('launcher')
 checks = importlib.import_module('checks')
+config_file = importlib.import_module('config_file')
 
 DET = str(ROOT / 'configs/coco/maskrcnn_ca_pvt_t.py')
 SEG = str(ROOT / 'configs/ade20k/fpn_ca_pvt_t.py')
@@ -86,8 +87,8 @@ def test_bad_options(capsys, pair, expected):
 def test_options_read_as_the_libraries_do():
     pairs = ['a.b=1', 'c=1e-3', 'd=None', "e=('x','y')", 'f=p=q', 'a.b=2']
     expected = {'a.b': 2, 'c': 1e-3, 'd': None, 'e': ('x', 'y'), 'f': 'p=q'}
-    assert launcher.parse_options(pairs) == expected
-    assert launcher.parse_options([]) == {}
+    assert config_file.parse_options(pairs) == expected
+    assert config_file.parse_options([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_translate_refuses_a_path_that_options_would_change(path):
 def test_cpu_group_keeps_what_the_config_says(monkeypatch):
     backends = []
     monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
-    options = launcher.parse_options(
+    options = config_file.parse_options(
         launcher._join_cpu_group(Config({'find_unused_parameters': True}))
     )
     assert backends == ['gloo']
@@ -258,7 +259,8 @@ def test_interrupt_says_how_to_go_on(tool_raises, capsys, tmp_path, wrapped):
 )
 def test_missing_package(monkeypatch, capsys, absent, expected):
     found = launcher.find_spec
-    monkeypatch.setattr(launcher, 'find_spec', lambda n: None if n == absent else found(n))
+    for module in (launcher, config_file):
+        monkeypatch.setattr(module, 'find_spec', lambda n: None if n == absent else found(n))
     assert fail([SEG], capsys).startswith(expected)
 
 
