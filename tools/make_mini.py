@@ -38,7 +38,7 @@ THING_LOOK = {
 }
 THINGS = tuple(THING_LOOK)
 STUFF = tuple(STUFF_LOOK)
-HUE_SCATTER = 25  # the hues are 65 to 85 apart: neighbours overlap, colour is only a hint
+HUE_SCATTER = 25  # the hues are 65 to 85 apart: colour tells most, shape and pattern the rest
 OWN_PATTERN = 0.85  # probability that a thing wears the pattern of its class
 RADIUS = (0.08, 0.24)  # of the picture's shorter side
 MIN_VISIBLE = 0.3  # of the area of a thing, the part outside the picture included
@@ -237,7 +237,7 @@ def make_mini(
         val: Number of validation pictures.
         size: Their width and height, multiples of 32.
         seed: Seed of everything random.
-        force: Replace `coco` and `ade` in the folder, whatever they hold.
+        force: Replace a data set that was drawn before.
 
     Returns:
         One line that says what was written, and where.
@@ -258,9 +258,11 @@ def make_mini(
     content = json.dumps(dict(version=VERSION, train=train, val=val, size=tuple(size), seed=seed))
     if not force and stamp.is_file() and stamp.read_text() == content:
         return f'{out} holds this data set already: nothing to draw'
-    if not force and out.is_dir() and any(path != aside for path in out.iterdir()):
-        way = 'choose another --out, or --force to replace its coco and ade folders'
-        raise InputError(f'{out} holds something else: {way}')
+    if out.is_dir() and any(path != aside for path in out.iterdir()):
+        if not stamp.is_file():  # not drawn here: it could be the real COCO
+            raise InputError(f'{out} holds something else: choose another --out')
+        if not force:
+            raise InputError(f'{out} holds another drawn data set: --force replaces it')
 
     # Drawn aside and moved at the end: an interrupted run leaves nothing that looks whole.
     shutil.rmtree(aside, ignore_errors=True)
@@ -288,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
         '--size', type=int, nargs=2, default=(160, 128), metavar=('W', 'H'), help='in pixels'
     )
     parser.add_argument('--seed', type=int, default=0, help='of everything random')
-    parser.add_argument('--force', action='store_true', help='replace coco and ade in the folder')
+    parser.add_argument('--force', action='store_true', help='replace a data set drawn before')
     try:
         print(make_mini(**vars(parser.parse_args(argv))))
     except (InputError, OSError) as error:

@@ -145,17 +145,26 @@ def test_the_same_data_set_is_not_drawn_again(tmp_path, capsys):
     assert picture.stat().st_mtime_ns == written
 
 
-def test_another_data_set_is_replaced_by_force_only(tmp_path):
+def test_a_drawn_data_set_is_replaced_by_force_only(tmp_path):
     mini.make_mini(tmp_path, train=2, val=1, size=(64, 64))
     (tmp_path / 'notes.txt').write_text('mine')
     before = files(tmp_path)
-    with pytest.raises(InputError, match=r'something else.*--force'):
+    with pytest.raises(InputError, match=r'another drawn data set: --force'):
         mini.make_mini(tmp_path, train=1, val=1, size=(64, 64))
     assert files(tmp_path) == before
     mini.make_mini(tmp_path, train=1, val=1, size=(64, 64), force=True)
     after = files(tmp_path)
     assert after['notes.txt'] == b'mine'
     assert [name for name in after if name.startswith('coco/train')] == ['coco/train/000000.jpg']
+
+
+@pytest.mark.parametrize('force', [False, True])
+def test_what_was_not_drawn_here_is_never_touched(tmp_path, force):
+    (tmp_path / 'coco').mkdir()
+    (tmp_path / 'coco/photo.jpg').write_bytes(b'real')
+    with pytest.raises(InputError, match='holds something else'):
+        mini.make_mini(tmp_path, train=1, val=1, size=(64, 64), force=force)
+    assert files(tmp_path) == {'coco/photo.jpg': b'real'}
 
 
 def test_an_interrupted_run_is_started_afresh(tmp_path, monkeypatch):
