@@ -49,7 +49,8 @@ class Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Look up one of the few harmless names; anything else is inert."""
         is_torch_type = module == 'torch' and (
-            name.endswith('Storage') or isinstance(getattr(torch, name, None), torch.dtype)
+            name.isidentifier()  # no dotted way from torch into something else
+            and (name.endswith('Storage') or isinstance(getattr(torch, name, None), torch.dtype))
         )
         if is_torch_type or (module, name) in _HARMLESS:
             return super().find_class(module, name)

@@ -1,11 +1,13 @@
 """Reading checkpoints: original files by name, wrappers, wrong and damaged files."""
 
+import io
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
+from mmca import safe_pickle
 from mmca.backbones import CAPVT, PVT, CASwin, Swin
 from mmca.checkpoint import load_pretrained, match, read_state_dict
 from mmca.errors import InputError
@@ -201,3 +203,14 @@ def test_foreign_objects_are_skipped_and_never_executed(zipped, tmp_path):
     assert not (tmp_path / 'planted').exists()
     assert state.keys() == content['model'].keys()
     assert all(torch.equal(value, content['model'][name]) for name, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ('module', 'name'),
+    [('os', 'system'), ('torch', 'load'), ('torch', 'serialization.os.fakeStorage')],
+)
+def test_no_other_name_is_looked_up(module, name):
+    unpickler = safe_pickle.Unpickler(io.BytesIO())
+    assert unpickler.find_class(module, name) is safe_pickle.Inert
+    assert unpickler.find_class('torch', 'FloatStorage') is torch.FloatStorage
+    assert unpickler.find_class('torch', 'bfloat16') is torch.bfloat16

@@ -47,9 +47,9 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
 class Backbone(BaseModule):
     """Base of the backbones.
 
-    A subclass defines `arch_zoo` (size name -> settings) and builds `self.stages`-worth of
-    modules under the parameter names of its original repository; `stem_modules` and
-    `stage_modules` tell which those are.
+    A subclass defines `arch_zoo` (size name -> settings) and builds its modules under the
+    parameter names of its original repository; `stem_modules` and `stage_modules` tell which
+    belong to the stem and to each stage.
 
     Args:
         init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads the
