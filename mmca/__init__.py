@@ -9,4 +9,5 @@ from importlib.util import find_spec
 __version__ = '0.1.0'
 
 if find_spec('mmengine') is not None:
-    import mmca.backbones  # noqa: F401  (registers)
+    import mmca.backbones
+    import mmca.hooks  # noqa: F401  (both register)

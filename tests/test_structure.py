@@ -18,8 +18,9 @@ ALLOWED = {
     'safe_pickle.py': (set(), {'torch'}),
     'checkpoint.py': ({'layers', 'safe_pickle'}, {'torch'}),
     'registry.py': (set(), {'mmengine'}),
+    'hooks.py': ({'registry'}, {'torch', 'mmengine', 'numpy'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine', 'mmcv'}),
-    '__init__.py': ({'backbones'}, set()),
+    '__init__.py': ({'backbones', 'hooks'}, set()),
 }
 
 
