@@ -10,4 +10,5 @@ __version__ = '0.1.0'
 
 if find_spec('mmengine') is not None:
     import mmca.backbones
-    import mmca.hooks  # noqa: F401  (both register)
+    import mmca.hooks
+    import mmca.necks  # noqa: F401  (all register)

@@ -4,5 +4,7 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones'])
+MODELS = Registry(
+    'model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones', 'mmca.necks']
+)
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.hooks'])

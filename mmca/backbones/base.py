@@ -12,7 +12,7 @@ from mmca.checkpoint import load_pretrained
 from mmca.errors import InputError
 from mmca.layers import Block
 
-ATTENTIONS = {'C': 'circulant', 'S': 'softmax'}
+ATTENTIONS = {'C': 'circulant', 'L': 'linear', 'S': 'softmax'}
 ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
 
 
@@ -20,7 +20,8 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     """Name the attention of every stage.
 
     Args:
-        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) a stage.
+        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) a stage, or a single
+            one ('C', 'circulant') for all.
         num_stages: how many stages there are.
 
     Returns:
@@ -29,17 +30,18 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     Raises:
         InputError: unknown name or wrong number of stages.
     """
-    names = tuple(ATTENTIONS.get(item, item) for item in attn)
-    if isinstance(attn, str) and attn in ATTENTIONS.values():
-        names = (attn,)
+    items = (attn,) if isinstance(attn, str) and attn in ATTENTIONS.values() else tuple(attn)
+    names = tuple(ATTENTIONS.get(item, item) for item in items)
     known = ', '.join(f'{name!r} ({letter})' for letter, name in ATTENTIONS.items())
     for name in names:
         if name not in ATTENTIONS.values():
             raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {known}')
+    if len(names) == 1:
+        return names * num_stages
     if len(names) != num_stages:
         raise InputError(
             f'attn={attn!r} names {len(names)} stages, the backbone has {num_stages}: '
-            'give one letter or name a stage, such as "CCSS"'
+            'give one letter or name a stage, such as "CCSS", or a single one for all'
         )
     return names
 
@@ -57,10 +59,10 @@ class Backbone(BaseModule):
         out_indices: stages whose maps are returned, from 0.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
+        num_stages: how many stages there are.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {}
-    num_stages = 4
 
     def __init__(
         self,
@@ -68,8 +70,10 @@ class Backbone(BaseModule):
         with_cp: bool,
         frozen_stages: int,
         init_cfg: dict | None,
+        num_stages: int = 4,
     ) -> None:
         super().__init__(init_cfg)
+        self.num_stages = num_stages
         if not out_indices or not set(out_indices) <= set(range(self.num_stages)):
             raise InputError(
                 f'out_indices must be stages from 0 to {self.num_stages - 1}, got {out_indices!r}'

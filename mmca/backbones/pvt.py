@@ -1,4 +1,4 @@
-"""PVT with softmax or circulant attention, stage by stage."""
+"""PVT with softmax, circulant or focused linear attention, stage by stage."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import Block, CirculantAttention, SpatialReductionAttention
+from mmca.layers import (
+    Block,
+    CirculantAttention,
+    FocusedLinearAttention,
+    SpatialReductionAttention,
+)
 from mmca.layers.position import resize_tokens
 from mmca.layers.softmax_attention import pad_to_kernel
 from mmca.registry import MODELS
@@ -60,16 +65,18 @@ class PVT(Backbone):
         arch: 'tiny', 'small', 'medium', 'large' (or t, s, m, l), or a mapping of `embed_dims`,
             `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values each; what it leaves
             out is as in 'tiny'.
-        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'softmax'. None is the
-            class's own: all softmax here, CCSS in CAPVT.
+        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
+            for all. None is the class's own: softmax here, CCSS in CAPVT, L in FLattenPVT.
         circulant: further arguments of the circulant stages'
             :class:`mmca.layers.CirculantAttention`, such as dict(scale='paper').
+        linear: further arguments of the linear stages'
+            :class:`mmca.layers.FocusedLinearAttention`, such as dict(focusing_factor=4).
         in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0.
         drop_rate: dropout rate after the position embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: side in pixels that `pos_embed{i}` belongs to; other grids take it
-            resized bilinearly.
+        pretrain_img_size: side in pixels that `pos_embed{i}`, and the linear stages'
+            `positional_encoding`, belong to; other grids take them resized bilinearly.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the first patch and position embedding, n also the
             first n stages.
@@ -85,13 +92,14 @@ class PVT(Backbone):
         'medium': _arch(3, 4, 18, 3),
         'large': _arch(3, 8, 27, 3),
     }
-    default_attn = 'SSSS'
+    default_attn = 'S'
 
     def __init__(
         self,
         arch: str | Mapping = 'tiny',
         attn: str | Sequence[str] | None = None,
         circulant: Mapping | None = None,
+        linear: Mapping | None = None,
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_rate: float = 0.0,
@@ -117,7 +125,7 @@ class PVT(Backbone):
             blocks = [
                 Block(
                     dims,
-                    self._attention(i, drop_rate, dict(circulant or {})),
+                    self._attention(i, side, drop_rate, circulant or {}, linear or {}),
                     mlp_ratio=self.arch['mlp_ratios'][i],
                     cpe=self.attn[i] == 'circulant',
                     drop=drop_rate,
@@ -134,13 +142,19 @@ class PVT(Backbone):
         self.apply(init_linear)
         self.freeze()
 
-    def _attention(self, stage: int, drop_rate: float, circulant: dict) -> nn.Module:
-        dims = self.embed_dims[stage]
+    def _attention(
+        self, stage: int, grid_size: int, drop_rate: float, circulant: Mapping, linear: Mapping
+    ) -> nn.Module:
+        dims, num_heads = self.embed_dims[stage], self.arch['num_heads'][stage]
         if self.attn[stage] == 'circulant':
             return CirculantAttention(dims, proj_drop=drop_rate, **circulant)
+        if self.attn[stage] == 'linear':
+            return FocusedLinearAttention(
+                dims, num_heads, grid_size, split_qkv=True, proj_drop=drop_rate, **linear
+            )
         return SpatialReductionAttention(
             dims,
-            self.arch['num_heads'][stage],
+            num_heads,
             sr_ratio=self.arch['sr_ratios'][stage],
             proj_drop=drop_rate,
         )
@@ -185,3 +199,13 @@ class CAPVT(PVT):
     """
 
     default_attn = 'CCSS'
+
+
+@MODELS.register_module()
+class FLattenPVT(PVT):
+    """PVT with focused linear attention in all stages, FLatten-PVT of arXiv 2308.00442.
+
+    The linear stages have no spatial reduction; `PVT` describes the arguments.
+    """
+
+    default_attn = 'L'

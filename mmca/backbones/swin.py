@@ -1,5 +1,6 @@
-"""Swin with window or circulant attention, stage by stage."""
+"""Swin with window, circulant or focused linear attention, stage by stage."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import Block, CirculantAttention, WindowAttention
+from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, WindowAttention
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4
@@ -92,15 +93,19 @@ class Swin(Backbone):
         arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims` (first stage;
             it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`; what it leaves out
             is as in 'tiny'.
-        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'softmax'. None is the
-            class's own: all softmax (windows) here, CCSS in CASwin. Circulant stages see the
-            whole grid: no windows, shift or padding.
+        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
+            for all. None is the class's own: softmax (windows) here, CCSS in CASwin, LLSS in
+            FLattenSwin. Circulant and linear stages see the whole grid: no windows, no shift.
         circulant: further arguments of the circulant stages'
             :class:`mmca.layers.CirculantAttention`, such as dict(scale='paper').
+        linear: further arguments of the linear stages'
+            :class:`mmca.layers.FocusedLinearAttention`, such as dict(focusing_factor=4).
         in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0; each has a LayerNorm `norm{i}`.
         drop_rate: dropout rate after the patch embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
+        pretrain_img_size: side in pixels that the linear stages' `positional_encoding` belongs
+            to; other grids take it resized bilinearly. The other stages have none.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original Swin weights.
@@ -114,17 +119,19 @@ class Swin(Backbone):
         'small': _arch(96, (2, 2, 18, 2), (3, 6, 12, 24)),
         'base': _arch(128, (2, 2, 18, 2), (4, 8, 16, 32)),
     }
-    default_attn = 'SSSS'
+    default_attn = 'S'
 
     def __init__(
         self,
         arch: str | Mapping = 'tiny',
         attn: str | Sequence[str] | None = None,
         circulant: Mapping | None = None,
+        linear: Mapping | None = None,
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.2,
+        pretrain_img_size: int = 224,
         with_cp: bool = False,
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
@@ -137,11 +144,12 @@ class Swin(Backbone):
         self.pos_drop = nn.Dropout(drop_rate)
         rates = drop_path_rates(drop_path_rate, self.arch['depths'])
         self.layers = nn.ModuleList()
+        side = math.ceil(pretrain_img_size / PATCH_SIZE)
         for i, dims in enumerate(self.embed_dims):
             blocks = [
                 Block(
                     dims,
-                    self._attention(i, j, drop_rate, dict(circulant or {})),
+                    self._attention(i, j, side, drop_rate, circulant or {}, linear or {}),
                     mlp_ratio=self.arch['mlp_ratio'],
                     cpe=self.attn[i] == 'circulant',
                     drop=drop_rate,
@@ -154,18 +162,29 @@ class Swin(Backbone):
             self.layers.append(Stage(blocks, None if last else PatchMerging(dims)))
             if last:
                 break
+            side = math.ceil(side / 2)
         for i in self.out_indices:
             setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], eps=NORM_EPS))
         self.apply(init_linear)
         self.freeze()
 
-    def _attention(self, stage: int, block: int, drop_rate: float, circulant: dict) -> nn.Module:
-        dims = self.embed_dims[stage]
+    def _attention(
+        self,
+        stage: int,
+        block: int,
+        grid_size: int,
+        drop_rate: float,
+        circulant: Mapping,
+        linear: Mapping,
+    ) -> nn.Module:
+        dims, num_heads = self.embed_dims[stage], self.arch['num_heads'][stage]
         if self.attn[stage] == 'circulant':
             return CirculantAttention(dims, proj_drop=drop_rate, **circulant)
+        if self.attn[stage] == 'linear':
+            return FocusedLinearAttention(dims, num_heads, grid_size, proj_drop=drop_rate, **linear)
         return WindowAttention(
             dims,
-            self.arch['num_heads'][stage],
+            num_heads,
             window_size=self.arch['window_size'],
             shift=block % 2 == 1,
             proj_drop=drop_rate,
@@ -211,3 +230,13 @@ class CASwin(Swin):
     """
 
     default_attn = 'CCSS'
+
+
+@MODELS.register_module()
+class FLattenSwin(Swin):
+    """Swin with focused linear attention in stages 1 and 2, FLatten-Swin of arXiv 2308.00442.
+
+    `Swin` describes the arguments.
+    """
+
+    default_attn = 'LLSS'

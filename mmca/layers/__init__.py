@@ -2,13 +2,20 @@
 
 from mmca.layers.blocks import Block, DropPath, Mlp
 from mmca.layers.circulant_attention import CirculantAttention
-from mmca.layers.softmax_attention import SpatialReductionAttention, WindowAttention
+from mmca.layers.focused_linear_attention import FocusedLinearAttention
+from mmca.layers.softmax_attention import (
+    SelfAttention,
+    SpatialReductionAttention,
+    WindowAttention,
+)
 
 __all__ = [
     'Block',
     'CirculantAttention',
     'DropPath',
+    'FocusedLinearAttention',
     'Mlp',
+    'SelfAttention',
     'SpatialReductionAttention',
     'WindowAttention',
 ]

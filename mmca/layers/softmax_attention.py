@@ -1,4 +1,4 @@
-"""The softmax attentions of PVT (spatial reduction) and Swin (shifted windows)."""
+"""The softmax attentions of DeiT (all tokens), PVT (spatial reduction), Swin (shifted windows)."""
 
 from functools import lru_cache
 
@@ -15,6 +15,45 @@ def _check_heads(embed_dims: int, num_heads: int) -> None:
         raise InputError(
             f'num_heads must divide embed_dims, got embed_dims={embed_dims}, num_heads={num_heads}'
         )
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention over all tokens of the grid (DeiT, arXiv 2012.12877), O(N^2).
+
+    Parameters: `qkv`, `proj`.
+
+    Args:
+        embed_dims: C.
+        num_heads: heads, must divide C.
+        attn_drop: dropout rate of the attention weights.
+        proj_drop: dropout rate after the projection.
+
+    Raises:
+        InputError: num_heads does not divide embed_dims.
+    """
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0
+    ) -> None:
+        super().__init__()
+        _check_heads(embed_dims, num_heads)
+        self.num_heads = num_heads
+        self.attn_drop = attn_drop
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, N, C), N = H * W.
+
+        Raises:
+            InputError: H * W != N.
+        """
+        check_tokens(x, hw_shape)
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        drop = self.attn_drop if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
 
 
 def pad_to_kernel(x: Tensor, kernel_size: int) -> Tensor:

@@ -1,5 +1,6 @@
-"""Attention as pure functions on tensors. Needs torch only."""
+"""Pure functions on tensors: attention in circulant and in focused linear form. torch only."""
 
 from mmca.ops.circulant import circulant_attention
+from mmca.ops.focused_linear import focused_linear_attention
 
-__all__ = ['circulant_attention']
+__all__ = ['circulant_attention', 'focused_linear_attention']

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mmca.errors import InputError
-from mmca.ops.spectral import correlate, irfft2, rfft2, spectral_dtype, without_autocast
+from mmca.ops.precision import wide_dtype, without_autocast
+from mmca.ops.spectral import correlate, irfft2, rfft2
 
 Scale = Literal['sqrt', 'paper'] | float
 
@@ -117,7 +118,7 @@ def circulant_attention(
     batch, num_tokens, channels = q.shape
     heads = channels // head_dim
     factor = logit_scale(scale, num_tokens, head_dim)
-    dtype = spectral_dtype(torch.promote_types(q.dtype, v.dtype))
+    dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
 
     def spectrum(x: Tensor) -> Tensor:
         """(B, N, C) -> (B, heads, d, H, W') complex."""

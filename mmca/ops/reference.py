@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmca.ops.circulant import Scale, check_qkv, logit_scale
+from mmca.ops.focused_linear import EPS, check_linear
 
 
 def torus_shifts(hw_shape: tuple[int, int]) -> Tensor:
@@ -106,6 +107,33 @@ def nearest_bccb(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     )
     coefficients = torch.einsum('...nm,snm->...s', matrix, shifts) / shifts.sum((1, 2))
     return torch.einsum('...s,snm->...nm', coefficients, shifts)
+
+
+def focused_linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: Tensor,
+    num_heads: int,
+    focusing_factor: float = 3.0,
+) -> Tensor:
+    """`mmca.ops.focused_linear_attention` with its N x M weights written out.
+
+    A_nm = phi(q_n) . phi(k_m) / M within a head; O_n = sum_m A_nm v_m / (sum_m A_nm + 1e-6).
+
+    Args, Returns, Raises: as there; computed in the dtype that comes in.
+    """
+    check_linear(q, k, v, scale, num_heads)
+
+    def phi(x: Tensor) -> Tensor:
+        u = (x.relu() + EPS) / scale
+        sharp = u**focusing_factor
+        return u.norm(dim=-1, keepdim=True) * sharp / sharp.norm(dim=-1, keepdim=True)
+
+    head_dim = q.shape[2] // num_heads
+    q, k, v = (_split_heads(x, head_dim) for x in (phi(q), phi(k), v))
+    weights = q @ k.mT / k.shape[2]
+    return _merge_heads(weights @ v / (weights.sum(-1, keepdim=True) + EPS))
 
 
 def _split_heads(x: Tensor, head_dim: int) -> Tensor:

@@ -1,31 +1,11 @@
-"""The real 2-D discrete Fourier transform: one front door for precision, layout and backend.
+"""The real 2-D discrete Fourier transform: one front door for layout and backend.
 
 Notation: `...` any leading dimensions, H x W the token grid, W' = W // 2 + 1 the kept half of
 the spectrum of a real signal.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor
-
-_SPECTRAL_DTYPES = (torch.float32, torch.float64)
-
-
-def spectral_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The real dtype in which the spectrum of a `dtype` signal is computed.
-
-    No half-precision FFT is usable in general: CUDA's takes powers of two in float16 only,
-    the CPU has none. So everything narrower than float32 is transformed in float32.
-    """
-    return dtype if dtype in _SPECTRAL_DTYPES else torch.float32
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """A context in which nothing is cast to half precision on this device."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()  # the meta device knows no autocast
 
 
 def rfft2(x: Tensor) -> Tensor:

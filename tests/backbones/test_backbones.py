@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from mmca.backbones import CAPVT, PVT, CASwin, Swin
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, FLattenSwin, Swin
 from mmca.errors import InputError
-from mmca.layers import CirculantAttention, SpatialReductionAttention, WindowAttention
+from mmca.layers import (
+    CirculantAttention,
+    FocusedLinearAttention,
+    SelfAttention,
+    SpatialReductionAttention,
+    WindowAttention,
+)
+from mmca.necks import SimpleFeaturePyramid
 from mmca.registry import MODELS
 
 PVT_TINY = {
@@ -16,14 +23,37 @@ PVT_TINY = {
     'mlp_ratios': (2, 2, 2, 2),
 }
 SWIN_TINY = {'embed_dims': 8, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
-BACKBONES = [(PVT, PVT_TINY), (CAPVT, PVT_TINY), (Swin, SWIN_TINY), (CASwin, SWIN_TINY)]
+DEIT_TINY = {'embed_dims': 16, 'depth': 4, 'num_heads': 2, 'mlp_ratio': 2}
+HIERARCHICAL = [
+    (PVT, PVT_TINY),
+    (CAPVT, PVT_TINY),
+    (FLattenPVT, PVT_TINY),
+    (Swin, SWIN_TINY),
+    (CASwin, SWIN_TINY),
+    (FLattenSwin, SWIN_TINY),
+]
+PLAIN = [(DeiT, DEIT_TINY), (CADeiT, DEIT_TINY)]
 CLASSIFIER_LACKS = ('norm0', 'norm1', 'norm2')
-ATTENTIONS = (CirculantAttention, SpatialReductionAttention, WindowAttention)
-each_backbone = pytest.mark.parametrize(('cls', 'arch'), BACKBONES, ids=lambda x: str(x)[-12:-2])
+ATTENTIONS = (
+    CirculantAttention,
+    FocusedLinearAttention,
+    SelfAttention,
+    SpatialReductionAttention,
+    WindowAttention,
+)
 
 
-@each_backbone
-@pytest.mark.parametrize('size', [(33, 33), (112, 137), (64, 200), (4, 61), (1, 1)])
+def name(value):
+    return value.__name__ if isinstance(value, type) else ''
+
+
+each_backbone = pytest.mark.parametrize(('cls', 'arch'), HIERARCHICAL + PLAIN, ids=name)
+each_hierarchical = pytest.mark.parametrize(('cls', 'arch'), HIERARCHICAL, ids=name)
+each_plain = pytest.mark.parametrize(('cls', 'arch'), PLAIN, ids=name)
+
+
+@each_hierarchical
+@pytest.mark.parametrize('size', [(33, 33), (112, 137), (200, 328), (64, 200), (4, 61), (1, 1)])
 def test_four_finite_maps_and_a_gradient_for_every_parameter(cls, arch, size):
     model = cls(arch, drop_path_rate=0.0)
     maps = model(torch.randn(2, 3, *size))
@@ -43,6 +73,27 @@ def test_four_finite_maps_and_a_gradient_for_every_parameter(cls, arch, size):
         assert [n for n in still if not n.startswith('pos_embed')] == []
 
 
+@each_plain
+@pytest.mark.parametrize('size', [(33, 33), (112, 137), (200, 328), (64, 200), (4, 61), (1, 1)])
+def test_one_map_becomes_four(cls, arch, size):
+    model, neck = cls(arch, drop_path_rate=0.0), SimpleFeaturePyramid(16, 8, num_outs=4)
+    maps = model(torch.randn(2, 3, *size))
+    assert [tuple(m.shape) for m in maps] == [(2, 16, *(-(-side // 16) for side in size))]
+    assert maps[0].isfinite().all()
+    assert maps[0].is_contiguous()
+    maps = neck(maps)
+    padded = [-(-side // 16) * 16 for side in size]
+    for level, out in enumerate(maps):
+        stride = 4 * 2**level
+        assert tuple(out.shape) == (2, 8, *(-(-side // stride) for side in padded))
+        assert out.isfinite().all()
+    sum((out * torch.randn_like(out)).sum() for out in maps).backward()
+    for module in (model, neck):
+        assert [n for n, p in module.named_parameters() if p.grad is None] == []
+    if min(size) > 64:
+        assert [n for n, p in model.named_parameters() if not p.grad.any()] == []
+
+
 @pytest.mark.parametrize(
     ('cls', 'arch', 'millions', 'digits'),
     [
@@ -57,6 +108,11 @@ def test_four_finite_maps_and_a_gradient_for_every_parameter(cls, arch, size):
         (CASwin, 't', 28, 0),
         (CASwin, 'small', 50, 0),
         (CASwin, 'b', 88, 0),
+        (CADeiT, 't', 6.1, 1),
+        (CADeiT, 'small', 23.8, 1),
+        (CADeiT, 'b', 93.6, 1),
+        (FLattenPVT, 't', 12.15, 2),
+        (FLattenSwin, 't', 29.2, 1),
     ],
 )
 def test_parameters_are_those_published(cls, arch, millions, digits):
@@ -64,9 +120,12 @@ def test_parameters_are_those_published(cls, arch, millions, digits):
     with torch.device('meta'):
         model = cls(arch)
     count = sum(p.numel() for n, p in model.named_parameters() if n[:5] not in CLASSIFIER_LACKS)
-    dims = model.embed_dims[-1]
-    count += 1001 * dims + (2 * dims if isinstance(model, PVT) else 0)
-    assert abs(count / 1e6 - millions) <= 0.1 if digits else round(count / 1e6) == millions
+    dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
+    count += 1000 * dims + 1000 + (2 * dims if isinstance(model, PVT) else 0)
+    if digits == 1:
+        assert abs(count / 1e6 - millions) <= 0.1
+    else:
+        assert round(count / 1e6, digits) == millions
 
 
 def test_presets_and_attention_per_stage():
@@ -79,11 +138,44 @@ def test_presets_and_attention_per_stage():
     assert kinds(CASwin(SWIN_TINY)) == list('CCCCWWWW')
     assert kinds(Swin(SWIN_TINY, attn=['softmax', 'circulant'] * 2)) == list('WWCCWWCC')
     assert kinds(CAPVT(PVT_TINY, attn='SCSC')) == list('SCSSC')
+    assert kinds(FLattenPVT(PVT_TINY)) == list('FFFFF')
+    assert kinds(FLattenSwin(SWIN_TINY)) == list('FFFFWWWW')
+    assert kinds(CAPVT(PVT_TINY, attn='CLSS')) == list('CFSSS')
+    assert kinds(Swin(SWIN_TINY, attn='circulant')) == list('CCCCCCCC')
+    assert [type(b.attn) for b in DeiT(DEIT_TINY, attn='CLSS').blocks] == [
+        CirculantAttention,
+        FocusedLinearAttention,
+        SelfAttention,
+        SelfAttention,
+    ]
+    layer = FLattenPVT(PVT_TINY, linear={'focusing_factor': 2.0}).block1[0].attn
+    assert layer.focusing_factor == 2.0
     layer = CAPVT(PVT_TINY, circulant={'scale': 'paper', 'head_dim': 4}).block1[0].attn
     assert (layer.scale, layer.head_dim) == ('paper', 4)
 
 
-@each_backbone
+@each_plain
+def test_plain_backbones_are_registered(cls, arch):
+    model = MODELS.build({'type': f'mmca.{cls.__name__}', 'arch': arch})
+    assert type(model) is cls
+
+
+def test_positions_of_deit():
+    """CA-DeiT has no position embedding; the softmax original has, without its class token."""
+    assert CADeiT(DEIT_TINY).pos_embed is None
+    assert DeiT(DEIT_TINY).pos_embed.shape == (1, 196, 16)
+    assert DeiT(DEIT_TINY, pretrain_img_size=384).pos_embed.shape == (1, 576, 16)
+
+
+def test_positions_of_linear_stages_belong_to_the_pretraining_grid():
+    sides = [p.shape[1] for n, p in FLattenPVT(PVT_TINY).named_parameters() if 'encoding' in n]
+    assert sides == [56**2, 28**2, 14**2, 14**2, 7**2]
+    model = FLattenSwin(SWIN_TINY, pretrain_img_size=128)
+    assert model.layers[0].blocks[0].attn.positional_encoding.shape == (1, 32**2, 8)
+    assert model.layers[1].blocks[1].attn.positional_encoding.shape == (1, 16**2, 16)
+
+
+@each_hierarchical
 def test_registered(cls, arch):
     model = MODELS.build({'type': f'mmca.{cls.__name__}', 'arch': arch, 'out_indices': (1, 3)})
     assert type(model) is cls
@@ -93,7 +185,7 @@ def test_registered(cls, arch):
     ]
 
 
-@each_backbone
+@each_hierarchical
 def test_stages_nobody_asked_for_are_not_built(cls, arch):
     model = cls(arch, out_indices=(0, 2), drop_path_rate=0.0)
     sum(out.sum() for out in model(torch.randn(1, 3, 64, 96))).backward()
@@ -115,7 +207,24 @@ def test_activation_checkpointing_changes_nothing(cls, arch):
         torch.testing.assert_close(a.grad, b.grad)
 
 
-@each_backbone
+@each_plain
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
+def test_frozen_blocks(cls, arch, frozen_stages):
+    model = cls(arch, frozen_stages=frozen_stages).train()
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    expected = {
+        n
+        for n, _ in model.named_parameters()
+        if frozen_stages >= 0 and n.startswith(('patch_embed', 'pos_embed'))
+    }
+    for block in range(frozen_stages):
+        expected |= {n for n, _ in model.named_parameters() if n.startswith(f'blocks.{block}.')}
+    if frozen_stages == 4:
+        expected |= {'norm.weight', 'norm.bias'}
+    assert frozen == expected
+
+
+@each_hierarchical
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
 def test_frozen_stages(cls, arch, frozen_stages):
     model = cls(arch, frozen_stages=frozen_stages, drop_rate=0.5).train()
@@ -157,10 +266,11 @@ def test_position_embedding_of_another_grid():
         (CAPVT, {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; known are tiny, small, medium"),
         (CASwin, {'arch': 'm'}, "unknown arch 'm' of CASwin; known are tiny, small, base"),
         (PVT, {'arch': {'depth': (1, 1, 1, 1)}}, r"unknown keys \['depth'\]"),
-        (CAPVT, {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'softmax' \(S\)"),
-        (CAPVT, {'attn': ['linear'] * 4}, "'linear'.*known are"),
+        (CAPVT, {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'linear' \(L\), 'softmax'"),
+        (CAPVT, {'attn': ['fourier'] * 4}, "'fourier'.*known are"),
         (Swin, {'attn': 'CCS'}, 'names 3 stages'),
-        (Swin, {'attn': 'softmax'}, 'names 1 stages'),
+        (DeiT, {'attn': 'CS'}, 'names 2 stages, the backbone has 12'),
+        (CADeiT, {'arch': 'large'}, 'known are tiny, small, base'),
         (Swin, {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
         (PVT, {'frozen_stages': 5}, 'got 5'),
     ],

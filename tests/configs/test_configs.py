@@ -28,6 +28,7 @@ CONFIG_ROOT = Path(__file__).parents[2] / 'configs'
 PVT = [64, 128, 320, 512]
 SWIN = [96, 192, 384, 768]
 SWIN_B = [128, 256, 512, 1024]
+DEIT_T, DEIT_S, DEIT_B = [192], [384], [768]
 
 # name: (type, arch, drop path, channels, blocks, of which circulant, recipe)
 CONFIGS = {
@@ -41,6 +42,19 @@ CONFIGS = {
     'coco/maskrcnn_swin_t': ('Swin', 'tiny', 0.1, SWIN, 12, 0, 'maskrcnn_swin'),
     'coco/maskrcnn_ca_swin_t_3x': ('CASwin', 'tiny', 0.1, SWIN, 12, 4, 'maskrcnn_swin_3x'),
     'coco/maskrcnn_ca_swin_s_3x': ('CASwin', 'small', 0.1, SWIN, 24, 4, 'maskrcnn_swin_3x'),
+    'coco/maskrcnn_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'maskrcnn_swin'),
+    'coco/maskrcnn_ca_deit_s': ('CADeiT', 'small', 0.1, DEIT_S, 12, 12, 'maskrcnn_swin'),
+    'coco/maskrcnn_ca_deit_b': ('CADeiT', 'base', 0.2, DEIT_B, 12, 12, 'maskrcnn_swin'),
+    'coco/maskrcnn_flatten_pvt_t': ('FLattenPVT', 'tiny', 0.1, PVT, 8, 0, 'maskrcnn_pvt'),
+    'coco/maskrcnn_flatten_pvt_s': ('FLattenPVT', 'small', 0.2, PVT, 16, 0, 'maskrcnn_pvt'),
+    'coco/maskrcnn_flatten_swin_t': ('FLattenSwin', 'tiny', 0.1, SWIN, 12, 0, 'maskrcnn_swin'),
+    'ade20k/upernet_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'upernet'),
+    'ade20k/upernet_ca_deit_s': ('CADeiT', 'small', 0.1, DEIT_S, 12, 12, 'upernet'),
+    'ade20k/upernet_ca_deit_b': ('CADeiT', 'base', 0.2, DEIT_B, 12, 12, 'upernet'),
+    'ade20k/upernet_flatten_swin_t': ('FLattenSwin', 'tiny', 0.3, SWIN, 12, 0, 'upernet'),
+    'ade20k/upernet_flatten_swin_s': ('FLattenSwin', 'small', 0.3, SWIN, 24, 0, 'upernet'),
+    'ade20k/fpn_flatten_pvt_t': ('FLattenPVT', 'tiny', 0.1, PVT, 8, 0, 'fpn'),
+    'ade20k/fpn_flatten_pvt_s': ('FLattenPVT', 'small', 0.1, PVT, 16, 0, 'fpn'),
     'ade20k/upernet_ca_swin_t': ('CASwin', 'tiny', 0.3, SWIN, 12, 4, 'upernet'),
     'ade20k/upernet_ca_swin_s': ('CASwin', 'small', 0.3, SWIN, 24, 4, 'upernet'),
     'ade20k/upernet_ca_swin_b': ('CASwin', 'base', 0.5, SWIN_B, 24, 4, 'upernet'),
@@ -70,6 +84,10 @@ GROUPED = [
     'coco/maskrcnn_ca_pvt_t',
     'coco/maskrcnn_ca_swin_t',
     'coco/maskrcnn_ca_swin_t_3x',
+    'coco/maskrcnn_ca_deit_t',
+    'coco/maskrcnn_flatten_swin_t',
+    'ade20k/upernet_ca_deit_t',
+    'ade20k/upernet_flatten_swin_t',
     'ade20k/upernet_ca_swin_t',
     'ade20k/upernet_ca_pvt_t',
     'ade20k/fpn_ca_pvt_t',
@@ -100,11 +118,17 @@ def load(name: str, *options: str) -> Config:
 def shrink(name: str) -> Config:
     """A config with few blocks and no stochastic depth; all widths as they are."""
     family, _, _, channels, *_ = CONFIGS[name]
+    depths = 'depth=2' if 'DeiT' in family else 'depths=(1,1,2,1)'
     options = [
         'model.backbone.arch._delete_=True',
-        'model.backbone.arch.depths=(1,1,2,1)',
+        f'model.backbone.arch.{depths}',
         'model.backbone.drop_path_rate=0.0',
     ]
+    if 'DeiT' in family:
+        options += [
+            f'model.backbone.arch.embed_dims={channels[0]}',
+            f'model.backbone.arch.num_heads={channels[0] // 64}',
+        ]
     if 'Swin' in family:
         heads = ','.join(str(width // 32) for width in channels)
         options += [
@@ -192,8 +216,14 @@ def test_heads(name):
     _, _, _, channels, _, _, recipe = CONFIGS[name]
     cfg = load(name)
     model = cfg.model
+    plain = len(channels) == 1
+    if plain:
+        assert model.neck.type == 'mmca.SimpleFeaturePyramid'
+        assert [model.neck.in_channels] == channels
+        assert model.neck.num_outs == (5 if recipe.startswith('maskrcnn') else 4)
+        channels = [256] * 4
     if recipe.startswith('maskrcnn'):
-        assert model.neck.in_channels == channels
+        assert plain or model.neck.in_channels == channels
         assert model.roi_head.bbox_head.num_classes == 80
         assert model.roi_head.mask_head.num_classes == 80
         assert set(cfg.val_evaluator.metric) == {'bbox', 'segm'}
@@ -220,7 +250,8 @@ def test_builds_at_full_size(name):
     backbone = MODELS.build(load(name).model).backbone
     modules = dict(backbone.named_modules())
     assert type(backbone).__name__ == family
-    assert list(backbone.embed_dims) == channels
+    dims = backbone.embed_dims
+    assert ([dims] if isinstance(dims, int) else list(dims)) == channels
     assert sum(path.endswith('.norm1') for path in modules) == blocks
     assert sum(path.endswith('.cpe') for path in modules) == circulant
     rates = [module.drop_prob for module in modules.values() if isinstance(module, DropPath)]
@@ -273,11 +304,12 @@ def test_weight_decay_groups(name):
     decay = {id(p): group['weight_decay'] for group in groups for p in group['params']}
 
     exempt = set()
-    if 'swin' in name or 'upernet' in name:
-        for path, module in model.backbone.named_modules():
+    if 'swin' in name or 'deit' in name or 'upernet' in name:
+        for path, module in model.named_modules():
             if isinstance(module, nn.LayerNorm):
-                exempt |= {f'backbone.{path}.weight', f'backbone.{path}.bias'}
-        tables = ('relative_position_bias_table', *(f'pos_embed{i}' for i in range(1, 5)))
+                exempt |= {f'{path}.weight', f'{path}.bias'}
+        tables = ('relative_position_bias_table', 'positional_encoding')
+        tables += tuple(f'pos_embed{i}' for i in range(1, 5))
         exempt |= {path for path, _ in model.named_parameters() if path.endswith(tables)}
         assert exempt
     undecayed = {path for path, p in model.named_parameters() if decay[id(p)] == 0}

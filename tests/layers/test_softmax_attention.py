@@ -1,15 +1,26 @@
-"""Spatial-reduction and window attention against forms written out token by token."""
+"""Self-, spatial-reduction and window attention against forms written out token by token."""
 
 import pytest
 import torch
 
 from mmca.errors import InputError
-from mmca.layers import SpatialReductionAttention, WindowAttention
+from mmca.layers import SelfAttention, SpatialReductionAttention, WindowAttention
 
 
 def attend(q, k, v, bias=0.0):
     """One head: (N, d), (M, d), (M, d) -> (N, d)."""
     return (q @ k.T / q.shape[1] ** 0.5 + bias).softmax(1) @ v
+
+
+@pytest.mark.parametrize('hw_shape', [(1, 1), (3, 5), (1, 7)])
+def test_self_attention_by_hand(hw_shape):
+    layer = SelfAttention(12, 3).double()
+    x = torch.randn(1, hw_shape[0] * hw_shape[1], 12).double()
+    q, k, v = layer.qkv(x[0]).chunk(3, dim=1)
+    heads = [attend(q[:, h], k[:, h], v[:, h]) for h in (slice(0, 4), slice(4, 8), slice(8, 12))]
+    torch.testing.assert_close(layer(x, hw_shape)[0], layer.proj(torch.cat(heads, 1)))
+    with pytest.raises(InputError, match='num_heads=5'):
+        SelfAttention(12, 5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+_base_ = 'maskrcnn_ca_deit_t.py'
+model = dict(
+    backbone=dict(arch='base', drop_path_rate=0.2),
+    neck=dict(in_channels=768),
+)

@@ -1,0 +1,106 @@
+"""The focused linear attention layer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmca.errors import InputError
+from mmca.layers.position import resize_tokens
+from mmca.ops import focused_linear_attention
+from mmca.ops.circulant import check_tokens
+
+
+class FocusedLinearAttention(nn.Module):
+    """Focused linear attention with rank restoration, O(N) (arXiv 2308.00442, eq. 4 to 6).
+
+        y = (focused_linear_attention(q, k + positional_encoding, v) + DWC(v)) W_proj + b_proj
+
+    DWC is a depth-wise convolution whose weights all heads share. A drop-in for self-attention
+    on a token grid; it needs torch only. Parameter names are those of the authors' release:
+    `q`, `kv` (PVT) or `qkv` (Swin), `scale` (1, 1, C), `positional_encoding` (1, N, C),
+    `dwc.weight` (d, 1, 5, 5), `dwc.bias`, `proj`.
+
+    Args:
+        embed_dims: C.
+        num_heads: heads, must divide C; d = C / num_heads.
+        grid_size: side S of the square grid that `positional_encoding` belongs to, N = S * S;
+            other grids take it resized bilinearly.
+        focusing_factor: p, the power of the feature map.
+        kernel_size: side of the depth-wise convolution, odd.
+        split_qkv: whether the projections are named `q` and `kv`, as in PVT, or `qkv`.
+        proj_drop: dropout rate after the projection.
+
+    Raises:
+        InputError: num_heads does not divide embed_dims, or an even kernel_size.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        grid_size: int = 14,
+        focusing_factor: float = 3.0,
+        kernel_size: int = 5,
+        split_qkv: bool = False,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or embed_dims % num_heads:
+            raise InputError(
+                'num_heads must divide embed_dims, '
+                f'got embed_dims={embed_dims}, num_heads={num_heads}'
+            )
+        if kernel_size % 2 == 0:
+            raise InputError(f'kernel_size must be odd, got {kernel_size}')
+        head_dim = embed_dims // num_heads
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.focusing_factor = focusing_factor
+        self.split_qkv = split_qkv
+        if split_qkv:
+            self.q = nn.Linear(embed_dims, embed_dims)
+            self.kv = nn.Linear(embed_dims, 2 * embed_dims)
+        else:
+            self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.dwc = nn.Conv2d(
+            head_dim, head_dim, kernel_size, padding=kernel_size // 2, groups=head_dim
+        )
+        self.scale = nn.Parameter(torch.zeros(1, 1, embed_dims))
+        self.positional_encoding = nn.Parameter(torch.zeros(1, grid_size**2, embed_dims))
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Attend over the whole grid.
+
+        Args:
+            x: (B, N, C) with N = H * W.
+            hw_shape: (H, W).
+
+        Returns:
+            (B, N, C).
+
+        Raises:
+            InputError: H * W != N, or C is not embed_dims.
+        """
+        check_tokens(x, hw_shape)
+        if x.shape[2] != self.embed_dims:
+            raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
+        if self.split_qkv:
+            q, (k, v) = self.q(x), self.kv(x).chunk(2, dim=2)
+        else:
+            q, k, v = self.qkv(x).chunk(3, dim=2)
+        k = k + resize_tokens(self.positional_encoding, hw_shape)
+        out = focused_linear_attention(
+            q, k, v, F.softplus(self.scale), self.num_heads, self.focusing_factor
+        )
+        return self.proj_drop(self.proj(out + self._restore_rank(v, hw_shape)))
+
+    def _restore_rank(self, v: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """DWC(v), (B, N, C) -> (B, N, C): every head goes through the same convolution."""
+        heads = v.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
+        out = self.dwc(heads.flatten(0, 1).unflatten(2, hw_shape))
+        return out.flatten(2).unflatten(0, (-1, self.num_heads)).flatten(1, 2).mT
+
+    def extra_repr(self) -> str:
+        return f'num_heads={self.num_heads}, focusing_factor={self.focusing_factor}'

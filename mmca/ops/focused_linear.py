@@ -1,0 +1,103 @@
+"""Focused linear attention, O(N) in time and memory.
+
+Source: Han, Pan, Han, Song, Huang, "FLatten Transformer: Vision Transformer using Focused Linear
+Attention", ICCV 2023, arXiv 2308.00442, equations 3 to 6. The dense form is in
+`mmca.ops.reference`.
+"""
+
+import torch
+from torch import Tensor
+
+from mmca.errors import InputError
+from mmca.ops.precision import wide_dtype, without_autocast
+
+EPS = 1e-6
+
+
+def check_linear(q: Tensor, k: Tensor, v: Tensor, scale: Tensor, num_heads: int) -> None:
+    """Refuse what focused linear attention cannot take.
+
+    Args:
+        q: (B, N, C).
+        k, v: (B, M, C).
+        scale: (C,), or (1, 1, C).
+        num_heads: must divide C.
+
+    Raises:
+        InputError: other shapes, or num_heads does not divide C.
+    """
+    if q.dim() != 3 or k.shape != v.shape or k.shape[::2] != q.shape[::2]:
+        raise InputError(
+            'q must be (B, N, C), k and v (B, M, C), got '
+            f'{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}'
+        )
+    if scale.numel() != q.shape[2]:
+        raise InputError(
+            f'scale must have one value a channel, got {tuple(scale.shape)} for C={q.shape[2]}'
+        )
+    if num_heads < 1 or q.shape[2] % num_heads:
+        raise InputError(f'num_heads must divide C, got num_heads={num_heads}, C={q.shape[2]}')
+
+
+def focus(x: Tensor, scale: Tensor, focusing_factor: float) -> Tensor:
+    """phi(u) = |u| u^p / |u^p| with u = (relu(x) + 1e-6) / scale, norms over all C channels.
+
+    The power sharpens a token's direction and keeps its length (arXiv 2308.00442, eq. 4 and 5).
+
+    Args:
+        x: (B, N, C).
+        scale: (C,) or (1, 1, C), positive.
+        focusing_factor: p.
+
+    Returns:
+        (B, N, C), not negative.
+    """
+    u = (x.relu() + EPS) / scale
+    # A common factor cancels in the direction; the largest entry at 1 keeps all powers finite.
+    power = (u / u.detach().amax(-1, keepdim=True)) ** focusing_factor
+    return power * (u.norm(dim=-1, keepdim=True) / power.norm(dim=-1, keepdim=True))
+
+
+def focused_linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: Tensor,
+    num_heads: int,
+    focusing_factor: float = 3.0,
+) -> Tensor:
+    """O = phi(q) (phi(k)^T v / M) / (phi(q) . mean_M phi(k) + 1e-6), per head.
+
+    The feature map phi is :func:`focus`, over all channels; then come the heads
+    (arXiv 2308.00442, eq. 3 with eq. 4).
+
+    Args:
+        q: (B, N, C), any floating dtype. Anything narrower than float32 is computed in float32
+            with autocast off: cubes and sums over 200 x 336 tokens leave the range of float16.
+        k, v: (B, M, C).
+        scale: (C,) or (1, 1, C), positive; divides q and k in the feature map.
+        num_heads: heads, must divide C.
+        focusing_factor: p.
+
+    Returns:
+        (B, N, C) in the dtype of v.
+
+    Raises:
+        InputError: shapes do not fit, or num_heads does not divide C.
+    """
+    check_linear(q, k, v, scale, num_heads)
+    dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
+
+    def heads(x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, heads, N, d)."""
+        return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+    with without_autocast(q.device):
+        scale = scale.to(dtype)
+        phi_q = heads(focus(q.to(dtype), scale, focusing_factor))
+        phi_k = heads(focus(k.to(dtype), scale, focusing_factor))
+        root = k.shape[1] ** -0.5
+        context = (phi_k.mT * root) @ (heads(v.to(dtype)) * root)
+        norm = phi_q @ phi_k.mean(2, keepdim=True).mT + EPS
+        out = phi_q @ context / norm
+    return out.transpose(1, 2).flatten(2).to(v.dtype)

@@ -1,0 +1,21 @@
+"""In which precision an op computes, whatever comes in."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything else.
+
+    No half-precision FFT is usable in general (CUDA's takes powers of two in float16 only, the
+    CPU has none), and sums over all tokens of a large grid leave the range of float16.
+    """
+    return dtype if dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A context in which nothing is cast to half precision on this device."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()  # the meta device knows no autocast

@@ -1,0 +1,88 @@
+"""The focused linear attention layer: names, positions, rank restoration, refusals."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmca.errors import InputError
+from mmca.layers import FocusedLinearAttention
+from mmca.ops import reference
+
+
+def randomised(layer):
+    """A layer none of whose parameters is at its neutral initial value."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in layer.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
+    return layer.double()
+
+
+@pytest.mark.parametrize(
+    ('split', 'names'), [(True, {'q', 'kv'}), (False, {'qkv'})], ids=['pvt', 'swin']
+)
+def test_parameter_names_and_shapes_are_the_originals(split, names):
+    layer = FocusedLinearAttention(24, 3, grid_size=7, split_qkv=split)
+    shapes = {name: tuple(p.shape) for name, p in layer.named_parameters()}
+    assert {name.split('.')[0] for name in shapes} == names | {
+        *('dwc', 'scale', 'positional_encoding', 'proj')
+    }
+    assert shapes['dwc.weight'] == (8, 1, 5, 5)
+    assert shapes['dwc.bias'] == (8,)
+    assert shapes['scale'] == (1, 1, 24)
+    assert shapes['positional_encoding'] == (1, 49, 24)
+
+
+@pytest.mark.parametrize('hw_shape', [(1, 1), (1, 9), (5, 7), (4, 4), (11, 3)])
+@pytest.mark.parametrize('split', [True, False])
+def test_is_its_formula_written_out(hw_shape, split):
+    layer = randomised(FocusedLinearAttention(12, 3, grid_size=4, split_qkv=split))
+    x = torch.randn(2, hw_shape[0] * hw_shape[1], 12, dtype=torch.float64)
+    if split:
+        q, k, v = layer.q(x), *layer.kv(x).split(12, dim=2)
+    else:
+        q, k, v = layer.qkv(x).split(12, dim=2)
+    grid = layer.positional_encoding.reshape(1, 4, 4, 12).permute(0, 3, 1, 2)
+    position = F.interpolate(grid, hw_shape, mode='bilinear').flatten(2).transpose(1, 2)
+    scale = F.softplus(layer.scale)
+    out = reference.focused_linear_attention(q, k + position, v, scale, 3)
+    maps = v.transpose(1, 2).reshape(2, 12, *hw_shape)
+    weight, bias = layer.dwc.weight.repeat(3, 1, 1, 1), layer.dwc.bias.repeat(3)
+    local = F.conv2d(maps, weight, bias, padding=2, groups=12)
+    expected = layer.proj(out + local.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(layer(x, hw_shape), expected)
+
+
+def test_every_parameter_gets_a_gradient():
+    layer = FocusedLinearAttention(16, 2, grid_size=6)
+    layer(torch.randn(2, 35, 16), (5, 7)).square().sum().backward()
+    assert [
+        name for name, p in layer.named_parameters() if p.grad is None or not p.grad.any()
+    ] == []
+
+
+def test_autocast_gives_finite_half_precision():
+    layer = FocusedLinearAttention(16, 2, grid_size=6)
+    with torch.autocast('cpu', torch.float16):
+        out = layer(torch.randn(1, 63, 16), (7, 9))
+    assert out.dtype == torch.float16
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({'embed_dims': 30, 'num_heads': 4}, 'embed_dims=30, num_heads=4'),
+        ({'embed_dims': 8, 'num_heads': 2, 'kernel_size': 4}, 'odd, got 4'),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        FocusedLinearAttention(**arguments)
+
+
+def test_bad_input_is_named():
+    layer = FocusedLinearAttention(8, 2)
+    with pytest.raises(InputError, match='N=12'):
+        layer(torch.zeros(1, 12, 8), (3, 5))
+    with pytest.raises(InputError, match='C=8'):
+        layer(torch.zeros(1, 15, 6), (3, 5))
