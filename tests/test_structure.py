@@ -16,11 +16,17 @@ ALLOWED = {
     'layers': ({'ops'}, {'torch'}),
     'analysis': ({'ops', 'layers'}, {'torch'}),
     'safe_pickle.py': (set(), {'torch'}),
-    'checkpoint.py': ({'layers', 'safe_pickle'}, {'torch'}),
+    'dialects.py': (set(), {'torch'}),
+    'transfer.py': ({'layers'}, {'torch'}),
+    'checkpoint.py': (
+        {'dialects', 'layers', 'safe_pickle', 'transfer'},
+        {'torch', 'safetensors'},
+    ),
     'registry.py': (set(), {'mmengine'}),
     'hooks.py': ({'registry'}, {'torch', 'mmengine', 'numpy'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine', 'mmcv'}),
-    '__init__.py': ({'backbones', 'hooks'}, set()),
+    'necks': ({'registry'}, {'torch', 'mmengine'}),
+    '__init__.py': ({'backbones', 'hooks', 'necks'}, set()),
 }
 
 

@@ -1,0 +1,92 @@
+"""Circulant blocks that start from softmax weights: what they compute, what is left out."""
+
+import pytest
+import torch
+
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
+from mmca.ops import reference
+from mmca.transfer import circulant_from_softmax
+
+PVT_ARCH = {'embed_dims': (8, 16, 24, 32), 'depths': (1, 2, 1, 1), 'num_heads': (1, 2, 3, 4)}
+SWIN_ARCH = {'embed_dims': 8, 'depths': (2, 1, 2, 1), 'num_heads': (1, 2, 4, 8)}
+DEIT_ARCH = {'embed_dims': 16, 'depth': 2, 'num_heads': 2}
+FAMILIES = [(PVT, CAPVT, PVT_ARCH), (Swin, CASwin, SWIN_ARCH), (DeiT, CADeiT, DEIT_ARCH)]
+
+
+def softmax_state(cls, arch):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: torch.randn(value.shape, generator=generator).double()
+        for name, value in cls(arch).state_dict().items()
+    }
+
+
+def circulant_blocks(model):
+    return {p: m for p, m in model.named_modules() if hasattr(m, 'cpe') and m.cpe is not None}
+
+
+@pytest.mark.parametrize(('softmax', 'circulant', 'arch'), FAMILIES)
+@pytest.mark.parametrize('gain', [1.0, 0.25])
+def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
+    softmax, circulant, arch, gain
+):
+    """Biases included: those of q and k change nothing, that of v goes through."""
+    state = softmax_state(softmax, arch)
+    model = circulant(arch).double().eval()
+    new, made, unused = circulant_from_softmax(state, model, gain)
+    model.load_state_dict(new, strict=False)
+    blocks = circulant_blocks(model)
+    assert blocks
+    for path, block in blocks.items():
+        old = {n.removeprefix(f'{path}.attn.'): v for n, v in state.items() if path in n}
+        names = ['qkv'] if 'qkv.weight' in old else ['q', 'kv']
+        weight = torch.cat([old[f'{name}.weight'] for name in names])
+        bias = torch.cat([old[f'{name}.bias'] for name in names])
+        x = torch.randn(2, 15, weight.shape[1], dtype=torch.float64)
+        q, k, v = (x @ weight.T + bias).chunk(3, dim=2)
+        out = reference.circulant_attention(q * gain, k, v, (3, 5))
+        expected = out @ old['proj.weight'].T + old['proj.bias']
+        torch.testing.assert_close(block.attn(x, (3, 5)), expected)
+        branch = x + block.drop_path(block.attn(block.norm1(x), (3, 5)))
+        torch.testing.assert_close(block(x, (3, 5)), branch + block.mlp(block.norm2(branch)))
+    assert set(made) <= set(model.state_dict())
+    assert set(made) == {
+        f'{path}.{name}'
+        for path, block in blocks.items()
+        for name in block.state_dict()
+        if name.startswith(('attn', 'cpe'))
+    }
+    assert set(unused) <= set(state)
+    assert not set(unused) & set(new)
+
+
+def test_nothing_else_changes():
+    state, model = softmax_state(PVT, PVT_ARCH), CAPVT(PVT_ARCH)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    new, _, unused = circulant_from_softmax(state, model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for name, value in state.items():
+        if not name.startswith(('block1', 'block2')) or '.attn.' not in name:
+            assert torch.equal(new[name], value), name
+    assert set(new) >= set(before)
+    assert {name.split('.attn.')[1].split('.')[0] for name in unused} == {'sr', 'norm'}
+
+
+@pytest.mark.parametrize(
+    ('source', 'target'),
+    [(CAPVT, CAPVT), (PVT, PVT), (PVT, FLattenPVT)],
+    ids=['already circulant', 'nothing circulant', 'linear'],
+)
+def test_passes_on_what_fits_already(source, target):
+    state = softmax_state(source, PVT_ARCH)
+    new, made, unused = circulant_from_softmax(state, target(PVT_ARCH))
+    assert (made, unused) == ([], [])
+    assert new.keys() == state.keys()
+    assert all(torch.equal(new[name], state[name]) for name in state)
+
+
+def test_a_layer_without_gate():
+    model = CAPVT(PVT_ARCH, circulant={'reweighting': None})
+    new, made, _ = circulant_from_softmax(softmax_state(PVT, PVT_ARCH), model)
+    assert not any('gate' in name for name in made)
+    assert set(model.state_dict()) <= set(new)
