@@ -1,5 +1,6 @@
-"""Looking at models: parameters and multiply-adds."""
+"""What a backbone costs and how its attention spreads: multiply-adds, entropies."""
 
-from mmca.analysis.flops import FlopReport, count_flops
+from mmca.analysis.entropy import attention_entropies, normalised_entropy
+from mmca.analysis.flops import FlopReport, count_flops, dft_macs
 
-__all__ = ['FlopReport', 'count_flops']
+__all__ = ['FlopReport', 'attention_entropies', 'count_flops', 'dft_macs', 'normalised_entropy']

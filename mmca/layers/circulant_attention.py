@@ -75,14 +75,18 @@ class CirculantAttention(nn.Module):
         check_tokens(x, hw_shape)
         if x.shape[2] != self.embed_dims:
             raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
-        # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
-        q, k, v = torch.matmul(self.qkv.weight, x.mT).mT.chunk(3, dim=2)
+        q, k, v = self.project(x)
         if self.reweighting == 'pre':
             v = v * self.gate(x)
         out = circulant_attention(q, k, v, hw_shape, self.head_dim, self.scale)
         if self.reweighting == 'post':
             out = out * self.gate(x)
         return self.proj_drop(self.proj(out))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
+        # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
+        return torch.matmul(self.qkv.weight, x.mT).mT.chunk(3, dim=2)
 
     def extra_repr(self) -> str:
         return f'head_dim={self.head_dim}, reweighting={self.reweighting!r}, scale={self.scale!r}'

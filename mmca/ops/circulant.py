@@ -83,6 +83,38 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_d
         raise InputError(f'head_dim must divide C, got head_dim={head_dim}, C={q.shape[2]}')
 
 
+def circulant_kernel(
+    q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int = 1, scale: Scale = 'sqrt'
+) -> Tensor:
+    """The attention weights softmax(a), a = scale * sum_d Q (*) K, as one kernel per head.
+
+    Token n of a head attends to token n + m of the torus with the weight at m, for every n: the
+    kernel is the first row of the head's block-circulant attention matrix.
+
+    Args:
+        q, k, hw_shape, head_dim, scale: as for :func:`circulant_attention`.
+
+    Returns:
+        (B, C / d, H, W), float64 for float64, else float32; each kernel sums to one.
+    """
+    check_qkv(q, k, k, hw_shape, head_dim)
+    dtype = wide_dtype(q.dtype)
+    factor = logit_scale(scale, q.shape[1], head_dim)
+    with without_autocast(q.device):
+        q_hat, k_hat = (_spectrum(x.to(dtype), hw_shape, head_dim) for x in (q, k))
+        logits_hat = correlate(q_hat * factor, k_hat).sum(2)
+        # Softmax ignores a constant. The common offset of the logits is by far their largest
+        # part on large grids, so leaving it out of the spectrum is what keeps the digits.
+        logits_hat[..., 0, 0] = 0
+        logits = irfft2(logits_hat, hw_shape)
+        return logits.flatten(-2).softmax(-1).view_as(logits)
+
+
+def _spectrum(x: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
+    """(B, N, C) -> (B, C / d, d, H, W') complex."""
+    return rfft2(x.mT.unflatten(1, (-1, head_dim)).unflatten(3, hw_shape))
+
+
 def circulant_attention(
     q: Tensor,
     k: Tensor,
@@ -115,21 +147,9 @@ def circulant_attention(
         InputError: H * W != N, shapes differ, d does not divide C, or scale is unknown.
     """
     check_qkv(q, k, v, hw_shape, head_dim)
-    batch, num_tokens, channels = q.shape
-    heads = channels // head_dim
-    factor = logit_scale(scale, num_tokens, head_dim)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-
-    def spectrum(x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, heads, d, H, W') complex."""
-        return rfft2(x.to(dtype).mT.reshape(batch, heads, head_dim, *hw_shape))
-
+    kernel = circulant_kernel(q.to(dtype), k.to(dtype), hw_shape, head_dim, scale)
     with without_autocast(q.device):
-        logits_hat = correlate(spectrum(q) * factor, spectrum(k)).sum(2)
-        # Softmax ignores a constant. The common offset of the logits is by far their largest
-        # part on large grids, so leaving it out of the spectrum is what keeps the digits.
-        logits_hat[..., 0, 0] = 0
-        logits = irfft2(logits_hat, hw_shape)
-        attn = logits.flatten(-2).softmax(-1).view_as(logits)
-        out = irfft2(correlate(rfft2(attn).unsqueeze(2), spectrum(v)), hw_shape)
-    return out.reshape(batch, channels, num_tokens).mT.to(v.dtype)
+        v_hat = _spectrum(v.to(dtype), hw_shape, head_dim)
+        out = irfft2(correlate(rfft2(kernel).unsqueeze(2), v_hat), hw_shape)
+    return out.flatten(3).flatten(1, 2).mT.to(v.dtype)

@@ -1,0 +1,74 @@
+"""Entropies of attention weights against weights written out."""
+
+import math
+
+import pytest
+import torch
+
+from mmca.analysis import attention_entropies, normalised_entropy
+from mmca.backbones import CAPVT, CASwin, DeiT
+from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
+from mmca.ops import circulant_kernel, reference
+
+
+def test_entropy_of_known_weights():
+    assert normalised_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
+    assert normalised_entropy(torch.eye(5)) == 0
+    assert normalised_entropy(torch.ones(4, 1)) == 1
+    half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert normalised_entropy(half) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_the_kernel_is_the_first_row_of_the_attention():
+    """Attending over one-hot values reads the N x N weights; all rows are the kernel, shifted."""
+    q, k = torch.randn(2, 1, 15, 8, dtype=torch.float64).unbind()
+    kernel = circulant_kernel(q, k, (3, 5), head_dim=4)
+    matrix = reference.bccb(kernel.flatten(2), (3, 5))
+    v = torch.randn(1, 15, 8, dtype=torch.float64)
+    out = reference.circulant_attention(q, k, v, (3, 5), head_dim=4)
+    by_matrix = matrix @ v.unflatten(2, (2, 4)).transpose(1, 2)
+    torch.testing.assert_close(by_matrix.transpose(1, 2).flatten(2), out)
+
+
+def test_self_attention_by_hand():
+    layer, x = SelfAttention(8, 2), torch.randn(2, 12, 8)
+    q, k, _ = layer.qkv(x).chunk(3, dim=2)
+    q, k = (t.unflatten(2, (2, 4)).transpose(1, 2) for t in (q * 9, k * 9))
+    layer.qkv.weight.data *= 9
+    layer.qkv.bias.data *= 9
+    weights = (q @ k.mT / 2).softmax(-1)
+    assert attention_entropies(layer, x, (3, 4))[''] == pytest.approx(
+        normalised_entropy(weights), rel=1e-4
+    )
+
+
+def test_masked_pairs_weigh_nothing():
+    """On 2 x 2 shifted windows of 4 x 4, three in four windows are cut by the mask."""
+    plain, shifted = WindowAttention(8, 2, 4), WindowAttention(8, 2, 4, shift=True)
+    for layer in (plain, shifted):
+        layer.qkv.weight.data.zero_()
+        layer.relative_position_bias_table.data.zero_()
+    x = torch.randn(1, 64, 8)
+    assert attention_entropies(plain, x, (8, 8))[''] == pytest.approx(1)
+    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbours.
+    expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(16)
+    assert attention_entropies(shifted, x, (8, 8))[''] == pytest.approx(expected)
+
+
+def test_circulant_layer_gets_sharper_with_its_scale():
+    x, entropies = torch.randn(1, 35, 6), []
+    for scale in (0.0, 0.3, 3.0):
+        torch.manual_seed(0)
+        entropies.append(attention_entropies(CirculantAttention(6, scale=scale), x, (5, 7))[''])
+    assert entropies[0] == pytest.approx(1)
+    assert entropies[0] > entropies[1] > entropies[2]
+
+
+def test_every_layer_of_a_backbone():
+    pvt = {'embed_dims': (8, 16, 24, 32), 'num_heads': (1, 2, 3, 4), 'depths': (1, 1, 1, 1)}
+    swin = {'embed_dims': 8, 'num_heads': (1, 2, 4, 8), 'depths': (1, 1, 2, 1)}
+    deit = {'embed_dims': 16, 'depth': 3, 'num_heads': 2}
+    for model, count in ((CAPVT(pvt), 4), (CASwin(swin), 5), (DeiT(deit), 3)):
+        entropies = attention_entropies(model.eval(), torch.randn(1, 3, 64, 96))
+        assert len(entropies) == count
+        assert all(path.endswith('attn') and 0 < e <= 1 + 1e-6 for path, e in entropies.items())
