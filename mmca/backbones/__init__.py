@@ -1,7 +1,18 @@
 """Backbones whose attention is chosen stage by stage. Needs torch and mmengine."""
 
 from mmca.backbones.deit import CADeiT, DeiT
-from mmca.backbones.pvt import CAPVT, PVT, FLattenPVT
+from mmca.backbones.pvt import CAPVT, PVT, FLattenPVT, FLattenPVTv2, PVTv2
 from mmca.backbones.swin import CASwin, FLattenSwin, Swin
 
-__all__ = ['CAPVT', 'PVT', 'CADeiT', 'CASwin', 'DeiT', 'FLattenPVT', 'FLattenSwin', 'Swin']
+__all__ = [
+    'CAPVT',
+    'PVT',
+    'CADeiT',
+    'CASwin',
+    'DeiT',
+    'FLattenPVT',
+    'FLattenPVTv2',
+    'FLattenSwin',
+    'PVTv2',
+    'Swin',
+]

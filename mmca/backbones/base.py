@@ -87,12 +87,12 @@ class Backbone(BaseModule):
         self.frozen_stages = frozen_stages
 
     @classmethod
-    def resolve_arch(cls, arch: str | Mapping) -> dict:
+    def resolve_arch(cls, arch: str | Mapping | None) -> dict:
         """The settings of a size.
 
         Args:
             arch: a name of `arch_zoo`, its first letter, or a mapping with the same keys; keys
-                that are left out are those of 'tiny'.
+                that are left out are those of the smallest size. None is the smallest.
 
         Returns:
             All settings.
@@ -100,19 +100,22 @@ class Backbone(BaseModule):
         Raises:
             InputError: unknown name or key.
         """
+        smallest = next(iter(cls.arch_zoo.values()))
+        if arch is None:
+            return dict(smallest)
         if isinstance(arch, Mapping):
-            tiny = cls.arch_zoo['tiny']
-            if unknown := set(arch) - set(tiny):
+            if unknown := set(arch) - set(smallest):
                 raise InputError(
                     f'unknown keys {sorted(unknown)} in arch of {cls.__name__}; '
-                    f'known are {sorted(tiny)}'
+                    f'known are {sorted(smallest)}'
                 )
-            return {**tiny, **arch}
+            return {**smallest, **arch}
         name = ARCH_LETTERS.get(arch, arch)
         if name not in cls.arch_zoo:
+            letters = [letter for letter, name in ARCH_LETTERS.items() if name in cls.arch_zoo]
             raise InputError(
-                f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)} '
-                f'(or {", ".join(key[0] for key in cls.arch_zoo)})'
+                f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)}'
+                + (f' (or {", ".join(letters)})' if letters else '')
             )
         return dict(cls.arch_zoo[name])
 

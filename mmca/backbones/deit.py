@@ -49,7 +49,8 @@ class DeiT(Backbone):
 
     Args:
         arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`,
-            `num_heads`, `mlp_ratio`; what it leaves out is as in 'tiny'.
+            `num_heads`, `mlp_ratio`; what it leaves out is as in 'tiny'. None is the
+            smallest.
         attn: attention of the blocks, 'circulant' / 'linear' / 'softmax' (or C, L, S) for all, or
             one a block. None is the class's own: softmax here, circulant in CADeiT.
         circulant: further arguments of the circulant blocks'
@@ -80,7 +81,7 @@ class DeiT(Backbone):
 
     def __init__(
         self,
-        arch: str | Mapping = 'tiny',
+        arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
         circulant: Mapping | None = None,
         linear: Mapping | None = None,

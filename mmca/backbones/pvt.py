@@ -17,39 +17,49 @@ from mmca.layers.position import resize_tokens
 from mmca.layers.softmax_attention import pad_to_kernel
 from mmca.registry import MODELS
 
-PATCH_SIZES = (4, 2, 2, 2)
+STRIDES = (4, 2, 2, 2)
 NORM_EPS = 1e-6
 
 
-def _arch(*depths: int) -> dict:
+def _arch(
+    *depths: int, embed_dims: tuple = (64, 128, 320, 512), mlp_ratios: tuple = (8, 8, 4, 4)
+) -> dict:
     return {
-        'embed_dims': (64, 128, 320, 512),
+        'embed_dims': embed_dims,
         'depths': depths,
         'num_heads': (1, 2, 5, 8),
-        'mlp_ratios': (8, 8, 4, 4),
+        'mlp_ratios': mlp_ratios,
         'sr_ratios': (8, 4, 2, 1),
     }
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches by a strided convolution, then LayerNorm.
+    """Patches by a strided convolution, then LayerNorm.
 
     Args:
         in_channels: channels of the image or of the stage before.
         embed_dims: C.
-        patch_size: side of a patch. Rows and columns beyond the last whole patch are left out,
-            as in the original; a map smaller than one patch is zero-padded to one.
+        stride: step between patches.
+        overlap: False cuts patches of one stride and leaves out rows and columns beyond the last
+            whole one, as PVT does; a map smaller than a patch is zero-padded to one. True takes
+            patches of two strides less one, centred (arXiv 2106.13797, section 3.2), as PVTv2.
     """
 
-    def __init__(self, in_channels: int, embed_dims: int, patch_size: int) -> None:
+    def __init__(self, in_channels: int, embed_dims: int, stride: int, overlap: bool) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_channels, embed_dims, patch_size, stride=patch_size)
+        self.min_size = 1 if overlap else stride
+        self.proj = nn.Conv2d(
+            in_channels,
+            embed_dims,
+            2 * stride - 1 if overlap else stride,
+            stride=stride,
+            padding=stride - 1 if overlap else 0,
+        )
         self.norm = nn.LayerNorm(embed_dims, eps=1e-5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) tokens and their grid (H', W'), N = H' * W'."""
-        x = self.proj(pad_to_kernel(x, self.patch_size))
+        x = self.proj(pad_to_kernel(x, self.min_size))
         hw_shape = (x.shape[2], x.shape[3])
         return self.norm(x.flatten(2).mT), hw_shape
 
@@ -64,7 +74,7 @@ class PVT(Backbone):
     Args:
         arch: 'tiny', 'small', 'medium', 'large' (or t, s, m, l), or a mapping of `embed_dims`,
             `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values each; what it leaves
-            out is as in 'tiny'.
+            out is as in 'tiny'. None is the smallest.
         attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
             for all. None is the class's own: softmax here, CCSS in CAPVT, L in FLattenPVT.
         circulant: further arguments of the circulant stages'
@@ -93,10 +103,13 @@ class PVT(Backbone):
         'large': _arch(3, 8, 27, 3),
     }
     default_attn = 'S'
+    # PVTv2: overlapping patches, a convolution in the MLP and a norm after each stage, in place
+    # of position embeddings.
+    v2 = False
 
     def __init__(
         self,
-        arch: str | Mapping = 'tiny',
+        arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
         circulant: Mapping | None = None,
         linear: Mapping | None = None,
@@ -117,17 +130,21 @@ class PVT(Backbone):
         rates = drop_path_rates(drop_path_rate, self.arch['depths'])
 
         side = pretrain_img_size
-        for i, (dims, patch_size) in enumerate(zip(self.embed_dims, PATCH_SIZES, strict=True)):
-            side = max(side // patch_size, 1)
+        for i, (dims, stride) in enumerate(zip(self.embed_dims, STRIDES, strict=True)):
+            side = -(-side // stride) if self.v2 else max(side // stride, 1)
             stage = i + 1
-            setattr(self, f'patch_embed{stage}', PatchEmbed(in_channels, dims, patch_size))
-            setattr(self, f'pos_embed{stage}', nn.Parameter(torch.zeros(1, side * side, dims)))
+            patch_embed = PatchEmbed(in_channels, dims, stride, overlap=self.v2)
+            setattr(self, f'patch_embed{stage}', patch_embed)
+            if not self.v2:
+                pos_embed = nn.Parameter(torch.zeros(1, side * side, dims))
+                setattr(self, f'pos_embed{stage}', nn.init.trunc_normal_(pos_embed, std=0.02))
             blocks = [
                 Block(
                     dims,
                     self._attention(i, side, drop_rate, circulant or {}, linear or {}),
                     mlp_ratio=self.arch['mlp_ratios'][i],
                     cpe=self.attn[i] == 'circulant',
+                    mlp_conv=self.v2,
                     drop=drop_rate,
                     drop_path=rate,
                     norm_eps=NORM_EPS,
@@ -135,7 +152,8 @@ class PVT(Backbone):
                 for rate in rates[i]
             ]
             setattr(self, f'block{stage}', nn.ModuleList(blocks))
-            nn.init.trunc_normal_(getattr(self, f'pos_embed{stage}'), std=0.02)
+            if self.v2:
+                setattr(self, f'norm{stage}', nn.LayerNorm(dims, eps=NORM_EPS))
             in_channels = dims
             if i == max(self.out_indices):
                 break
@@ -161,12 +179,15 @@ class PVT(Backbone):
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The first stage's patch and position embedding."""
-        return [self.patch_embed1, self.pos_embed1]
+        return self._parts(0, ('patch_embed', 'pos_embed'))
 
     def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
         """All of a stage."""
-        names = ('patch_embed', 'pos_embed', 'block')
-        return [getattr(self, f'{name}{stage + 1}') for name in names]
+        return self._parts(stage, ('patch_embed', 'pos_embed', 'block', 'norm'))
+
+    def _parts(self, stage: int, names: Sequence[str]) -> list[nn.Module | nn.Parameter]:
+        parts = [getattr(self, f'{name}{stage + 1}', None) for name in names]
+        return [part for part in parts if part is not None]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Feature maps of the stages in out_indices.
@@ -180,10 +201,13 @@ class PVT(Backbone):
         maps = []
         for i in range(max(self.out_indices) + 1):
             x, hw_shape = getattr(self, f'patch_embed{i + 1}')(x)
-            pos_embed = getattr(self, f'pos_embed{i + 1}')
-            x = self.pos_drop(x + resize_tokens(pos_embed, hw_shape))
+            if not self.v2:
+                x = x + resize_tokens(getattr(self, f'pos_embed{i + 1}'), hw_shape)
+            x = self.pos_drop(x)
             for block in getattr(self, f'block{i + 1}'):
                 x = self.run_block(block, x, hw_shape)
+            if self.v2:
+                x = getattr(self, f'norm{i + 1}')(x)
             x = x.mT.unflatten(2, hw_shape).contiguous()
             if i in self.out_indices:
                 maps.append(x)
@@ -206,6 +230,36 @@ class FLattenPVT(PVT):
     """PVT with focused linear attention in all stages, FLatten-PVT of arXiv 2308.00442.
 
     The linear stages have no spatial reduction; `PVT` describes the arguments.
+    """
+
+    default_attn = 'L'
+
+
+@MODELS.register_module()
+class PVTv2(PVT):
+    """PVTv2 (arXiv 2106.13797): overlapping patches, a convolution in every MLP, no pos_embed.
+
+    Parameter names are those of the original classification code, with `norm{i}` after each
+    stage. `PVT` describes the arguments; `arch` is 'b0' to 'b5' or a mapping, which has what it
+    leaves out from 'b0'.
+    """
+
+    arch_zoo: ClassVar[Mapping[str, Mapping]] = {
+        'b0': _arch(2, 2, 2, 2, embed_dims=(32, 64, 160, 256)),
+        'b1': _arch(2, 2, 2, 2),
+        'b2': _arch(3, 4, 6, 3),
+        'b3': _arch(3, 4, 18, 3),
+        'b4': _arch(3, 8, 27, 3),
+        'b5': _arch(3, 6, 40, 3, mlp_ratios=(4, 4, 4, 4)),
+    }
+    v2 = True
+
+
+@MODELS.register_module()
+class FLattenPVTv2(PVTv2):
+    """PVTv2 with focused linear attention in all stages, FLatten-PVTv2 of arXiv 2308.00442.
+
+    `PVTv2` and `PVT` describe the arguments.
     """
 
     default_attn = 'L'

@@ -92,7 +92,7 @@ class Swin(Backbone):
     Args:
         arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims` (first stage;
             it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`; what it leaves out
-            is as in 'tiny'.
+            is as in 'tiny'. None is the smallest.
         attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
             for all. None is the class's own: softmax (windows) here, CCSS in CASwin, LLSS in
             FLattenSwin. Circulant and linear stages see the whole grid: no windows, no shift.
@@ -123,7 +123,7 @@ class Swin(Backbone):
 
     def __init__(
         self,
-        arch: str | Mapping = 'tiny',
+        arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
         circulant: Mapping | None = None,
         linear: Mapping | None = None,

@@ -27,25 +27,48 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
+class DepthwiseConv(nn.Module):
+    """A 3 x 3 depth-wise convolution of tokens, under PVTv2's name for it: `dwconv`.
+
+    Args:
+        embed_dims: C.
+    """
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, N, C), N = H * W."""
+        return self.dwconv(x.mT.unflatten(2, hw_shape)).flatten(2).mT
+
+
 class Mlp(nn.Module):
-    """fc1, GELU, fc2.
+    """fc1, GELU, fc2; in PVTv2 (arXiv 2106.13797, section 3.3) with a convolution after fc1.
 
     Args:
         embed_dims: C.
         hidden_dims: width between the two layers.
         drop: dropout rate after each layer.
+        conv: whether there is the convolution, `dwconv`.
     """
 
-    def __init__(self, embed_dims: int, hidden_dims: int, drop: float = 0.0) -> None:
+    def __init__(
+        self, embed_dims: int, hidden_dims: int, drop: float = 0.0, conv: bool = False
+    ) -> None:
         super().__init__()
         self.fc1 = nn.Linear(embed_dims, hidden_dims)
+        self.dwconv = DepthwiseConv(hidden_dims) if conv else None
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
         self.drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, N, C), N = H * W."""
+        x = self.fc1(x)
+        if self.dwconv is not None:
+            x = self.dwconv(x, hw_shape)
+        return self.drop(self.fc2(self.drop(self.act(x))))
 
 
 class Block(nn.Module):
@@ -63,6 +86,7 @@ class Block(nn.Module):
         attn: a module with forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C).
         mlp_ratio: hidden width of the MLP in units of C.
         cpe: whether the block has the positional convolution.
+        mlp_conv: whether the MLP has PVTv2's convolution.
         drop: dropout rate in the MLP.
         drop_path: stochastic depth rate.
         norm_eps: eps of the two LayerNorms.
@@ -74,6 +98,7 @@ class Block(nn.Module):
         attn: nn.Module,
         mlp_ratio: float = 4,
         cpe: bool = False,
+        mlp_conv: bool = False,
         drop: float = 0.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
@@ -85,7 +110,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio), drop)
+        self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio), drop, mlp_conv)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
@@ -94,4 +119,4 @@ class Block(nn.Module):
             grid = x.mT.unflatten(2, hw_shape)
             x = x + self.cpe(grid).flatten(2).mT
         x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))

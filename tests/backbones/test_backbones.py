@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, FLattenSwin, Swin
+from mmca.backbones import (
+    CAPVT,
+    PVT,
+    CADeiT,
+    CASwin,
+    DeiT,
+    FLattenPVT,
+    FLattenPVTv2,
+    FLattenSwin,
+    PVTv2,
+    Swin,
+)
 from mmca.errors import InputError
 from mmca.layers import (
     CirculantAttention,
@@ -28,6 +39,8 @@ HIERARCHICAL = [
     (PVT, PVT_TINY),
     (CAPVT, PVT_TINY),
     (FLattenPVT, PVT_TINY),
+    (PVTv2, PVT_TINY),
+    (FLattenPVTv2, PVT_TINY),
     (Swin, SWIN_TINY),
     (CASwin, SWIN_TINY),
     (FLattenSwin, SWIN_TINY),
@@ -112,16 +125,24 @@ def test_one_map_becomes_four(cls, arch, size):
         (CADeiT, 'small', 23.8, 1),
         (CADeiT, 'b', 93.6, 1),
         (FLattenPVT, 't', 12.15, 2),
+        (PVTv2, 'b0', 3.7, 1),
+        (PVTv2, 'b1', 14.0, 1),
+        (PVTv2, 'b2', 25.4, 1),
+        (PVTv2, 'b3', 45.2, 1),
+        (PVTv2, 'b4', 62.6, 1),
+        (PVTv2, 'b5', 82.0, 1),
+        (FLattenPVTv2, 'b0', 3.59, 2),
         (FLattenSwin, 't', 29.2, 1),
     ],
 )
 def test_parameters_are_those_published(cls, arch, millions, digits):
-    """With a final norm (PVT, which has none here) and a 1000-class head."""
+    """With a final norm where the backbone has none (PVT) and a 1000-class head."""
     with torch.device('meta'):
         model = cls(arch)
-    count = sum(p.numel() for n, p in model.named_parameters() if n[:5] not in CLASSIFIER_LACKS)
+    lacks = () if isinstance(model, PVTv2) else CLASSIFIER_LACKS
+    count = sum(p.numel() for n, p in model.named_parameters() if n[:5] not in lacks)
     dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
-    count += 1000 * dims + 1000 + (2 * dims if isinstance(model, PVT) else 0)
+    count += 1000 * dims + 1000 + (2 * dims if isinstance(model, PVT) and not model.v2 else 0)
     if digits == 1:
         assert abs(count / 1e6 - millions) <= 0.1
     else:
@@ -234,6 +255,9 @@ def test_frozen_stages(cls, arch, frozen_stages):
         stages = max(frozen_stages, min(frozen_stages + 1, 1))
         expected = {f'{n}{i + 1}' for i in range(stages) for n in ('patch_embed', 'pos_embed')}
         expected |= {f'block{i + 1}' for i in range(frozen_stages)}
+        if issubclass(cls, PVTv2):
+            expected = {n for n in expected if not n.startswith('pos_embed')}
+            expected |= {f'norm{i + 1}' for i in range(frozen_stages)}
     else:
         expected = {'patch_embed'} if frozen_stages >= 0 else set()
         expected |= {name for i in range(frozen_stages) for name in ('layers', f'norm{i}')}
@@ -271,6 +295,7 @@ def test_position_embedding_of_another_grid():
         (Swin, {'attn': 'CCS'}, 'names 3 stages'),
         (DeiT, {'attn': 'CS'}, 'names 2 stages, the backbone has 12'),
         (CADeiT, {'arch': 'large'}, 'known are tiny, small, base'),
+        (PVTv2, {'arch': 'b6'}, "unknown arch 'b6' of PVTv2; known are b0, b1, b2, b3, b4, b5$"),
         (Swin, {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
         (PVT, {'frozen_stages': 5}, 'got 5'),
     ],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmca.layers import Block, CirculantAttention, DropPath
+from mmca.layers import Block, CirculantAttention, DropPath, Mlp
 
 
 def test_block_equals_its_equations():
@@ -13,6 +13,16 @@ def test_block_equals_its_equations():
     y = y + block.attn(block.norm1(y), (3, 5))
     y = y + block.mlp.fc2(torch.nn.functional.gelu(block.mlp.fc1(block.norm2(y))))
     torch.testing.assert_close(block(x, (3, 5)), y)
+
+
+def test_mlp_with_a_convolution_equals_its_equations():
+    mlp, x = Mlp(6, 10, conv=True).double(), torch.randn(2, 15, 6, dtype=torch.float64)
+    hidden = mlp.fc1(x).mT.reshape(2, 10, 3, 5)
+    hidden = torch.nn.functional.conv2d(
+        hidden, mlp.dwconv.dwconv.weight, mlp.dwconv.dwconv.bias, padding=1, groups=10
+    )
+    expected = mlp.fc2(torch.nn.functional.gelu(hidden.reshape(2, 10, 15).mT))
+    torch.testing.assert_close(mlp(x, (3, 5)), expected)
 
 
 def test_block_parameter_names():
