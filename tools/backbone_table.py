@@ -9,24 +9,44 @@ import argparse
 import torch
 
 from mmca.analysis import count_flops
-from mmca.backbones import CAPVT, PVT, CASwin, Swin
+from mmca.backbones import (
+    CAPVT,
+    PVT,
+    CADeiT,
+    CASwin,
+    DeiT,
+    FLattenPVT,
+    FLattenPVTv2,
+    FLattenSwin,
+    PVTv2,
+    Swin,
+)
+from mmca.backbones.base import Backbone
 
 CLASSES = 1000
+FAMILIES = (
+    *(PVT, CAPVT, FLattenPVT),
+    *(PVTv2, FLattenPVTv2),
+    *(Swin, CASwin, FLattenSwin),
+    *(DeiT, CADeiT),
+)
 
 
-def classifier_params(model: PVT | Swin) -> int:
+def classifier_params(model: Backbone) -> int:
     """Parameters of the classifier that a backbone was made from.
 
     Args:
         model: a backbone.
 
     Returns:
-        Its parameters, with one final norm and a 1000-class head, without norms of other stages.
+        Its parameters with a 1000-class head and the norms that it had: one, PVTv2 four.
     """
-    dims = model.embed_dims[-1]
-    norms = sum(p.numel() for n, p in model.named_parameters() if n.startswith('norm'))
-    body = sum(p.numel() for p in model.parameters()) - norms
-    return body + 2 * dims + (dims + 1) * CLASSES
+    dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
+    body = sum(p.numel() for p in model.parameters())
+    if not isinstance(model, PVTv2):  # which keeps the norms of all stages
+        body -= sum(p.numel() for n, p in model.named_parameters() if n.startswith('norm'))
+        body += 2 * dims
+    return body + (dims + 1) * CLASSES
 
 
 def main() -> None:
@@ -38,7 +58,7 @@ def main() -> None:
     shape = parser.parse_args().shape
     print(f'| backbone | params M | GMACs at {shape[0]} x {shape[1]} | of which DFT |')
     print('|---|---|---|---|')
-    for cls in (PVT, CAPVT, Swin, CASwin):
+    for cls in FAMILIES:
         for arch in cls.arch_zoo:
             with torch.device('meta'):  # shapes are all that counts
                 model = cls(arch).eval()
