@@ -7,11 +7,10 @@ nothing that a file names is imported or called.
 """
 
 import pickle
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-load = pickle.load
 _HARMLESS = {
     ('collections', 'OrderedDict'),
     ('torch._utils', '_rebuild_tensor_v2'),
@@ -55,3 +54,16 @@ class Unpickler(pickle.Unpickler):
         if is_torch_type or (module, name) in _HARMLESS:
             return super().find_class(module, name)
         return Inert
+
+
+def load(file: IO[bytes], **options: Any) -> Any:
+    """Read one pickle; torch.load takes the parts of its old format with this.
+
+    Args:
+        file: open for binary reading.
+        options: of `pickle.Unpickler`, which torch passes on.
+
+    Returns:
+        What the pickle holds, made of tensors, containers and inert objects.
+    """
+    return Unpickler(file, **options).load()

@@ -48,7 +48,9 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
         expected = out @ old['proj.weight'].T + old['proj.bias']
         torch.testing.assert_close(block.attn(x, (3, 5)), expected)
         branch = x + block.drop_path(block.attn(block.norm1(x), (3, 5)))
-        torch.testing.assert_close(block(x, (3, 5)), branch + block.mlp(block.norm2(branch)))
+        torch.testing.assert_close(
+            block(x, (3, 5)), branch + block.mlp(block.norm2(branch), (3, 5))
+        )
     assert set(made) <= set(model.state_dict())
     assert set(made) == {
         f'{path}.{name}'

@@ -54,8 +54,9 @@ class Backbone(BaseModule):
     belong to the stem and to each stage.
 
     Args:
-        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads the
-            original family's weights by name, see :func:`mmca.checkpoint.load_pretrained`.
+        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads
+            anybody's weights of the family, with `min_share` and `gain` as for
+            :func:`mmca.checkpoint.load_pretrained`.
         out_indices: stages whose maps are returned, from 0.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
@@ -162,7 +163,15 @@ class Backbone(BaseModule):
         if self.init_cfg is None:
             logger.warning(f'{name}: no pretrained weights, training starts from scratch.')
         elif self.init_cfg.get('type') == 'Pretrained':
-            logger.info(load_pretrained(self, self.init_cfg['checkpoint']))
+            options = {key: value for key, value in self.init_cfg.items() if key != 'type'}
+            if unknown := set(options) - {'checkpoint', 'min_share', 'gain'}:
+                raise InputError(
+                    f'unknown keys {sorted(unknown)} in init_cfg of {name}; with type Pretrained '
+                    'known are checkpoint, min_share, gain (prefixes are found by themselves)'
+                )
+            if not options.get('checkpoint'):
+                raise InputError(f'init_cfg of {name} names no checkpoint')
+            logger.info(load_pretrained(self, options.pop('checkpoint'), **options))
         else:
             super().init_weights()
 

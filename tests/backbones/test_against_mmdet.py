@@ -1,0 +1,112 @@
+"""PVT and Swin against mmdet's own, with mmdet's weights renamed: another hand wrote those.
+
+All drop rates act in training only; the models are in evaluation mode.
+"""
+
+import pytest
+import torch
+
+from mmca.backbones import PVT, Swin
+from mmca.dialects import to_original_names
+
+mmdet_backbones = pytest.importorskip('mmdet.models.backbones')
+mmdet_pvt = pytest.importorskip('mmdet.models.backbones.pvt')
+
+# Stage grids at 200 x 328: PVT 50 x 82, 25 x 41, 12 x 20, 6 x 10 (floors), Swin 50 x 82, 25 x 41,
+# 13 x 21, 7 x 11 (rounds up). mmdet's PVT floors as the original does, since its padding is 0 and
+# not 'corner', so nothing has to be adjusted for odd grids.
+SMALL_PVT = {
+    'embed_dims': (8, 16, 24, 32),
+    'depths': (1, 2, 1, 2),
+    'num_heads': (1, 2, 3, 4),
+    'mlp_ratios': (4, 3, 2, 2),
+}
+
+
+def with_random_weights(model):
+    """All parameters random, norms and biases too, so that none can be taken for another."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_norm = parameter.dim() == 1 and name.endswith('weight')
+            # 1 / sqrt(inputs) keeps the activations, and so the rounding, of order 1.
+            scale = 0.3 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+            parameter.copy_(noise * scale + is_norm)
+    model.eval()  # mmdet's Swin returns nothing here
+    return model
+
+
+def assert_same_maps(ours, theirs, hw_shape):
+    state_dict, dialect = to_original_names(theirs.state_dict())
+    assert dialect is not None
+    buffers = [name for name in state_dict if name.endswith('relative_position_index')]
+    ours.eval().load_state_dict({k: v for k, v in state_dict.items() if k not in buffers})
+    x = torch.randn(1, 3, *hw_shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        maps, expected = ours(x), theirs(x)
+    assert len(maps) == len(expected) == 4
+    for ours_map, theirs_map in zip(maps, expected, strict=True):
+        assert theirs_map.std() > 0.1
+        torch.testing.assert_close(ours_map, theirs_map, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('hw_shape', [(224, 224), (200, 328)])
+@pytest.mark.parametrize('arch', [SMALL_PVT, 'tiny'], ids=['small', 'tiny'])
+def test_pvt(arch, hw_shape):
+    ours = PVT(arch)
+    arch = ours.arch
+    theirs = mmdet_backbones.PyramidVisionTransformer(
+        embed_dims=arch['embed_dims'][0],
+        num_layers=arch['depths'],
+        num_heads=arch['num_heads'],
+        mlp_ratios=arch['mlp_ratios'],
+        sr_ratios=arch['sr_ratios'],
+    )
+    theirs = with_random_weights(theirs)
+    # mmdet has eps 1e-6 in every LayerNorm; the original 1e-5, torch's default, in the patch
+    # embedding and in the spatial reduction. What they normalise is made small, so that eps tells.
+    for patch_embed, (_, *layers), _ in theirs.layers:
+        reductions = [(item.attn.sr, item.attn.norm) for item in layers if item.attn.sr_ratio > 1]
+        for conv, norm in [(patch_embed.projection, patch_embed.norm), *reductions]:
+            norm.eps = 1e-5
+            for parameter in conv.parameters():
+                parameter.data.mul_(0.02)
+    assert_same_maps(ours, theirs, hw_shape)
+
+
+# No grid that fits into one window (7 x 7): there mmdet shifts and masks, while the original
+# classifier, and mmca, take one window without shift.
+@pytest.mark.parametrize('hw_shape', [(256, 320), (200, 328)])
+def test_swin(hw_shape):
+    arch = {'embed_dims': 24, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 3}
+    theirs = mmdet_backbones.SwinTransformer(**arch)
+    assert_same_maps(Swin(arch), with_random_weights(theirs), hw_shape)
+
+
+def test_mmdets_converter_goes_the_other_way():
+    """PVTv2, which is not a backbone here: its original names, there and back."""
+    shapes = {
+        'patch_embed2.proj.weight': (6, 4, 3, 3),
+        'patch_embed2.norm.bias': (6,),
+        'block1.0.norm1.weight': (4,),
+        'block1.0.attn.q.weight': (4, 4),
+        'block1.0.attn.q.bias': (4,),
+        'block1.0.attn.kv.weight': (8, 4),
+        'block1.0.attn.kv.bias': (8,),
+        'block1.0.attn.sr.weight': (4, 4, 8, 8),
+        'block1.0.attn.norm.weight': (4,),
+        'block1.0.attn.proj.weight': (4, 4),
+        'block1.0.mlp.fc1.weight': (12, 4),
+        'block1.0.mlp.dwconv.dwconv.weight': (12, 1, 3, 3),
+        'block1.0.mlp.dwconv.dwconv.bias': (12,),
+        'block1.0.mlp.fc2.weight': (4, 12),
+        'block3.11.norm2.bias': (4,),
+        'norm1.weight': (4,),
+        'norm4.bias': (6,),
+    }
+    original = {name: torch.randn(shape) for name, shape in shapes.items()}
+    renamed, dialect = to_original_names(mmdet_pvt.pvt_convert(original))
+    assert dialect == "mmdet's PVTv2"
+    assert renamed.keys() == original.keys()
+    assert all(torch.equal(renamed[name], original[name]) for name in original)
