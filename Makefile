@@ -11,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
 
-.PHONY: help env demo test test-slow lint format clean
+.PHONY: help env pretrain-env demo test test-slow lint format clean
 
 help:
 	@echo 'make demo       train and test on a drawn data set: box / mask AP, mIoU, pictures'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint       ruff, as CI runs it'
 	@echo 'make format     ruff, changing the files'
 	@echo 'make env        the environment alone, in $(VENV)'
+	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make clean      remove .venv, data/mini and work_dirs/demo'
 
 env: $(READY)
@@ -38,6 +39,9 @@ $(READY): requirements.txt requirements-build.txt pyproject.toml | $(RUN)
 	  "$$(grep ^opencv-python-headless requirements.txt)"
 	$(RUN) -m pip install --no-deps --no-build-isolation -e .
 	@touch '$(READY)'
+
+pretrain-env: env
+	$(RUN) -m pip install -r requirements-pretrain.txt
 
 demo: env
 	$(RUN) tools/demo.py

@@ -28,6 +28,16 @@ DETECTOR = [
     'train_cfg.max_epochs=2',
     'train_cfg.val_interval=2',
 ]
+CLASSIFIER = [
+    'model.backbone.arch.embed_dims=(16,16,16,16)',
+    'model.neck.in_channels=16',
+    'model.head.in_channels=16',
+    'train_cfg.max_epochs=2',
+    'train_cfg.val_interval=2',
+    # Flips draw random numbers in the loading processes, this in the model's.
+    'model.train_cfg.augments.type=Mixup',
+    'model.train_cfg.augments.alpha=0.8',
+]
 SEGMENTOR = [
     'model.backbone.arch.embed_dims=16',
     'model.decode_head.in_channels=[16,32,64,128]',
@@ -67,6 +77,7 @@ def weights(path):
     ('config', 'options', 'half', 'end'),
     [
         ('maskrcnn_ca_pvt_mini', DETECTOR, 'epoch_1', 'epoch_2'),
+        ('pretrain_ca_pvt_mini', CLASSIFIER, 'epoch_1', 'epoch_2'),
         ('upernet_ca_swin_mini', SEGMENTOR, 'iter_3', 'iter_6'),
     ],
 )

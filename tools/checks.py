@@ -32,6 +32,8 @@ from mmca.errors import InputError
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 ALL_LOADERS = (*LOADERS['train'], *LOADERS['test'])
 EVALUATORS = {'train': 'val_evaluator', 'test': 'test_evaluator'}
+PICKLES = ('.pkl', '.pickle')
+TEXTS = ('.json', '.yaml', '.yml')
 MAX_SAMPLES = 64  # files looked at per data set
 DATA_ROOT = re.compile(r'\{\{\$MMCA_DATA_ROOT:[^}]*\}\}/([^\'"]*[^\'"/])')  # as configs write it
 
@@ -57,7 +59,7 @@ def check_flags(args: Namespace, cfg: Config, library: str) -> None:
     Args:
         args: the parsed command line.
         cfg: the config with its options merged.
-        library: 'mmdet' or 'mmseg'.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
 
     Raises:
         InputError: a flag that cannot work with this config or machine.
@@ -78,8 +80,20 @@ def check_flags(args: Namespace, cfg: Config, library: str) -> None:
         )
     if flags.get('tta'):
         _check_tta(cfg, library)
-    if library == 'mmdet' and flags.get('out') and Path(args.out).suffix not in ('.pkl', '.pickle'):
-        raise InputError(f'--out {args.out}: the name must end in .pkl')
+    if flags.get('no_validate') and library != 'mmpretrain':
+        raise InputError(
+            f'--no-validate: {library} has no such flag; '
+            'use --cfg-options val_cfg=None val_dataloader=None val_evaluator=None'
+        )
+    if library == 'mmpretrain' and flags.get('out_item') and not args.out:
+        raise InputError(f'--out-item {args.out_item} needs --out FILE')
+    if library != 'mmseg' and flags.get('out'):
+        metrics = library == 'mmpretrain' and args.out_item == 'metrics'
+        suffixes = (*PICKLES, *TEXTS) if metrics else PICKLES
+        if Path(args.out).suffix not in suffixes:
+            raise InputError(
+                f'--out {args.out}: the name must end in {".json" if metrics else ".pkl"}'
+            )
 
 
 def check_input(tool: str, args: Namespace, cfg: Config, library: str, work_dir: str) -> None:
@@ -89,19 +103,23 @@ def check_input(tool: str, args: Namespace, cfg: Config, library: str, work_dir:
         tool: 'train' or 'test'.
         args: the parsed command line.
         cfg: the config with its options merged.
-        library: 'mmdet' or 'mmseg'.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
         work_dir: where logs and checkpoints go.
 
     Raises:
         InputError: whatever the user has to mend first.
     """
+    loaders = LOADERS[tool][:1] if vars(args).get('no_validate') else LOADERS[tool]
     with DefaultScope.overwrite_default_scope(library):
-        opened = [_open(library, key, node) for key, node in _datasets(cfg, LOADERS[tool])]
+        opened = [_open(library, key, node) for key, node in _datasets(cfg, loaders)]
         splits = [split for split in opened if split is not None]
         _check_paths(cfg, splits)
         _check_evaluator(cfg, EVALUATORS[tool], splits)
         heads = list(_heads(cfg.model, library))
-        images = {split.key: _check_annotations(cfg, split, heads) for split in splits}
+        if library == 'mmpretrain':
+            images = _check_classification(splits, heads)
+        else:
+            images = {split.key: _check_annotations(cfg, split, heads) for split in splits}
         checkpoint = _checkpoint(tool, args, cfg, work_dir)
         if checkpoint is not None and '://' not in checkpoint:
             _check_checkpoint(cfg, checkpoint)
@@ -155,9 +173,16 @@ def _open(library: str, key: str, cfg: ConfigDict) -> Split | None:
     except (ValueError, AssertionError) as error:
         hint = '. For class names of your own use type=BaseSegDataset' if library == 'mmseg' else ''
         raise InputError(f'{key}: {error}{hint}') from error
-    if not dataset.metainfo.get('classes'):
+    if library == 'mmpretrain' and not getattr(dataset, 'with_label', False):
+        return None
+    if not dataset.metainfo.get('classes') and not _in_class_folders(dataset):
         raise InputError(f'{key}: {cfg.type} has no class names; set {key}.metainfo.classes')
     return Split(key, cfg, dataset)
+
+
+def _in_class_folders(dataset: BaseDataset) -> bool:
+    """Whether a classification data set has one folder a class instead of a list."""
+    return getattr(dataset, 'with_label', False) and not dataset.ann_file
 
 
 def _paths(dataset: BaseDataset) -> list[str]:
@@ -180,9 +205,10 @@ def _check_paths(cfg: Config, splits: list[Split]) -> None:
             if (split.dataset.data_root or '').endswith(tail):
                 ways.insert(0, f'set MMCA_DATA_ROOT to the folder that holds {tail}/')
                 break
+        layout = ' (one folder a class in each)' if _in_class_folders(split.dataset) else ''
         raise InputError(
             f'data not found: {missing[0]} ({split.key}). Put it there, or {", or ".join(ways)}. '
-            f'Expected:\n{_tree(splits)}'
+            f'Expected{layout}:\n{_tree(splits)}'
         )
 
 
@@ -216,13 +242,15 @@ def _check_evaluator(cfg: Config, key: str, splits: list[Split]) -> None:
 
 
 def _heads(model: ConfigDict, library: str) -> Iterator[tuple[str, int]]:
-    """The heads that classify, as (key of num_classes, its value)."""
+    """What has the number of classes, heads above all, as (key of num_classes, its value)."""
     if library == 'mmdet':
         places = [('model.roi_head', model['roi_head'])] if 'roi_head' in model else []
         places.append(('model', model))
         names = ('bbox_head', 'mask_head')
-    else:
+    elif library == 'mmseg':
         places, names = [('model', model)], ('decode_head', 'auxiliary_head')
+    else:
+        places, names = [('model', model)], ('head', 'data_preprocessor')
     for place, node in places:
         for name in names:
             heads = node.get(name)
@@ -250,6 +278,50 @@ def _check_annotations(cfg: Config, split: Split, heads: list[tuple[str, int]]) 
     if 'seg_map_path' in infos[0]:
         _check_label_maps(split, infos, len(classes))
     return len(infos)
+
+
+def _check_classification(splits: list[Split], heads: list[tuple[str, int]]) -> dict[str, int]:
+    """Compare the classes of classification data sets with each other and with the heads.
+
+    Returns:
+        The number of images in each.
+    """
+    infos = {split.key: _load_labels(split) for split in splits}
+    for split in splits[1:]:
+        # Labels count the class names in their order, which must be one.
+        first, other = (set(s.dataset.metainfo['classes']) for s in (splits[0], split))
+        odd = sorted(first ^ other)
+        if odd:
+            raise InputError(
+                f'{splits[0].key} and {split.key} have different classes: only one of them has '
+                f'{", ".join(odd[:8])}{", ..." if len(odd) > 8 else ""}'
+            )
+    for split in splits:
+        _check_heads(split, heads)
+    return {key: len(items) for key, items in infos.items()}
+
+
+def _load_labels(split: Split) -> list[dict]:
+    """The images of a classification data set with their labels; folders name its classes."""
+    dataset = split.dataset
+    try:
+        infos = dataset.load_data_list()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(f'{split.key}: {error}') from error
+    number = len(dataset.metainfo['classes'])
+    for info in infos:
+        if not 0 <= info['gt_label'] < number:
+            raise InputError(
+                f'{split.key}: {dataset.ann_file} gives {info["img_path"]} the label '
+                f'{info["gt_label"]}, but {number} classes end at {number - 1}'
+            )
+    for info in _sample(infos):
+        if not os.path.exists(info['img_path']):
+            raise InputError(
+                f'{split.key}: {dataset.ann_file} lists an image that is not there: '
+                f'{info["img_path"]}'
+            )
+    return infos
 
 
 def _check_heads(split: Split, heads: list[tuple[str, int]]) -> None:

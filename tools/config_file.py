@@ -9,10 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import no_torchvision
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-LIBRARIES = ('mmdet', 'mmseg')
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+INSTALL = {
+    'mmca': 'pip install -e .',
+    'mmpretrain': 'pip install -r requirements-pretrain.txt',
+}
 CONFIG_SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 
 
@@ -93,14 +99,14 @@ def load_config(path: str, pairs: Sequence[str]) -> Config:
 
 
 def library_of(cfg: Config, path: str) -> str:
-    """Name the library that a config belongs to.
+    """Name the library that a config belongs to, and see to it that it can be imported.
 
     Args:
         cfg: the config.
         path: its file, for the message.
 
     Returns:
-        'mmdet' or 'mmseg'.
+        'mmdet', 'mmseg' or 'mmpretrain'.
 
     Raises:
         InputError: another `default_scope` or none, or the library is not installed.
@@ -115,6 +121,8 @@ def library_of(cfg: Config, path: str) -> str:
         )
     if find_spec(scope) is None:
         raise InputError(install_hint(scope))
+    if scope == 'mmpretrain':
+        no_torchvision.stand_in()
     return scope
 
 
@@ -127,7 +135,7 @@ def install_hint(name: str) -> str:
     Returns:
         One line with the command.
     """
-    command = 'pip install -e .' if name == 'mmca' else 'make env'
+    command = INSTALL.get(name, 'make env')
     what = 'mmcv without its operators (mmcv-lite)' if name == 'mmcv._ext' else name
     problem = 'is not enough' if name == 'mmcv._ext' else 'is not installed'
     return f'{what} {problem}; run in the folder of mmca: {command}'

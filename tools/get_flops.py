@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from mmca.analysis import FlopReport
 
-DEFAULT_SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048)}
+DEFAULT_SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), 'mmpretrain': (224, 224)}
+HEADS = {'mmdet': ('rpn_head', 'bbox_head'), 'mmseg': ('decode_head',), 'mmpretrain': ('head',)}
 GIGA, MEGA = 1e9, 1e6
 
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         nargs=2,
         type=int,
         metavar=('H', 'W'),
-        help='size of the image; default 800 1280 (mmdet), 512 2048 (mmseg)',
+        help='size of the image; default 800 1280 (mmdet), 512 2048 (mmseg), 224 224',
     )
     parser.add_argument(
         '--cfg-options',
@@ -59,11 +60,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[str, FlopReport]:
-    """Count a detector or segmentor part by part.
+    """Count a detector, segmentor or classifier part by part.
 
     Args:
         model: as built from a config; afterwards most of it is on the meta device.
-        library: 'mmdet' or 'mmseg'.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
         shape: height and width of the image.
 
     Returns:
@@ -81,12 +82,7 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
     model.eval()
     parts = {}
     x = torch.empty(1, 3, *shape, device='meta')
-    names = [
-        'backbone',
-        'neck',
-        *(['rpn_head', 'bbox_head'] if library == 'mmdet' else ['decode_head']),
-    ]
-    for name in names:
+    for name in ('backbone', 'neck', *HEADS[library]):
         part = getattr(model, name, None)
         if part is None:
             continue
@@ -96,8 +92,10 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
         if name in ('backbone', 'neck'):
             with torch.no_grad():
                 x = part(x)
-    if not parts.keys() & {'rpn_head', 'bbox_head', 'decode_head'}:
-        raise InputError(f'{type(model).__name__} has no RPN, dense or decode head to be counted')
+    if not parts.keys() & set(HEADS[library]):
+        raise InputError(
+            f'{type(model).__name__} has no RPN, dense, decode or class head to be counted'
+        )
     if hasattr(model, 'roi_head'):
         # RoIAlign cannot run on the meta device: real zeros for this part.
         levels = tuple(torch.zeros(level.shape) for level in x)

@@ -1,7 +1,7 @@
 """Find the library that a config belongs to, check the input, run that library's own tool.
 
-The tools of mmdet and mmseg come with their packages, in `<package>/.mim/tools`. They are run as
-they are, with the same arguments, so that every flag of theirs works.
+The tools of mmdet, mmseg and mmpretrain come with their packages, in `<package>/.mim/tools`. They
+are run as they are, with the same arguments, so that every flag of theirs works.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def translate(library: str, tool: str, argv: Sequence[str], cfg: Config) -> list
     `resume` that the config sets.
 
     Args:
-        library: 'mmdet' or 'mmseg'.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
         tool: 'train' or 'test'.
-        argv: the arguments in the words that fit both.
+        argv: the arguments in the words that fit all.
         cfg: the config with its options merged.
 
     Returns:
@@ -158,8 +158,8 @@ def _join_cpu_group(cfg: Config) -> list[str]:
 def _parser(tool: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f'tools/{tool}.py',
-        description=f'{tool.capitalize()} a detector (mmdet) or a segmentor (mmseg); '
-        "other\nflags go to that library's own tool.",
+        description=f'{tool.capitalize()} a detector (mmdet), a segmentor (mmseg) or a '
+        "classifier\n(mmpretrain); other flags go to that library's own tool.",
         epilog=f'example:\n  {EXAMPLES[tool]}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -167,9 +167,17 @@ def _parser(tool: str) -> argparse.ArgumentParser:
     if tool == 'train':
         parser.add_argument('--amp', action='store_true', help='mixed precision, GPU only')
         _add_common_train_flags(parser)
+        parser.add_argument(
+            '--no-validate', action='store_true', help='mmpretrain: train without validation'
+        )
     else:
         parser.add_argument('checkpoint', help='a .pth file that training wrote')
-        parser.add_argument('--out', help='predictions: a .pkl file (mmdet), a folder (mmseg)')
+        parser.add_argument(
+            '--out', help='predictions: a .pkl file (mmdet, mmpretrain), a folder (mmseg)'
+        )
+        parser.add_argument(
+            '--out-item', choices=('pred', 'metrics'), help='mmpretrain: what goes to --out'
+        )
         parser.add_argument('--show', action='store_true', help='show the pictures')
         parser.add_argument('--show-dir', help='folder for the pictures; mmdet: in the work dir')
         parser.add_argument('--wait-time', type=float, help='seconds per picture with --show')

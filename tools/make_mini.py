@@ -2,9 +2,13 @@
 
     OUT/coco/{train,val}/000000.jpg            OUT/ade/images/{training,validation}/000000.jpg
     OUT/coco/annotations/{train,val}.json      OUT/ade/annotations/{training,validation}/000000.png
+    OUT/imagenet/{train,val}/CLASS/000000.png
 
 COCO category ids and ADE20K labels agree: things are 1..5, stuff is 6..8. Label 0 (ignored with
 `reduce_zero_label=True`) is the strip between two kinds of stuff where neither prevails.
+
+The pictures in ImageNet layout are others: half as high, square, one thing on each, as large in
+pixels as in the other two sets, and in half of them partly hidden behind stuff.
 """
 
 import argparse
@@ -22,6 +26,7 @@ from pycocotools import mask as mask_api
 from mmca.errors import InputError
 
 VERSION = 1  # raise it whenever the pictures or the files change
+LAYOUTS = ('coco', 'ade', 'imagenet')
 # Hue (degrees) and saturation, then layers of noise: (strength, cell height, cell width in pixels).
 STUFF_LOOK = {
     'grass': (80, 0.45, ((0.20, 7, 1.5), (0.14, 3, 2), (0.12, 28, 28))),
@@ -42,6 +47,8 @@ HUE_SCATTER = 25  # the hues are 65 to 85 apart: colour tells most, shape and pa
 OWN_PATTERN = 0.85  # probability that a thing wears the pattern of its class
 RADIUS = (0.08, 0.24)  # of the picture's shorter side
 MIN_VISIBLE = 0.3  # of the area of a thing, the part outside the picture included
+PORTRAITS = 4  # pictures in ImageNet layout for each in the other two: they are a fifth as large
+HIDDEN = 0.5  # probability that stuff stands before the thing of a portrait
 
 
 def noise(rng: np.random.Generator, shape: tuple, cell_h: float, cell_w: float) -> np.ndarray:
@@ -69,15 +76,20 @@ def draw_stuff(rng: np.random.Generator, name: str, shape: tuple) -> np.ndarray:
     )
 
 
-def draw_ground(rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Two kinds of stuff on the sides of a wavy border: picture (H, W, 3) and labels (H, W)."""
+def draw_border(rng: np.random.Generator, shape: tuple) -> np.ndarray:
+    """A wavy border across the picture: 0 on one side, 1 on the other (H, W)."""
     h, w = shape
     y, x = np.mgrid[:h, :w]
     angle = rng.uniform(0, 2 * np.pi)
     side = (x - rng.uniform(0.25, 0.75) * w) * np.cos(angle)
     side += (y - rng.uniform(0.25, 0.75) * h) * np.sin(angle)
     side += 0.07 * min(h, w) * noise(rng, shape, h / 4, w / 4) + 0.6 * noise(rng, shape, 2, 2)
-    share = 1 / (1 + np.exp(-side.clip(-20, 20)))
+    return 1 / (1 + np.exp(-side.clip(-20, 20)))
+
+
+def draw_ground(rng: np.random.Generator, shape: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Two kinds of stuff on the sides of a border: picture (H, W, 3) and labels (H, W)."""
+    share = draw_border(rng, shape)
     first, second = rng.permutation(len(STUFF))[:2]
     labels = 1 + len(THINGS) + np.where(share > 0.5, first, second).astype(np.uint8)
     labels[abs(share - 0.5) < 0.25] = 0
@@ -112,8 +124,12 @@ def draw_pattern(rng: np.random.Generator, name: str, uv: np.ndarray, radius: fl
     }[name]()
 
 
-def draw_thing(rng: np.random.Generator, name: str, shape: tuple, light: np.ndarray) -> tuple:
+def draw_thing(
+    rng: np.random.Generator, name: str, shape: tuple, light: np.ndarray, scale: float = 1.0
+) -> tuple:
     """A thing in a random place and pose, lit from the direction `light` (2,).
+
+    Its radius is `scale` times `RADIUS`.
 
     Returns:
         Its surface (H, W, 3), its coverage (H, W), its shadow's (H, W), and its whole area in
@@ -121,7 +137,7 @@ def draw_thing(rng: np.random.Generator, name: str, shape: tuple, light: np.ndar
     """
     h, w = shape
     hue, pattern, polygons = THING_LOOK[name]
-    radius = min(shape) * np.exp(rng.uniform(*np.log(RADIUS)))
+    radius = scale * min(shape) * np.exp(rng.uniform(*np.log(RADIUS)))
     centre = rng.uniform(0, 1, 2) * (w, h)
     stretch = np.exp(rng.uniform(-0.13, 0.13))
     pose = radius * turn(rng.uniform(0, np.pi)) @ np.diag([stretch, 1 / stretch])
@@ -151,6 +167,17 @@ def draw_thing(rng: np.random.Generator, name: str, shape: tuple, light: np.ndar
     return surface, coverage(contours, shape), shadow, area - sum(hole)
 
 
+def expose(rng: np.random.Generator, picture: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Light from one side, blur and grain: picture (H, W, 3) in 0..1 -> the same, uint8."""
+    h, w, _ = picture.shape
+    y, x = np.mgrid[:h, :w]
+    ramp = (x / w - 0.5) * light[0] + (y / h - 0.5) * light[1]
+    shade = 1 + rng.uniform(0, 0.7) * ramp + 0.08 * noise(rng, (h, w), 50, 50)
+    picture = cv2.GaussianBlur(picture * shade[..., None], (0, 0), rng.uniform(0.35, 0.8))
+    picture += rng.normal(0, rng.uniform(0.01, 0.035), picture.shape)
+    return (255 * picture.clip(0, 1)).round().astype(np.uint8)
+
+
 def draw_picture(entropy: tuple, size: tuple) -> tuple[np.ndarray, np.ndarray, list]:
     """Draw one picture of (width, height) from the random stream of (seed, split, index).
 
@@ -175,15 +202,51 @@ def draw_picture(entropy: tuple, size: tuple) -> tuple[np.ndarray, np.ndarray, l
         picture *= 1 - 0.5 * shadow[..., None]
         picture += cover[..., None] * (surface - picture)
         labels[mask] = label
-    y, x = np.mgrid[:h, :w]
-    ramp = (x / w - 0.5) * light[0] + (y / h - 0.5) * light[1]
-    picture *= (1 + rng.uniform(0, 0.7) * ramp + 0.08 * noise(rng, (h, w), 50, 50))[..., None]
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 0.8))
-    picture += rng.normal(0, rng.uniform(0.01, 0.035), picture.shape)
-    picture = (255 * picture.clip(0, 1)).round().astype(np.uint8)
+    picture = expose(rng, picture, light)
     quality = int(rng.integers(70, 96))
     jpeg = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return jpeg, labels, [thing[:2] for thing in things]
+
+
+def draw_portrait(entropy: tuple, name: str, side: int) -> np.ndarray:
+    """Draw one picture (side, side, 3), uint8, of one thing, from the random stream of `entropy`.
+
+    At least MIN_VISIBLE of the thing is to be seen.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    shape = (side, side)
+    picture, _ = draw_ground(rng, shape)
+    light = turn(rng.uniform(0, 2 * np.pi)) @ (1, 0)
+    hidden = rng.random() < HIDDEN
+    while True:
+        # Twice the size on half the side: as many pixels as in the other pictures.
+        surface, cover, shadow, area = draw_thing(rng, name, shape, light, scale=2.0)
+        before = draw_border(rng, shape) if hidden else np.zeros(shape)
+        if ((cover > 0.5) & (before < 0.5)).sum() >= MIN_VISIBLE * area:
+            break
+    picture *= 1 - 0.5 * shadow[..., None]
+    picture += cover[..., None] * (surface - picture)
+    if hidden:
+        stuff = draw_stuff(rng, STUFF[rng.integers(len(STUFF))], shape)
+        picture += before[..., None] * (stuff - picture)
+    return expose(rng, picture, light)
+
+
+def write_portraits(out: Path, split: int, count: int, side: int, seed: int) -> str:
+    """Draw and write one split, 0 (train) or 1 (val), in ImageNet layout; say what it holds.
+
+    The classes take turns; no two files of a split share a name.
+    """
+    folder = out / 'imagenet' / ('train', 'val')[split]
+    for name in THINGS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        name = THINGS[index % len(THINGS)]
+        # Streams of their own: the other pictures have those of splits 0 and 1.
+        portrait = draw_portrait((seed, 2 + split, index), name, side)
+        png = cv2.imencode('.png', portrait)[1]
+        (folder / name / f'{index:06d}.png').write_bytes(png)
+    return f'{count} portraits'
 
 
 def write_split(out: Path, split: int, count: int, size: tuple, seed: int) -> str:
@@ -233,8 +296,8 @@ def make_mini(
 
     Args:
         out: The folder to fill.
-        train: Number of training pictures.
-        val: Number of validation pictures.
+        train: Number of training pictures; in ImageNet layout PORTRAITS times as many.
+        val: Number of validation pictures, likewise.
         size: Their width and height, multiples of 32.
         seed: Seed of everything random.
         force: Replace a data set that was drawn before.
@@ -255,7 +318,9 @@ def make_mini(
     if out.exists() and not out.is_dir():
         raise InputError(f'{out} is not a folder: choose another --out')
     stamp, aside = out / 'mini.json', out / '.unfinished'
-    content = json.dumps(dict(version=VERSION, train=train, val=val, size=tuple(size), seed=seed))
+    content = json.dumps(
+        dict(version=VERSION, layouts=LAYOUTS, train=train, val=val, size=tuple(size), seed=seed)
+    )
     if not force and stamp.is_file() and stamp.read_text() == content:
         return f'{out} holds this data set already: nothing to draw'
     if out.is_dir() and any(path != aside for path in out.iterdir()):
@@ -266,9 +331,13 @@ def make_mini(
 
     # Drawn aside and moved at the end: an interrupted run leaves nothing that looks whole.
     shutil.rmtree(aside, ignore_errors=True)
-    parts = [write_split(aside, i, count, size, seed) for i, count in enumerate((train, val))]
+    parts = []
+    for split, count in enumerate((train, val)):
+        pictures = write_split(aside, split, count, size, seed)
+        portraits = write_portraits(aside, split, PORTRAITS * count, min(size) // 2, seed)
+        parts.append(f'{pictures}, {portraits}')
     stamp.unlink(missing_ok=True)
-    for layout in ('coco', 'ade'):
+    for layout in LAYOUTS:
         shutil.rmtree(out / layout, ignore_errors=True)
         (aside / layout).rename(out / layout)
     aside.rmdir()

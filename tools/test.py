@@ -1,4 +1,4 @@
-"""Test a detector or a segmentor: python tools/test.py CONFIG CHECKPOINT [flags]."""
+"""Test a detector, a segmentor or a classifier: python tools/test.py CONFIG CHECKPOINT [flags]."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a detector or a segmentor: python tools/train.py CONFIG [flags]."""
+"""Train a detector, a segmentor or a classifier: python tools/train.py CONFIG [flags]."""
 
 import sys
 

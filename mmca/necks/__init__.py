@@ -1,5 +1,6 @@
-"""What plain backbones need between themselves and a head. Needs torch and mmengine."""
+"""What plain backbones and classifiers need before a head. Needs torch and mmengine."""
 
 from mmca.necks.feature_pyramid import SimpleFeaturePyramid
+from mmca.necks.norm_pool import NormPool
 
-__all__ = ['SimpleFeaturePyramid']
+__all__ = ['NormPool', 'SimpleFeaturePyramid']

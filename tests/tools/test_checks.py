@@ -7,6 +7,7 @@ that a run ends where training would start.
 import importlib
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,12 +18,18 @@ from mmdet.datasets import CocoDataset
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from mmca.errors import InputError
+
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / 'tools'))
 launcher = importlib.import_module('launcher')
 
 DET = str(ROOT / 'configs/coco/maskrcnn_ca_pvt_t.py')
 SEG = str(ROOT / 'configs/ade20k/fpn_ca_pvt_t.py')
+CLS = str(ROOT / 'configs/imagenet/ca_deit_t.py')
+needs_mmpretrain = pytest.mark.skipif(
+    find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
+)
 NAMES = CocoDataset.METAINFO['classes']
 
 
@@ -358,3 +365,139 @@ def test_resume_reads_the_last_checkpoint_of_the_work_dir(run, tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
     text = message(run('train', SEG, '--work-dir', tmp_path, '--resume'))
     assert f'checkpoint not found: {tmp_path}/iter_5.pth' in text
+
+
+def options(text: str) -> list[str]:
+    """The options that a message recommends."""
+    return text.split('--cfg-options ')[1].split()
+
+
+@pytest.fixture
+def folders(data):
+    """An ImageNet of three classes, with one picture of each in training, one in validation."""
+    root = data / 'imagenet'
+    for split in ('train', 'val'):
+        for name in ('date', 'fig', 'hazelnut'):
+            write_image(root / split / name / f'{name}.jpg', np.zeros((32, 32, 3)))
+    return root
+
+
+THREE = [
+    '--cfg-options',
+    'model.head.num_classes=3',
+    'model.data_preprocessor.num_classes=3',
+]
+
+
+@needs_mmpretrain
+def test_class_folders_against_the_head(run, folders):
+    text = message(run('train', CLS))
+    assert 'train_dataloader.dataset has 3 classes, but model.head.num_classes=1000' in text
+    assert options(text) == THREE[1:]
+    result = run('train', CLS, '--work-dir', 'here', *THREE)
+    assert result.out.splitlines()[-1] == (
+        f'mmpretrain train: {CLS}, work dir here, 3 train images, 3 classes'
+    )
+    assert result.err == ''
+    assert result.argv[0].endswith('mmpretrain/.mim/tools/train.py')
+    assert result.argv[1:] == [CLS, '--work-dir', 'here', *THREE]
+    text = message(run('train', CLS, *THREE[:2]))
+    assert 'has 3 classes, but model.data_preprocessor.num_classes=1000. For 3 classes' in text
+
+
+@needs_mmpretrain
+def test_missing_imagenet_shows_the_expected_tree(run, folders):
+    (folders / 'val').rename(folders / 'validation')
+    result = run('train', CLS, *THREE)
+    assert f'data not found: {folders}/val (val_dataloader.dataset)' in message(result)
+    assert 'set MMCA_DATA_ROOT to the folder that holds imagenet/' in message(result)
+    assert 'train_dataloader.dataset.data_root=DIR' in message(result)
+    assert message(result).endswith('Expected (one folder a class in each):')
+    assert result.err.splitlines()[1:] == [
+        f'  {folders}/',
+        '    train/',
+        '    val/   <- missing',
+    ]
+    result = run('train', CLS, '--no-validate', *THREE)
+    assert result.argv[1:] == [CLS, '--no-validate', *THREE]
+    place = 'val_dataloader.dataset.data_prefix.img_path=validation'
+    assert 'do not fit' in message(run('train', CLS, *THREE, place))
+    assert run('train', CLS, *THREE, place.replace('.img_path', '')).code == 0
+
+
+@needs_mmpretrain
+def test_classes_of_training_and_validation_differ(run, folders):
+    (folders / 'val/fig').rename(folders / 'val/grape')
+    text = message(run('train', CLS, *THREE))
+    assert 'train_dataloader.dataset and val_dataloader.dataset have different classes' in text
+    assert text.endswith('only one of them has fig, grape')
+
+
+@needs_mmpretrain
+def test_folders_without_pictures(run, folders):
+    for path in (folders / 'train').glob('*/*.jpg'):
+        path.rename(path.with_suffix('.txt'))
+    assert 'train_dataloader.dataset: Found 0 files' in message(run('train', CLS, *THREE))
+
+
+@needs_mmpretrain
+@pytest.mark.parametrize(
+    ('lines', 'expected'),
+    [
+        ('date/date.jpg 0\nfig/fig.jpg 3', 'fig/fig.jpg the label 3, but 3 classes end at 2'),
+        ('date/date.jpg 0\nplum.jpg 1', 'lists an image that is not there: {}/train/plum.jpg'),
+        ('date/date.jpg', 'train_dataloader.dataset: '),
+        (
+            'date/date.jpg fig',
+            'train_dataloader.dataset: invalid literal for int()',
+        ),
+    ],
+)
+def test_list_of_labels(run, folders, lines, expected):
+    (folders / 'train.txt').write_text(lines)
+    own = ['train_dataloader.dataset.ann_file=train.txt']
+    assert 'CustomDataset has no class names' in message(run('train', CLS, *THREE, *own))
+    own.append("train_dataloader.dataset.metainfo.classes=('date','fig','hazelnut')")
+    assert expected.format(folders) in message(run('train', CLS, *THREE, *own))
+    (folders / 'train.txt').write_text('date/date.jpg 0\nfig/fig.jpg 1')
+    assert '2 train images, 3 classes' in run('train', CLS, *THREE, *own).out
+
+
+@needs_mmpretrain
+def test_data_sets_of_other_kinds_are_left_to_the_library(run, folders):
+    cifar = 'train_dataloader.dataset.type=CIFAR10'
+    assert '0 train images, 3 classes' in run('train', CLS, *THREE, cifar).out
+
+
+@needs_mmpretrain
+def test_transforms_of_an_absent_torchvision(run, folders):
+    run('train', CLS, *THREE)
+    if importlib.import_module('torchvision').__version__ != 'not installed':
+        pytest.skip('torchvision is installed')
+    transforms = importlib.import_module('mmpretrain.registry').TRANSFORMS
+    with pytest.raises(InputError, match='this needs torchvision, which is not installed'):
+        transforms.build(dict(type='mmpretrain.torchvision/RandomResizedCrop', size=224))
+
+
+@needs_mmpretrain
+def test_flags_of_one_library(run, folders):
+    text = message(run('train', DET, '--no-validate'))
+    assert '--no-validate: mmdet has no such flag; use --cfg-options val_cfg=None' in text
+    text = message(run('test', CLS, 'x.pth', '--out', 'result.json'))
+    assert '--out result.json: the name must end in .pkl' in text
+    text = message(run('test', CLS, 'x.pth', '--out', 'a.txt', '--out-item', 'metrics'))
+    assert '--out a.txt: the name must end in .json' in text
+    assert 'needs --out FILE' in message(run('test', CLS, 'x.pth', '--out-item', 'pred'))
+    argv = ['http://x/y.pth', '--out', 'a.json', '--out-item', 'metrics']
+    assert run('test', CLS, *argv, *THREE).argv[2:7] == argv
+
+
+@needs_mmpretrain
+def test_checkpoint_of_a_detector_for_a_classifier(run, folders, tmp_path, weights):
+    path = tmp_path / 'other.pth'
+    torch.save({'state_dict': weights}, path)
+    text = message(run('test', CLS, path, *THREE))
+    assert f'{path} is of another model: 0 loaded' in text
+    assert f'checkpoint not found: {tmp_path}/no.pth' in message(
+        run('test', CLS, tmp_path / 'no.pth', *THREE)
+    )

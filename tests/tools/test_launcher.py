@@ -1,9 +1,12 @@
 """The launcher: configs, flags, errors and interrupts, and one real run from end to end."""
 
 import importlib
+import json
 import os
+import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
-from mmseg.visualization import SegLocalVisualizer
+from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mmca.errors import InputError
@@ -24,6 +27,10 @@ config_file = importlib.import_module('config_file')
 
 DET = str(ROOT / 'configs/coco/maskrcnn_ca_pvt_t.py')
 SEG = str(ROOT / 'configs/ade20k/fpn_ca_pvt_t.py')
+CLS = str(ROOT / 'configs/imagenet/ca_pvt_t.py')
+needs_mmpretrain = pytest.mark.skipif(
+    find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +38,7 @@ def forget():
     """Forget mmengine's global state, such as loggers that hold the streams of the test before."""
 
     def clear():
-        for kind in (MMLogger, MessageHub, SegLocalVisualizer):
+        for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
             kind._instance_dict.clear()
 
     clear()
@@ -62,7 +69,11 @@ def test_missing_config(capsys):
         ('c.json', '{"a": ', 'config {}, or a file in its _base_'),
         ('c.py', "_base_ = 'absent.py'", 'absent.py'),
         ('c.py', 'a = 1', 'belongs to no known library: default_scope is None, known are mmdet,'),
-        ('c.yaml', 'default_scope: mmpose', "default_scope is 'mmpose', known are mmdet, mmseg"),
+        (
+            'c.yaml',
+            'default_scope: mmpose',
+            "default_scope is 'mmpose', known are mmdet, mmseg, mmpr",
+        ),
         ('c.py', "custom_imports = dict(imports=['absent.module'])", "imports 'absent.module'"),
     ],
 )
@@ -118,8 +129,11 @@ def test_translate_for_mmseg_training(argv, expected):
 def test_translate_leaves_the_rest_alone():
     argv = ['c.py', '--resume', 'x.pth', '--auto-scale-lr', '--new-flag']
     assert launcher.translate('mmdet', 'train', argv, Config()) == argv
+    argv = ['c.py', '--resume', '--auto-scale-lr', '--no-validate']
+    assert launcher.translate('mmpretrain', 'train', argv, Config()) == argv
     argv = ['c.py', 'x.pth', '--tta', '--show-dir', 'd']
     assert launcher.translate('mmseg', 'test', argv, Config()) == argv
+    assert launcher.translate('mmpretrain', 'test', argv, Config()) == argv
 
 
 def test_translate_keeps_the_resume_of_a_config():
@@ -249,19 +263,29 @@ def test_interrupt_says_how_to_go_on(tool_raises, capsys, tmp_path, wrapped):
 
 
 @pytest.mark.parametrize(
-    ('absent', 'expected'),
+    ('absent', 'config', 'expected'),
     [
-        ('mmca', 'error: mmca is not installed; run in the folder of mmca: pip install -e .\n'),
-        ('mmcv', 'error: mmcv is not installed; run in the folder of mmca: make env\n'),
-        ('mmcv._ext', 'error: mmcv without its operators (mmcv-lite) is not enough'),
-        ('mmseg', 'error: mmseg is not installed; run in the folder of mmca: make env\n'),
+        (
+            'mmca',
+            SEG,
+            'error: mmca is not installed; run in the folder of mmca: pip install -e .\n',
+        ),
+        ('mmcv', SEG, 'error: mmcv is not installed; run in the folder of mmca: make env\n'),
+        ('mmcv._ext', SEG, 'error: mmcv without its operators (mmcv-lite) is not enough'),
+        ('mmseg', SEG, 'error: mmseg is not installed; run in the folder of mmca: make env\n'),
+        (
+            'mmpretrain',
+            CLS,
+            'error: mmpretrain is not installed; run in the folder of mmca: '
+            'pip install -r requirements-pretrain.txt\n',
+        ),
     ],
 )
-def test_missing_package(monkeypatch, capsys, absent, expected):
+def test_missing_package(monkeypatch, capsys, absent, config, expected):
     found = launcher.find_spec
     for module in (launcher, config_file):
         monkeypatch.setattr(module, 'find_spec', lambda n: None if n == absent else found(n))
-    assert fail([SEG], capsys).startswith(expected)
+    assert fail([config], capsys).startswith(expected)
 
 
 TINY = f"""
@@ -328,6 +352,81 @@ def test_train_resume_and_test(tiny_run, tmp_path, capfd, forget):
     assert 'mIoU' in out + err
     assert 'warning:' not in err
     assert len(list(pictures.glob('**/*.png'))) == 2
+
+
+TINY_CLASSIFIER = f"""
+_base_ = {CLS!r}
+model = dict(
+    data_preprocessor=dict(num_classes=2),
+    backbone=dict(_delete_=True, type='mmca.CAPVT', out_indices=(3,), arch=dict(
+        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))),
+    neck=dict(in_channels=32),
+    head=dict(in_channels=32, num_classes=2))
+one_process = dict(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=2)
+train_dataloader = one_process
+val_dataloader = one_process
+test_dataloader = one_process
+val_evaluator = dict(topk=(1,))
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=True)]
+"""
+
+
+@pytest.fixture
+def tiny_classifier(tmp_path, monkeypatch):
+    """A small classifier with a few pictures of two classes: its config and options."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in ('dark', 'light'):
+            folder = tmp_path / 'imagenet' / split / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                values = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+                values += np.uint8(120 * (name == 'light'))
+                Image.fromarray(values).save(folder / f'{name}{i}.png')
+    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    config = tmp_path / 'tiny.py'
+    config.write_text(TINY_CLASSIFIER)
+    return [str(config), '--work-dir', str(tmp_path / 'work')]
+
+
+@needs_mmpretrain
+def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path, capfd, forget):
+    work, pictures = tmp_path / 'work', tmp_path / 'pictures'
+    assert launcher.main('train', [*tiny_classifier, '--auto-scale-lr']) == 0
+    out, err = capfd.readouterr()
+    assert f'mmpretrain train: {tiny_classifier[0]}, work dir {work}, 4 train images, 2 cl' in out
+    assert Config.fromfile(next(work.glob('*/vis_data/config.py'))).auto_scale_lr.enable
+    assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
+
+    forget()
+    more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
+    assert launcher.main('train', [*tiny_classifier, *more]) == 0
+    out, err = capfd.readouterr()
+    assert 'resumed epoch: 1, iter: 2' in out + err
+    assert 'Epoch(val)' not in out + err
+    assert torch.load(work / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
+
+    config, *options = tiny_classifier
+    for more in (['--show-dir', str(pictures)], ['--tta']):
+        forget()
+        predictions = tmp_path / f'{more[0]}.pkl'
+        argv = [config, str(work / 'epoch_2.pth'), '--out', str(predictions), *more, *options]
+        assert launcher.main('test', argv) == 0
+        out, err = capfd.readouterr()
+        assert 'accuracy/top1: ' in out + err
+        assert 'warning:' not in err
+        found = pickle.loads(predictions.read_bytes())
+        assert [item['gt_label'].item() for item in found] == [0, 0, 1, 1]
+    assert len(list(pictures.glob('*.png'))) == 4
+
+    forget()
+    metrics = tmp_path / 'metrics.json'
+    argv = [config, str(work / 'epoch_2.pth'), '--out', str(metrics), '--out-item', 'metrics']
+    assert launcher.main('test', [*argv, *options]) == 0
+    assert json.loads(metrics.read_text()).keys() == {'accuracy/top1'}
 
 
 def test_unknown_arch_in_a_real_run(tiny_run, tmp_path, capfd):

@@ -97,9 +97,75 @@ def test_things_are_cut_and_vary_in_scale(data):
     assert sides.max() > 2.5 * sides.min()
 
 
+def test_portraits_lie_in_folders_of_classes(data, split):
+    root = data / 'imagenet' / split
+    assert sorted(path.name for path in root.iterdir()) == sorted(mini.THINGS)
+    paths = sorted(root.rglob('*.png'), key=lambda path: path.name)
+    assert len(paths) == mini.PORTRAITS * COUNTS[split]
+    # mmpretrain names the pictures that it draws by these names alone.
+    assert [path.name for path in paths] == [f'{i:06d}.png' for i in range(len(paths))]
+    for index, path in enumerate(paths):
+        assert path.parent.name == mini.THINGS[index % 5]
+        assert cv2.imread(str(path)).shape == (64, 64, 3)
+
+
+def test_things_of_portraits_are_as_large_as_the_others_and_partly_hidden(monkeypatch):
+    light = np.array([1.0, 0.0])
+    areas = [
+        mini.draw_thing(np.random.default_rng(5), 'star', shape, light, scale)[3]
+        for shape, scale in (((64, 64), 2.0), ((128, 128), 1.0))
+    ]
+    assert areas[0] == pytest.approx(areas[1])
+
+    things, borders = [], []
+    draw_thing, draw_border = mini.draw_thing, mini.draw_border
+
+    def record_thing(*args, **kwargs):
+        things.append(draw_thing(*args, **kwargs))
+        return things[-1]
+
+    def record_border(*args):
+        borders.append(draw_border(*args))
+        return borders[-1]
+
+    monkeypatch.setattr(mini, 'draw_thing', record_thing)
+    monkeypatch.setattr(mini, 'draw_border', record_border)
+    number = 40
+    hidden, covered = 0, 0
+    for index in range(number):
+        borders.clear()
+        mini.draw_portrait((0, 2, index), 'square', 64)
+        _, cover, _, area = things[-1]
+        seen = cover > 0.5
+        if len(borders) > 1:  # the first is the ground's
+            hidden += 1
+            covered += bool((seen & (borders[-1] > 0.5)).any())
+            seen &= borders[-1] < 0.5
+        assert seen.sum() >= 0.3 * area
+    assert 0.3 < hidden / number < 0.7
+    assert covered > hidden / 3
+
+
+def test_a_portrait_is_of_the_class_of_its_folder(data, monkeypatch):
+    drawn = []
+    draw_thing = mini.draw_thing
+    monkeypatch.setattr(
+        mini, 'draw_thing', lambda *a, **k: drawn.append(a[1]) or draw_thing(*a, **k)
+    )
+    for split, stream in (('train', 2), ('val', 3)):
+        for index in range(5):
+            drawn.clear()
+            picture = mini.draw_portrait((0, stream, index), mini.THINGS[index], 64)
+            assert set(drawn) == {mini.THINGS[index]}
+            path = data / 'imagenet' / split / mini.THINGS[index] / f'{index:06d}.png'
+            assert np.array_equal(cv2.imread(str(path)), picture)
+
+
 def test_splits_share_no_picture(data):
     train, val = (set(files(data / 'coco' / name).values()) for name in COUNTS)
     assert (len(train), len(val), len(train | val)) == (30, 15, 45)
+    train, val = (set(files(data / 'imagenet' / name).values()) for name in COUNTS)
+    assert (len(train), len(val), len(train | val)) == (120, 60, 180)
 
 
 def test_a_picture_depends_on_seed_split_and_index_only(data, tmp_path):
@@ -110,7 +176,7 @@ def test_a_picture_depends_on_seed_split_and_index_only(data, tmp_path):
     assert few == files(tmp_path / 'again')
     many, other = files(data), files(tmp_path / 'other')
     pictures = [name for name in few if not name.endswith('.json')]
-    assert len(pictures) == 3 * (3 + 2)
+    assert len(pictures) == (3 + mini.PORTRAITS) * (3 + 2)
     assert all(few[name] == many[name] != other[name] for name in pictures)
 
 
@@ -177,7 +243,8 @@ def test_an_interrupted_run_is_started_afresh(tmp_path, monkeypatch):
             mini.write_split(tmp_path / '.unfinished', 0, 2, (64, 64), 0)
     assert files(tmp_path)
     mini.make_mini(tmp_path, train=1, val=1, size=(64, 64))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['ade', 'coco', 'mini.json']
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == ['ade', 'coco', 'imagenet', 'mini.json']
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,18 @@
+_base_ = 'default_runtime.py'
+
+default_scope = 'mmpretrain'
+default_hooks = dict(
+    logger=dict(interval=100),
+    checkpoint=dict(interval=1, save_best='accuracy/top1'),
+    visualization=dict(type='VisualizationHook'),
+)
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'
+)
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+
+# Training crops have one size, so cuDNN's choice of kernels pays.
+env_cfg = dict(cudnn_benchmark=True)
+
+# The recipe is for 8 GPUs x 128 images.
+auto_scale_lr = dict(base_batch_size=1024)

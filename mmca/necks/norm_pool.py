@@ -1,0 +1,33 @@
+"""The end of a classifier whose backbone has no final norm."""
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmca.registry import MODELS
+
+
+@MODELS.register_module()
+class NormPool(BaseModule):
+    """LayerNorm of every token, then their mean: what PVT's classifiers have before the head.
+
+    Args:
+        in_channels: C of the backbone's last map.
+        init_cfg: None; the norm starts as the identity.
+    """
+
+    def __init__(self, in_channels: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.norm = nn.LayerNorm(in_channels, eps=1e-6)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+        """The features of the last map.
+
+        Args:
+            inputs: maps (B, C_i, H_i, W_i); the last has C channels, the others are not used.
+
+        Returns:
+            One (B, C), in a tuple as mmpretrain's heads take it.
+        """
+        return (self.norm(inputs[-1].flatten(2).mT).mean(1),)
