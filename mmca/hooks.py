@@ -56,7 +56,7 @@ class SeedHook(Hook):
     """Make all randomness of training a function of seed, rank and iteration.
 
     A run that was stopped and resumed from a checkpoint then sees the same augmentations, drop
-    paths and samples as one that ran through, on any number of processes. The kernels must be
+    paths and samples as one that ran through on as many processes. The kernels must be
     deterministic for the same digits, as PyTorch's on CPU are; see `randomness` for CUDA.
 
     Loading in processes (`num_workers` > 0) is covered for `IterBasedTrainLoop`, and for
