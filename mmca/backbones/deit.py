@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, SelfAttention
+from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, SelfAttention, TokenNorm
 from mmca.layers.position import resize_tokens
 from mmca.registry import MODELS
 
@@ -121,7 +121,7 @@ class DeiT(Backbone):
             )
             for kind, rate in zip(self.attn, rates, strict=True)
         )
-        self.norm = nn.LayerNorm(dims, eps=NORM_EPS)
+        self.norm = TokenNorm(dims, NORM_EPS)
         self.apply(init_linear)
         self.freeze()
 

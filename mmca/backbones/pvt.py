@@ -12,6 +12,7 @@ from mmca.layers import (
     CirculantAttention,
     FocusedLinearAttention,
     SpatialReductionAttention,
+    TokenNorm,
 )
 from mmca.layers.position import resize_tokens
 from mmca.layers.softmax_attention import pad_to_kernel
@@ -55,7 +56,7 @@ class PatchEmbed(nn.Module):
             stride=stride,
             padding=stride - 1 if overlap else 0,
         )
-        self.norm = nn.LayerNorm(embed_dims, eps=1e-5)
+        self.norm = TokenNorm(embed_dims, 1e-5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) tokens and their grid (H', W'), N = H' * W'."""
@@ -153,7 +154,7 @@ class PVT(Backbone):
             ]
             setattr(self, f'block{stage}', nn.ModuleList(blocks))
             if self.v2:
-                setattr(self, f'norm{stage}', nn.LayerNorm(dims, eps=NORM_EPS))
+                setattr(self, f'norm{stage}', TokenNorm(dims, NORM_EPS))
             in_channels = dims
             if i == max(self.out_indices):
                 break

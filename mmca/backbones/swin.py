@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, WindowAttention
+from mmca.layers import (
+    Block,
+    CirculantAttention,
+    FocusedLinearAttention,
+    TokenNorm,
+    WindowAttention,
+)
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4
@@ -36,7 +42,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, in_channels: int, embed_dims: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, embed_dims, PATCH_SIZE, stride=PATCH_SIZE)
-        self.norm = nn.LayerNorm(embed_dims, eps=NORM_EPS)
+        self.norm = TokenNorm(embed_dims, NORM_EPS)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) and (H', W'); zero-padded to whole patches."""
@@ -164,7 +170,7 @@ class Swin(Backbone):
                 break
             side = math.ceil(side / 2)
         for i in self.out_indices:
-            setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], eps=NORM_EPS))
+            setattr(self, f'norm{i}', TokenNorm(self.embed_dims[i], NORM_EPS))
         self.apply(init_linear)
         self.freeze()
 

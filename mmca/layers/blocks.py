@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from mmca.ops import layer_norm, mlp
+
 
 class DropPath(nn.Module):
     """Stochastic depth per sample (arXiv 1603.09382): the branch is dropped with a probability.
@@ -25,6 +27,22 @@ class DropPath(nn.Module):
 
     def extra_repr(self) -> str:
         return f'drop_prob={self.drop_prob:.3f}'
+
+
+class TokenNorm(nn.LayerNorm):
+    """LayerNorm of tokens that keeps their memory layout, see :func:`mmca.ops.layer_norm`.
+
+    Args:
+        embed_dims: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, embed_dims: int, eps: float) -> None:
+        super().__init__(embed_dims, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class DepthwiseConv(nn.Module):
@@ -65,6 +83,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
+        if self.dwconv is None and (self.drop.p == 0 or not self.training):
+            return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         x = self.fc1(x)
         if self.dwconv is not None:
             x = self.dwconv(x, hw_shape)
@@ -81,9 +101,13 @@ class Block(nn.Module):
     `cpe` is a 3 x 3 depth-wise convolution, the conditional positional encoding of
     arXiv 2102.10882: circulant attention is blind to position, and this is all it needs.
 
+    The whole block runs in the memory layout of its attention. Tokens that come in the other one
+    are copied once; blocks of one kind in a row copy nothing.
+
     Args:
         embed_dims: C.
-        attn: a module with forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C).
+        attn: a module with forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C). If it has a true
+            attribute `channels_first`, it gets and gives tokens whose `mT` is contiguous.
         mlp_ratio: hidden width of the MLP in units of C.
         cpe: whether the block has the positional convolution.
         mlp_conv: whether the MLP has PVTv2's convolution.
@@ -107,14 +131,16 @@ class Block(nn.Module):
         self.cpe = (
             nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if cpe else None
         )
-        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.norm1 = TokenNorm(embed_dims, norm_eps)
         self.attn = attn
-        self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.norm2 = TokenNorm(embed_dims, norm_eps)
         self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio), drop, mlp_conv)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
+        first = getattr(self.attn, 'channels_first', False)
+        x = x.mT.contiguous().mT if first else x.contiguous()
         if self.cpe is not None:
             grid = x.mT.unflatten(2, hw_shape)
             x = x + self.cpe(grid).flatten(2).mT

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmca.errors import InputError
-from mmca.ops import circulant_attention
+from mmca.ops import circulant_attention, circulant_self_attention, gated_projection
 from mmca.ops.circulant import Scale, check_tokens, logit_scale
 
 
@@ -31,6 +31,8 @@ class CirculantAttention(nn.Module):
     Raises:
         InputError: head_dim does not divide embed_dims, or an unknown reweighting or scale.
     """
+
+    channels_first = True  # the layout of tokens in memory that costs no copy
 
     def __init__(
         self,
@@ -75,18 +77,24 @@ class CirculantAttention(nn.Module):
         check_tokens(x, hw_shape)
         if x.shape[2] != self.embed_dims:
             raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
-        q, k, v = self.project(x)
-        if self.reweighting == 'pre':
-            v = v * self.gate(x)
-        out = circulant_attention(q, k, v, hw_shape, self.head_dim, self.scale)
+        x = x.mT.contiguous().mT  # once, for the transform, the gate and their gradients
+        args = (hw_shape, self.head_dim, self.scale)
         if self.reweighting == 'post':
-            out = out * self.gate(x)
+            out = circulant_self_attention(x, self.qkv.weight, *args)
+            linears = (self.gate[0].weight, self.gate[0].bias, self.proj.weight, self.proj.bias)
+            return self.proj_drop(gated_projection(out, x, *linears))
+        if self.reweighting == 'pre':
+            q, k, v = self.project(x)
+            out = circulant_attention(q, k, v * self.gate(x), *args)
+        else:
+            out = circulant_self_attention(x, self.qkv.weight, *args)
         return self.proj_drop(self.proj(out))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
+        weight = self.qkv.weight.expand(len(x), -1, -1)
         # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
-        return torch.matmul(self.qkv.weight, x.mT).mT.chunk(3, dim=2)
+        return torch.bmm(weight, x.mT).mT.chunk(3, dim=2)
 
     def extra_repr(self) -> str:
         return f'head_dim={self.head_dim}, reweighting={self.reweighting!r}, scale={self.scale!r}'

@@ -9,10 +9,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mmca.errors import InputError
 from mmca.ops.precision import wide_dtype, without_autocast
-from mmca.ops.spectral import correlate, irfft2, rfft2
+from mmca.ops.spectral import irfft2, parseval_product, rfft2
 
 Scale = Literal['sqrt', 'paper'] | float
 
@@ -101,18 +102,8 @@ def circulant_kernel(
     dtype = wide_dtype(q.dtype)
     factor = logit_scale(scale, q.shape[1], head_dim)
     with without_autocast(q.device):
-        q_hat, k_hat = (_spectrum(x.to(dtype), hw_shape, head_dim) for x in (q, k))
-        logits_hat = correlate(q_hat * factor, k_hat).sum(2)
-        # Softmax ignores a constant. The common offset of the logits is by far their largest
-        # part on large grids, so leaving it out of the spectrum is what keeps the digits.
-        logits_hat[..., 0, 0] = 0
-        logits = irfft2(logits_hat, hw_shape)
-        return logits.flatten(-2).softmax(-1).view_as(logits)
-
-
-def _spectrum(x: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
-    """(B, N, C) -> (B, C / d, d, H, W') complex."""
-    return rfft2(x.mT.unflatten(1, (-1, head_dim)).unflatten(3, hw_shape))
+        q_hat, k_hat = (_spectrum(x.to(dtype), hw_shape) for x in (q, k))
+        return _weights((q_hat * factor).conj() * k_hat, hw_shape, head_dim)
 
 
 def circulant_attention(
@@ -130,7 +121,7 @@ def circulant_attention(
     around: the result depends on the grid's size, so padding an image changes every token.
 
     Memory layout is free. `q.mT` being contiguous, as when a projection writes (B, C, N), is
-    the fastest; the result has that layout.
+    the fastest; the result has that layout. Gradients are of first order only.
 
     Args:
         q, k, v: (B, N, C) with N = H * W, any floating dtype. Anything narrower than float32 is
@@ -148,8 +139,211 @@ def circulant_attention(
     """
     check_qkv(q, k, v, hw_shape, head_dim)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-    kernel = circulant_kernel(q.to(dtype), k.to(dtype), hw_shape, head_dim, scale)
+    factor = logit_scale(scale, q.shape[1], head_dim)
     with without_autocast(q.device):
-        v_hat = _spectrum(v.to(dtype), hw_shape, head_dim)
-        out = irfft2(correlate(rfft2(kernel).unsqueeze(2), v_hat), hw_shape)
-    return out.flatten(3).flatten(1, 2).mT.to(v.dtype)
+        maps = (x.to(dtype).mT for x in (q, k, v))
+        out = _CirculantAttention.apply(*maps, tuple(hw_shape), head_dim, factor)
+    return out.mT.to(v.dtype)
+
+
+def circulant_self_attention(
+    x: Tensor,
+    weight: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int = 1,
+    scale: Scale = 'sqrt',
+) -> Tensor:
+    """:func:`circulant_attention` of q, k, v = x W_q, x W_k, x W_v.
+
+    A projection acts on channels, a Fourier transform on the grid: they commute. Projecting the
+    spectrum of x takes one transform in place of three, and one in place of three on the way
+    back. For the backward pass it keeps that spectrum and the kernel, 2 * B * N * C numbers, and
+    projects again.
+
+    Args:
+        x: (B, N, C) tokens, N = H * W, any floating dtype and memory layout; `x.mT` being
+            contiguous saves a copy.
+        weight: (3 C, C), the rows of W_q, W_k and W_v^T as in `nn.Linear(C, 3 * C)`.
+        hw_shape, head_dim, scale: as for :func:`circulant_attention`.
+
+    Returns:
+        (B, N, C) in the dtype of x, `mT` contiguous.
+
+    Raises:
+        InputError: as there, or the weight is not (3 C, C).
+    """
+    check_qkv(x, x, x, hw_shape, head_dim)
+    channels = x.shape[2]
+    if weight.shape != (3 * channels, channels):
+        raise InputError(
+            f'weight must be (3 C, C) = {(3 * channels, channels)} for tokens of shape '
+            f'{tuple(x.shape)}, got {tuple(weight.shape)}'
+        )
+    dtype = wide_dtype(x.dtype)
+    factor = logit_scale(scale, x.shape[1], head_dim)
+    with without_autocast(x.device):
+        out = _CirculantSelfAttention.apply(
+            x.to(dtype).mT, weight.to(dtype), tuple(hw_shape), head_dim, factor
+        )
+    return out.mT.to(x.dtype)
+
+
+# What follows works on maps, (B, C, N), and their half spectra, (B, C, H, W'). Two things make it
+# lean. The logits are built reversed, r_m = a_{-m}, with spectrum q_hat * conj(k_hat): softmax
+# does not mind, and correlating with the kernel is then a plain product with the spectrum of the
+# reversed one. So the only conjugate is that of k_hat, and it is taken in place: torch's lazy one
+# would be copied by every product. And the backward pass is written out, so that neither the
+# logits nor the kernel's spectrum nor conjugates are kept.
+
+
+def _spectrum(tokens: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """(B, N, C) -> (B, C, H, W')."""
+    return rfft2(tokens.mT.unflatten(2, hw_shape))
+
+
+def _sum_heads(x_hat: Tensor, head_dim: int) -> Tensor:
+    """(B, C, H, W') -> (B, C / d, H, W'), summed over the channels of each head."""
+    return x_hat if head_dim == 1 else x_hat.unflatten(1, (-1, head_dim)).sum(2)
+
+
+def _spread_heads(x_hat: Tensor, head_dim: int) -> Tensor:
+    """(B, C / d, H, W') -> (B, C, H, W'), repeated for the channels of each head."""
+    return x_hat if head_dim == 1 else x_hat.repeat_interleave(head_dim, 1)
+
+
+def _weights(products: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
+    """Softmax of logits: (B, C, H, W') spectra, one a channel -> (B, C / d, H, W)."""
+    logits_hat = _sum_heads(products, head_dim)
+    # Softmax ignores a constant. The common offset of the logits is by far their largest
+    # part on large grids, so leaving it out of the spectrum is what keeps the digits.
+    logits_hat[..., 0, 0] = 0
+    logits = irfft2(logits_hat, hw_shape)
+    return logits.flatten(-2).softmax(-1).view_as(logits)
+
+
+def _apply(weights: Tensor, v_hat: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
+    """Reversed kernels (B, C / d, H, W) on values (B, C, H, W') -> (B, C, N)."""
+    out_hat = _spread_heads(rfft2(weights), head_dim).mul_(v_hat)
+    return irfft2(out_hat, hw_shape).flatten(2)
+
+
+def _backward(
+    grad: Tensor,
+    q_hat: Tensor,
+    k_conj: Tensor,
+    v_hat: Tensor,
+    weights: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spectra of the gradients of q (scaled), k and v.
+
+    Args:
+        grad: (B, C, N) of the output.
+        q_hat, k_conj, v_hat: (B, C, H, W'), q with the scale, k conjugated; overwritten.
+        weights: (B, C / d, H, W) reversed kernels.
+        hw_shape, head_dim: of the forward pass.
+
+    Returns:
+        Three of (B, C, H, W').
+    """
+    grad_hat = rfft2(grad.unflatten(2, hw_shape))
+    on_weights = irfft2(_sum_heads(v_hat.conj_physical_().mul_(grad_hat), head_dim), hw_shape)
+    weights_conj = rfft2(weights).conj_physical_()
+    grad_v = grad_hat.mul_(_spread_heads(weights_conj, head_dim))
+    on_weights = on_weights.sub_((on_weights * weights).sum((-2, -1), keepdim=True))
+    on_logits = rfft2(on_weights.mul_(weights))
+    on_logits[..., 0, 0] = 0
+    on_logits = _spread_heads(on_logits, head_dim)
+    grad_q = k_conj.conj_physical_().mul_(on_logits)
+    grad_k = q_hat.mul_(on_logits.conj_physical_())
+    return grad_q, grad_k, grad_v
+
+
+class _CirculantAttention(torch.autograd.Function):
+    """Maps q, k, v -> the output's maps, all (B, C, N)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        hw_shape: tuple[int, int],
+        head_dim: int,
+        factor: float,
+    ) -> Tensor:
+        q_hat, k_hat, v_hat = (rfft2(x.unflatten(2, hw_shape)) for x in (q, k, v))
+        q_hat.mul_(factor)
+        k_conj = k_hat.conj_physical_()
+        weights = _weights(q_hat * k_conj, hw_shape, head_dim)
+        ctx.save_for_backward(q_hat, k_conj, v_hat, weights)
+        ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor
+        return _apply(weights, v_hat, hw_shape, head_dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *spectra, weights = ctx.saved_tensors
+        spectra = [x.clone() for x in spectra]
+        grads = _backward(grad, *spectra, weights, ctx.hw_shape, ctx.head_dim)
+        grads[0].mul_(ctx.factor)
+        return *(irfft2(x, ctx.hw_shape).flatten(2) for x in grads), None, None, None
+
+
+class _CirculantSelfAttention(torch.autograd.Function):
+    """Maps x (B, C, N) and the weight (3 C, C) -> the output's maps (B, C, N)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        hw_shape: tuple[int, int],
+        head_dim: int,
+        factor: float,
+    ) -> Tensor:
+        x_hat = rfft2(x.unflatten(2, hw_shape))
+        w_q, w_k, w_v = weight.chunk(3)
+        products = _project(w_k, x_hat).conj_physical_().mul_(_project(w_q * factor, x_hat))
+        weights = _weights(products, hw_shape, head_dim)
+        ctx.save_for_backward(x_hat, weight, weights)
+        ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor
+        return _apply(weights, _project(w_v, x_hat), hw_shape, head_dim)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_hat, weight, weights = ctx.saved_tensors
+        w_q, w_k, w_v = weight.chunk(3)
+        projections = w_q * ctx.factor, w_k, w_v
+        q_hat, k_hat, v_hat = (_project(w, x_hat) for w in projections)
+        grads = _backward(
+            grad, q_hat, k_hat.conj_physical_(), v_hat, weights, ctx.hw_shape, ctx.head_dim
+        )
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x_hat = torch.zeros_like(x_hat)
+            for w, g in zip(projections, grads, strict=True):
+                _project(w.mT, g, add_to=grad_x_hat)
+            grad_x = irfft2(grad_x_hat, ctx.hw_shape).flatten(2)
+        if ctx.needs_input_grad[1]:
+            grad_weight = torch.cat([parseval_product(g, x_hat, ctx.hw_shape) for g in grads])
+            grad_weight[: len(w_q)] *= ctx.factor
+        return grad_x, grad_weight, None, None, None
+
+
+def _planes(x_hat: Tensor) -> Tensor:
+    """(B, C, H, W') complex -> (B, C, 2 H W'), the same memory."""
+    return torch.view_as_real(x_hat).flatten(2)
+
+
+def _project(weight: Tensor, x_hat: Tensor, add_to: Tensor | None = None) -> Tensor:
+    """A real (D, C) matrix on the channels of spectra, (B, C, H, W') -> (B, D, H, W')."""
+    batch, _, height, width = x_hat.shape
+    weight = weight.expand(batch, -1, -1)  # bmm, because matmul copies what it broadcasts
+    if add_to is not None:
+        _planes(add_to).baddbmm_(weight, _planes(x_hat))
+        return add_to
+    out = torch.bmm(weight, _planes(x_hat))
+    return torch.view_as_complex(out.view(batch, -1, height, width, 2))

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -19,3 +20,11 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()  # the meta device knows no autocast
+
+
+def matmul_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which autocast multiplies matrices, that of x where it is off."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype

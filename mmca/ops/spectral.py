@@ -33,14 +33,22 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     return torch.fft.irfft2(x_hat, s=hw_shape)
 
 
-def correlate(b_hat: Tensor, x_hat: Tensor) -> Tensor:
-    """Spectrum of the circular cross-correlation (b (*) x)_n = sum_m b_m x_{n+m}.
+def parseval_product(a_hat: Tensor, b_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """Sums over the grid of products of real maps, from their half spectra.
+
+    Parseval: sum_n a_n b_n = 1 / N sum_f Re(a_hat_f conj(b_hat_f)) over the whole spectrum. Its
+    columns are those of the half spectrum, all but the first, and for even W the last, twice.
 
     Args:
-        b_hat: (..., H, W') complex, the spectrum of the kernel b.
-        x_hat: (..., H, W') complex, the spectrum of the signal x; broadcasts with b_hat.
+        a_hat: (B, A, H, W') complex; overwritten.
+        b_hat: (B, C, H, W') complex.
+        hw_shape: (H, W).
 
     Returns:
-        (..., H, W') complex: conj(b_hat) * x_hat.
+        (A, C) real: sum over batch and grid of a_i * b_j.
     """
-    return b_hat.conj() * x_hat
+    height, width = hw_shape
+    for column in (0, width // 2) if width % 2 == 0 else (0,):
+        a_hat[..., column] *= 0.5
+    a, b = (torch.view_as_real(x).flatten(2) for x in (a_hat, b_hat))
+    return torch.bmm(a, b.mT).sum(0).mul_(2 / (height * width))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmca.errors import InputError
-from mmca.ops import circulant_attention, reference
+from mmca.ops import circulant_attention, circulant_self_attention, reference
 from mmca.ops.circulant import logit_scale
 
 # (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
@@ -219,3 +219,71 @@ def test_bad_input_is_named(change, message):
     arguments = {'q': x, 'k': x, 'v': x, 'hw_shape': (3, 4)} | change
     with pytest.raises(InputError, match=message):
         circulant_attention(**arguments)
+
+
+def projected_reference(x, weight, *args):
+    return reference.circulant_attention(*(x @ weight.mT).chunk(3, 2), *args)
+
+
+def tokens_and_weight(shape, dtype=torch.float64):
+    channels = shape[2]
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(3 * channels, channels, generator=generator, dtype=torch.float64)
+    return inputs(shape, dtype)[0], (weight / math.sqrt(channels)).to(dtype)
+
+
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_projecting_the_spectrum_equals_projecting_tokens(shape, scale):
+    args = (shape[:2], shape[3], scale)
+    fast = outputs_and_gradients(circulant_self_attention, tokens_and_weight(shape), *args)
+    dense = outputs_and_gradients(projected_reference, tokens_and_weight(shape), *args)
+    for value, expected in zip(fast, dense, strict=True):
+        largest = max(expected.abs().max().item(), 1e-3)
+        assert (value - expected).abs().max() <= TOLERANCE[torch.float64] * largest
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+def test_projected_spectrum_in_every_dtype(shape, dtype):
+    args = (shape[:2], shape[3], 'sqrt')
+    given = tokens_and_weight(shape, dtype)
+    fast = outputs_and_gradients(circulant_self_attention, given, *args)
+    exact = outputs_and_gradients(projected_reference, [x.double() for x in given], *args)
+    for value, expected in zip(fast, exact, strict=True):
+        assert value.dtype == dtype
+        bound = TOLERANCE[dtype] * max(expected.abs().max().item(), 1e-3)
+        assert (value.double() - expected).abs().max().item() <= bound
+
+
+@pytest.mark.parametrize('frozen', [0, 1])
+def test_gradient_of_one_input_alone(frozen):
+    given = list(tokens_and_weight((4, 6, 8, 2)))
+    both = outputs_and_gradients(circulant_self_attention, given, (4, 6), 2)
+    given[1 - frozen].requires_grad_()
+    out = circulant_self_attention(*given, (4, 6), 2)
+    generator = torch.Generator().manual_seed(7)
+    out.backward(torch.randn(out.shape, generator=generator, dtype=torch.float64))
+    torch.testing.assert_close(given[1 - frozen].grad, both[2 - frozen])
+    assert given[frozen].grad is None
+
+
+def test_second_order_gradients_are_refused_not_wrong():
+    x, weight = (t.requires_grad_() for t in tokens_and_weight((3, 4, 4, 1)))
+    out = circulant_self_attention(x, weight, (3, 4))
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        gradient.sum().backward()
+
+
+def test_backward_twice_gives_the_same():
+    x, weight = tokens_and_weight((5, 4, 6, 1))
+    x.requires_grad_()
+    out = circulant_self_attention(x, weight, (5, 4)).square().sum()
+    first, second = (torch.autograd.grad(out, x, retain_graph=True)[0] for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_weight_of_another_width_is_refused():
+    with pytest.raises(InputError, match=r'\(12, 4\).*got \(12, 5\)'):
+        circulant_self_attention(torch.zeros(1, 6, 4), torch.zeros(12, 5), (2, 3))

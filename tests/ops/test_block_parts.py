@@ -1,0 +1,135 @@
+"""mlp, layer_norm and gated_projection against their plain forms, in both memory layouts."""
+
+from importlib import import_module
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmca.ops import gated_projection, layer_norm, mlp
+
+SHAPES = [(1, 1, 1), (1, 2, 3), (2, 1, 5), (2, 35, 8), (3, 101, 6), (1, 600, 16)]
+EPS = 1e-6
+
+
+def plain_mlp(x, w_in, b_in, w_out, b_out):
+    return F.linear(F.gelu(F.linear(x, w_in, b_in)), w_out, b_out)
+
+
+def plain_norm(x, weight, bias):
+    return F.layer_norm(x, weight.shape, weight, bias, EPS)
+
+
+def our_norm(x, weight, bias):
+    return layer_norm(x, weight, bias, EPS)
+
+
+def plain_gate(out, x, gate_weight, gate_bias, proj_weight, proj_bias):
+    return F.linear(out * F.silu(F.linear(x, gate_weight, gate_bias)), proj_weight, proj_bias)
+
+
+def random(*sizes, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(len(sizes))
+    return [torch.randn(size, generator=generator, dtype=torch.float64).to(dtype) for size in sizes]
+
+
+def arguments(name, shape, dtype=torch.float64):
+    batch, tokens, dims = shape
+    sizes = {
+        'mlp': ((3 * dims, dims), (3 * dims,), (dims, 3 * dims), (dims,)),
+        'norm': ((dims,), (dims,)),
+        'gate': ((batch, tokens, dims), (dims, dims), (dims,), (dims, dims), (dims,)),
+    }
+    return random(shape, *sizes[name], dtype=dtype)
+
+
+def channels_first(x):
+    return x.mT.contiguous().mT
+
+
+OPS = {
+    'mlp': (mlp, plain_mlp),
+    'norm': (our_norm, plain_norm),
+    'gate': (gated_projection, plain_gate),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    # By name, because the package's attribute `mlp` is the function.
+    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 100)
+
+
+def outputs_and_gradients(function, tensors, layout):
+    tensors = [t.detach().requires_grad_() for t in tensors]
+    out = function(*(layout(t) if t.dim() == 3 else t for t in tensors))
+    (weight,) = random(tuple(out.shape), dtype=out.dtype)
+    return [out, *torch.autograd.grad(out, tensors, weight)]
+
+
+@pytest.mark.parametrize('layout', [torch.Tensor.contiguous, channels_first])
+@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@pytest.mark.parametrize('name', OPS)
+def test_equals_the_plain_form(name, shape, layout):
+    ours, plain = OPS[name]
+    tensors = arguments(name, shape)
+    results = zip(
+        outputs_and_gradients(ours, tensors, layout),
+        outputs_and_gradients(plain, tensors, layout),
+        strict=True,
+    )
+    for value, expected in results:
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'tolerance'), [(torch.float32, 2e-5), (torch.float16, 1e-2), (torch.bfloat16, 6e-2)]
+)
+@pytest.mark.parametrize('name', OPS)
+def test_every_dtype_stays_near_float64(name, dtype, tolerance):
+    ours, plain = OPS[name]
+    tensors = arguments(name, (2, 35, 8), dtype)
+    values = outputs_and_gradients(ours, tensors, channels_first)
+    exact = outputs_and_gradients(plain, [t.double() for t in tensors], channels_first)
+    for value, expected in zip(values, exact, strict=True):
+        assert value.dtype == dtype
+        error = (value.double() - expected).abs().max()
+        assert error <= tolerance * expected.abs().max().clamp_min(1)
+
+
+@pytest.mark.parametrize('name', OPS)
+def test_gradcheck(name):
+    tensors = [t.requires_grad_() for t in arguments(name, (2, 9, 4))]
+    layout = lambda t: channels_first(t) if t.dim() == 3 else t  # noqa: E731
+    assert torch.autograd.gradcheck(lambda *t: OPS[name][0](*map(layout, t)), tensors)
+
+
+@pytest.mark.parametrize('name', ['mlp', 'norm'])
+def test_keeps_the_memory_layout(name):
+    x, *parameters = arguments(name, (2, 35, 8))
+    assert OPS[name][0](x, *parameters).is_contiguous()
+    assert OPS[name][0](channels_first(x), *parameters).mT.is_contiguous()
+
+
+def test_mlp_walks_over_pieces_and_keeps_its_input_alone(monkeypatch):
+    x, *parameters = (t.requires_grad_() for t in arguments('mlp', (2, 35, 8)))
+    linear, sizes = F.linear, []
+    monkeypatch.setattr(F, 'linear', lambda *args: sizes.append(len(args[0])) or linear(*args))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda _: None):
+        mlp(x, *parameters)
+    assert sizes == [4] * 17 + [2]  # 70 tokens, 100 // 24 at a time
+    assert sum(t.numel() for t in kept if t.dim() == 3) == x.numel()
+
+
+@pytest.mark.parametrize('name', ['mlp', 'gate'])
+def test_autocast_multiplies_in_its_dtype(name):
+    tensors = arguments(name, (2, 35, 8), torch.float32)
+    ours, plain = OPS[name]
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        values = outputs_and_gradients(ours, tensors, channels_first)
+    assert values[0].dtype == torch.bfloat16
+    assert all(value.dtype == torch.float32 for value in values[1:])
+    expected = outputs_and_gradients(plain, tensors, channels_first)
+    for value, exact in zip(values, expected, strict=True):
+        assert (value - exact).abs().max() <= 6e-2 * exact.abs().max()
