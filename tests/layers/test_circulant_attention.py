@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from mmca.errors import InputError
-from mmca.layers import CirculantAttention
+from mmca.layers import Block, CirculantAttention
 from mmca.ops import reference
 
 GOLDEN = Path(__file__).parents[3] / 'shared/golden/circulant_attention_official.npz'
@@ -99,3 +100,42 @@ def test_bad_arguments_are_named(arguments, message):
 def test_bad_input_is_named(shape, hw_shape, message):
     with pytest.raises(InputError, match=message):
         CirculantAttention(8)(torch.zeros(shape), hw_shape)
+
+
+@pytest.mark.parametrize('options', [{}, {'head_dim': 4}, {'reweighting': 'pre'}], ids=str)
+def test_one_graph_under_compile(options):
+    torch._dynamo.reset()
+    block = Block(8, CirculantAttention(8, **options), cpe=True).double()
+    compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
+    results = []
+    for run in (block, compiled):
+        x = torch.linspace(-1, 1, 2 * 35 * 8).double().reshape(2, 35, 8).sin().requires_grad_()
+        y = run(x, (5, 7))
+        gradients = torch.autograd.grad(y.square().sum(), [x, *block.parameters()])
+        results.append([y, *gradients])
+    for value, expected in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize('reentrant', [False, True])
+def test_activation_checkpointing_changes_nothing(reentrant):
+    block = Block(8, CirculantAttention(8), cpe=True).double()
+    x = torch.randn(2, 35, 8, dtype=torch.float64, requires_grad=True)
+    (plain,) = torch.autograd.grad(block(x, (5, 7)).square().sum(), x)
+    checkpoint(block, x, (5, 7), use_reentrant=reentrant).square().sum().backward()
+    torch.testing.assert_close(x.grad, plain)
+
+
+def test_keeps_four_tensors_of_the_tokens_size():
+    layer = CirculantAttention(16)
+    x, kept = torch.randn(1, 30 * 32, 16).mT.contiguous().mT, {}
+
+    def keep(tensor):
+        if tensor.dim() > 2:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        layer(x, (30, 32))
+    # x, its spectrum (17 of 16 columns), the kernels and the attention's output.
+    assert sum(kept.values()) == x.nbytes * (3 + 17 / 16)
