@@ -65,7 +65,7 @@ def attention_entropies(model: nn.Module, *args: object) -> dict[str, float]:
     Returns:
         Path of the layer -> normalised entropy, see :func:`normalised_entropy`.
     """
-    entropies: dict[str, float] = {}
+    weights: dict[str, list[Tensor]] = {}
     current = ''
 
     def enter(path: str, layer: nn.Module, args: tuple) -> None:
@@ -75,7 +75,7 @@ def attention_entropies(model: nn.Module, *args: object) -> dict[str, float]:
             x, hw_shape = args
             q, k, _ = layer.project(x)
             kernel = circulant_kernel(q, k, hw_shape, layer.head_dim, layer.scale)
-            entropies[path] = normalised_entropy(kernel.flatten(2))
+            weights[path] = [kernel.flatten(2)]
 
     handles = [
         module.register_forward_pre_hook(lambda layer, args, path=path: enter(path, layer, args))
@@ -83,12 +83,10 @@ def attention_entropies(model: nn.Module, *args: object) -> dict[str, float]:
         if isinstance(module, (CirculantAttention, *_SOFTMAX))
     ]
     try:
-        with (
-            torch.no_grad(),
-            _Recorder(lambda w: entropies.update({current: normalised_entropy(w)})),
-        ):
+        # A layer of windows attends once for each kind of window.
+        with torch.no_grad(), _Recorder(lambda w: weights.setdefault(current, []).append(w)):
             model(*args)
     finally:
         for handle in handles:
             handle.remove()
-    return entropies
+    return {path: normalised_entropy(torch.cat(parts)) for path, parts in weights.items()}

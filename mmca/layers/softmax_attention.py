@@ -1,12 +1,16 @@
 """The softmax attentions of DeiT (all tokens), PVT (spatial reduction), Swin (shifted windows)."""
 
+import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
+from mmca.ops import window_attention
 from mmca.ops.circulant import check_tokens
 
 
@@ -178,32 +182,36 @@ class WindowAttention(nn.Module):
             InputError: H * W != N.
         """
         check_tokens(x, hw_shape)
+        batch, _, channels = x.shape
         (height, width), window = hw_shape, self.window_size
-        pad_h, pad_w = -height % window, -width % window
-        padded = (height + pad_h, width + pad_w)
+        padded = tuple(-(-size // window) * window for size in hw_shape)
         shift = 0 if max(hw_shape) <= window else self.shift_size
+        layout = window_layout(batch, padded, window, shift, x.device)
 
-        x = F.pad(x.unflatten(1, hw_shape), (0, 0, 0, pad_w, 0, pad_h))
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
-        rows, cols = padded[0] // window, padded[1] // window
-        x = x.unflatten(2, (cols, window)).unflatten(1, (rows, window))
-        # (B, rows, window, cols, window, C) -> (B, windows, window^2, C)
-        qkv = self.qkv(x.transpose(2, 3).flatten(3, 4).flatten(1, 2))
-        q, k, v = qkv.unflatten(3, (3, self.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        if padded != tuple(hw_shape):
+            x = x.unflatten(1, hw_shape)
+            x = F.pad(x, (0, 0, 0, padded[1] - width, 0, padded[0] - height)).flatten(1, 2)
+        tokens = _Reorder.apply(x.flatten(0, 1), layout.order, layout.inverse)
+        qkv = self.qkv(tokens).view(-1, window**2, 3, self.num_heads, channels // self.num_heads)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        if shift:
-            mask = shift_mask(padded, window, shift, x.device)
-            bias = bias.masked_fill(~mask[:, None], float('-inf'))
         drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=drop)
-        out = self.proj(out.transpose(2, 3).flatten(3))
-
-        out = out.unflatten(2, (window, window)).unflatten(1, (rows, cols)).transpose(2, 3)
-        out = out.flatten(3, 4).flatten(1, 2)
-        if shift:
-            out = out.roll((shift, shift), (1, 2))
+        out = self.proj(window_attention(qkv, bias, layout.masks, drop)).flatten(0, 1)
+        out = _Reorder.apply(out, layout.inverse, layout.order).view(batch, *padded, -1)
         return self.proj_drop(out[:, :height, :width].flatten(1, 2))
+
+
+class _Reorder(torch.autograd.Function):
+    """Rows (n, C) in another order; the gradient goes back by the inverse, without a scatter."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        order, inverse = ctx.saved_tensors
+        return _Reorder.apply(grad, inverse, order), None, None
 
 
 def relative_position_index(window_size: int) -> Tensor:
@@ -221,28 +229,59 @@ def relative_position_index(window_size: int) -> Tensor:
     return index.reshape(window_size**2, window_size**2)
 
 
-@lru_cache(maxsize=32)
-def shift_mask(
-    hw_shape: tuple[int, int], window_size: int, shift_size: int, device: torch.device
-) -> Tensor:
-    """Which pairs of tokens of a shifted window are neighbours in the image.
+class WindowLayout(NamedTuple):
+    """How the tokens of images lie in windows.
 
-    Args:
-        hw_shape: (H, W), multiples of window_size.
-        window_size: M.
-        shift_size: tokens by which the grid was rolled up and left.
-
-    Returns:
-        (windows, M^2, M^2) bool: False where the roll brought two far regions together.
+    Attributes:
+        order: (n,) int64, index in the flattened (B, H, W) grid of the tokens of the first
+            window, then of the second, and so on; windows of one kind follow each other.
+        inverse: (n,) int64, the way back.
+        masks: for each kind of window how many there are and the mask of its pairs of tokens,
+            (M^2, M^2) of 0 and -inf where the roll brought two far regions together, or None.
     """
 
-    def region(size: int) -> Tensor:
-        """0 before the last window, 1 in its upper part, 2 in the part that was rolled in."""
-        index = torch.arange(size, device=device)
-        return (index >= size - window_size).long() + (index >= size - shift_size).long()
+    order: Tensor
+    inverse: Tensor
+    masks: tuple[tuple[int, Tensor | None], ...]
 
-    height, width = hw_shape
-    ids = region(height)[:, None] * 3 + region(width)
-    ids = ids.unflatten(1, (-1, window_size)).unflatten(0, (-1, window_size))
-    ids = ids.transpose(1, 2).reshape(-1, window_size**2)
-    return ids[:, :, None] == ids[:, None, :]
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is cached must serve training too
+def window_layout(
+    batch: int, hw_shape: tuple[int, int], window_size: int, shift_size: int, device: torch.device
+) -> WindowLayout:
+    """Where the tokens of each window come from.
+
+    Args:
+        batch: B.
+        hw_shape: (H, W), multiples of window_size.
+        window_size: M.
+        shift_size: tokens by which the grid is rolled up and left before it is cut.
+        device: where the result lies.
+
+    Returns:
+        The layout. With a shift there are four kinds of windows: those in the last row and
+        column of the grid hold tokens of up to four regions that are no neighbours.
+    """
+    rows, cols = (size // window_size for size in hw_shape)
+    grid = torch.arange(batch * math.prod(hw_shape), device=device).view(batch, *hw_shape)
+    grid = grid.roll((-shift_size, -shift_size), (1, 2))
+    windows = grid.view(batch, rows, window_size, cols, window_size).transpose(2, 3)
+    if shift_size == 0:
+        order, masks = windows.flatten(), ((batch * rows * cols, None),)
+    else:
+        cut = torch.arange(window_size, device=device) >= window_size - shift_size
+        kinds, masks = [], []
+        for last_row in (False, True):
+            for last_col in (False, True):
+                down = slice(rows - 1, None) if last_row else slice(rows - 1)
+                right = slice(cols - 1, None) if last_col else slice(cols - 1)
+                kinds.append(windows[:, down, right].flatten())
+                region = (cut * last_row)[:, None] * 2 + cut * last_col
+                far = region.flatten()[:, None] != region.flatten()
+                mask = torch.zeros(far.shape, device=device).masked_fill(far, float('-inf'))
+                masks.append(
+                    (len(kinds[-1]) // window_size**2, mask if last_row or last_col else None)
+                )
+        order, masks = torch.cat(kinds), tuple(masks)
+    return WindowLayout(order, order.argsort(), masks)

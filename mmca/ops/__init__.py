@@ -7,6 +7,7 @@ from mmca.ops.focused_linear import focused_linear_attention
 from mmca.ops.gated_projection import gated_projection
 from mmca.ops.layer_norm import layer_norm
 from mmca.ops.mlp import mlp
+from mmca.ops.window_attention import window_attention
 
 __all__ = [
     'circulant_attention',
@@ -16,4 +17,5 @@ __all__ = [
     'gated_projection',
     'layer_norm',
     'mlp',
+    'window_attention',
 ]
