@@ -4,8 +4,17 @@ Notation: `...` any leading dimensions, H x W the token grid, W' = W // 2 + 1 th
 the spectrum of a real signal.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
+
+# The largest grids, in tokens, on which one product with the matrix of the whole transform beats
+# the FFT of torch's CPU library, there and back, measured on 2 cores over many maps (1-core times,
+# 6144 maps of 7 x 7: 0.41 against 0.34 ms there, 7.8 against 0.4 back; 14 x 14: 1.8 against 8.2
+# there, 14 against 9 back). Its FFT is slow at small sizes, its inverse most of all.
+FORWARD_TOKENS = 64
+INVERSE_TOKENS = 256
 
 
 def rfft2(x: Tensor) -> Tensor:
@@ -17,6 +26,10 @@ def rfft2(x: Tensor) -> Tensor:
     Returns:
         (..., H, W') complex, W' = W // 2 + 1.
     """
+    height, width = x.shape[-2:]
+    if _small(x, height * width, FORWARD_TOKENS):
+        planes = x.flatten(-2) @ _matrix(height, width, x.dtype)
+        return torch.view_as_complex(planes.unflatten(-1, (height, width // 2 + 1, 2)))
     return torch.fft.rfft2(x)
 
 
@@ -30,7 +43,35 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     Returns:
         (..., H, W) real.
     """
+    height, width = hw_shape
+    if _small(x_hat, height * width, INVERSE_TOKENS):
+        planes = torch.view_as_real(x_hat).flatten(-3)
+        return (planes @ _inverse_matrix(height, width, planes.dtype)).unflatten(-1, hw_shape)
     return torch.fft.irfft2(x_hat, s=hw_shape)
+
+
+def _small(x: Tensor, tokens: int, limit: int) -> bool:
+    return tokens <= limit and x.device.type == 'cpu' and not torch.compiler.is_compiling()
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is cached must serve training too
+def _matrix(height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """(H W, 2 H W'): real and imaginary parts of the transforms of the unit maps."""
+    with torch.device('cpu'):
+        units = torch.eye(height * width, dtype=torch.float64).unflatten(1, (height, width))
+    return torch.view_as_real(torch.fft.rfft2(units)).flatten(1).to(dtype)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _inverse_matrix(height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """(2 H W', H W): the maps that a one in each real and imaginary part stands for."""
+    half = width // 2 + 1
+    with torch.device('cpu'):
+        units = torch.eye(2 * height * half, dtype=torch.float64).unflatten(1, (height, half, 2))
+    maps = torch.fft.irfft2(torch.view_as_complex(units), s=(height, width))
+    return maps.flatten(1).to(dtype)
 
 
 def parseval_product(a_hat: Tensor, b_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
