@@ -13,6 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mmca.errors import InputError
 from mmca.ops.precision import wide_dtype, without_autocast
+from mmca.ops.real_form import real_form
 from mmca.ops.spectral import irfft2, parseval_product, rfft2
 
 Scale = Literal['sqrt', 'paper'] | float
@@ -141,8 +142,12 @@ def circulant_attention(
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
     factor = logit_scale(scale, q.shape[1], head_dim)
     with without_autocast(q.device):
-        maps = (x.to(dtype).mT for x in (q, k, v))
-        out = _CirculantAttention.apply(*maps, tuple(hw_shape), head_dim, factor)
+        maps = [x.to(dtype).mT for x in (q, k, v)]
+        if torch.onnx.is_in_onnx_export():
+            maps = [x.unflatten(2, hw_shape) for x in maps]
+            out = real_form(*maps, head_dim, factor).flatten(2)
+        else:
+            out = _CirculantAttention.apply(*maps, tuple(hw_shape), head_dim, factor)
     return out.mT.to(v.dtype)
 
 
@@ -179,6 +184,9 @@ def circulant_self_attention(
             f'weight must be (3 C, C) = {(3 * channels, channels)} for tokens of shape '
             f'{tuple(x.shape)}, got {tuple(weight.shape)}'
         )
+    if torch.onnx.is_in_onnx_export():
+        q, k, v = (x @ weight.mT).chunk(3, 2)
+        return circulant_attention(q, k, v, hw_shape, head_dim, scale)
     dtype = wide_dtype(x.dtype)
     factor = logit_scale(scale, x.shape[1], head_dim)
     with without_autocast(x.device):

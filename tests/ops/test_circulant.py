@@ -287,3 +287,15 @@ def test_backward_twice_gives_the_same():
 def test_weight_of_another_width_is_refused():
     with pytest.raises(InputError, match=r'\(12, 4\).*got \(12, 5\)'):
         circulant_self_attention(torch.zeros(1, 6, 4), torch.zeros(12, 5), (2, 3))
+
+
+@pytest.mark.parametrize('shape', [s for s in SHAPES if s[0] * s[1] <= 330], ids=str)
+def test_the_form_for_onnx_is_real_and_equal(shape, monkeypatch):
+    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
+    monkeypatch.setattr(torch.fft, 'rfft2', None)  # not to be called
+    args = (shape[:2], shape[3], 'sqrt')
+    exported = circulant_attention(*inputs(shape), *args)
+    torch.testing.assert_close(exported, reference.circulant_attention(*inputs(shape), *args))
+    x, weight = tokens_and_weight(shape)
+    exported = circulant_self_attention(x, weight, *args)
+    torch.testing.assert_close(exported, projected_reference(x, weight, *args))
