@@ -192,7 +192,7 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
 
 def init_linear(module: nn.Module) -> None:
-    """Linear layers from a normal of deviation 0.02 cut at two deviations, biases zero."""
+    """Linear layers from a normal of deviation 0.02 (cut at -2 and 2), biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
