@@ -278,7 +278,8 @@ def check(case: Case, args: argparse.Namespace) -> list[dict]:
     """Compare outputs and gradients of the sides that ought to agree, in training mode.
 
     The peer's results in float64 are the measure: ours are held to them in float64, which tells a
-    wrong formula from rounding, and in float32 where that is what is timed.
+    wrong formula from rounding, and in float32 where that is what is timed; there the peer's own
+    float32 error is allowed, if it is larger.
 
     Args:
         case: what to compare.
@@ -299,11 +300,16 @@ def check(case: Case, args: argparse.Namespace) -> list[dict]:
             found = _results(sides[ours], dtype, args.seed)
             errors = {name: _error(found[name], wanted[name]) for name in wanted}
             worst = max(errors, key=errors.get)
-            label = str(dtype).removeprefix('torch.')
-            if errors[worst] > TOLERANCES[dtype]:
+            label, allowed = str(dtype).removeprefix('torch.'), TOLERANCES[dtype]
+            if errors[worst] > allowed and dtype != torch.float64:
+                # Sharp attention on a large grid amplifies every rounding: ours must not be
+                # further from the truth than the peer is in the same precision.
+                own = _results(sides[peer], dtype, args.seed)
+                allowed = max(allowed, _error(own[worst], wanted[worst]))
+            if errors[worst] > allowed:
                 raise DisagreementError(
                     f'{case.name}: {ours} and {peer} differ by {errors[worst]:.1e} of the '
-                    f'largest magnitude in the {worst} ({label}, allowed {TOLERANCES[dtype]:.0e})'
+                    f'largest magnitude in the {worst} ({label}, allowed {allowed:.0e})'
                 )
             record = {'ours': ours, 'peer': peer, 'dtype': label}
             records.append(record | {'error': errors[worst], 'in': worst})

@@ -87,7 +87,7 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=6)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=7, val_interval=7)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=1e-2),
@@ -98,8 +98,8 @@ param_scheduler = [
     dict(
         type='CosineAnnealingLR',
         begin=0,
-        end=6,
-        T_max=6,
+        end=7,
+        T_max=7,
         eta_min=1e-5,
         convert_to_iter_based=True,
     ),
