@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.layers import CirculantAttention
+from mmca.ops.spectral import without_matrices
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
         # The CPU's fused attention is unknown to the counter; written out, it is two products.
         with (
             torch.no_grad(),
+            without_matrices(),
             sdpa_kernel(SDPBackend.MATH),
             FlopCounterMode(display=False) as counter,
         ):

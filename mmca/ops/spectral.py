@@ -4,6 +4,8 @@ Notation: `...` any leading dimensions, H x W the token grid, W' = W // 2 + 1 th
 the spectrum of a real signal.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -48,6 +50,18 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         planes = torch.view_as_real(x_hat).flatten(-3)
         return (planes @ _inverse_matrix(height, width, planes.dtype)).unflatten(-1, hw_shape)
     return torch.fft.irfft2(x_hat, s=hw_shape)
+
+
+@contextmanager
+def without_matrices() -> Iterator[None]:
+    """A context in which grids of all sizes are transformed by FFT, for counting products."""
+    global FORWARD_TOKENS, INVERSE_TOKENS
+    limits = FORWARD_TOKENS, INVERSE_TOKENS
+    FORWARD_TOKENS = INVERSE_TOKENS = 0
+    try:
+        yield
+    finally:
+        FORWARD_TOKENS, INVERSE_TOKENS = limits
 
 
 def _small(x: Tensor, tokens: int, limit: int) -> bool:
