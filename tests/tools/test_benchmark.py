@@ -66,7 +66,7 @@ def test_op(report):
     """With a hidden layer long enough for the MLP's pieces, the path that the timing takes."""
     cases = report('op', '--size', '1x5x6x8', '--size', '2x128x128x16')['cases']
     names = {case['name'].split()[0] for case in cases}
-    assert len(cases) == 2 * len(names) == 10
+    assert len(cases) == 2 * len(names) == 12
     for case in cases:
         assert pairs(case) == {('ours', 'plain')}
         assert {check['dtype'] for check in case['checks']} == {'float32', 'float64'}
