@@ -10,8 +10,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm over channels that leaves tokens in the memory layout they come in.
 
     torch's own copies tokens that lie channels first, as convolutions and Fourier transforms
-    want them, and returns them channels last. On the CPU a few passes over the maps are as fast
-    as its kernel without either copy; elsewhere, and where torch.compile fuses, this is torch's.
+    want them, and returns them channels last. On the CPU a few passes over the maps take little
+    longer than its kernel, and the block saves the copies around it; elsewhere, and where
+    torch.compile fuses, this is torch's.
     Gradients are of first order only.
 
     Args:
