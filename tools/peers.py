@@ -241,9 +241,10 @@ def _ops_of_size(size: tuple[int, int, int, int], args: Namespace) -> list[Case]
     }
     cases = []
     for name, (ours, plain, shapes) in rows.items():
-        # Tokens that lie channels first are what our norm is for; else it is torch's. The others
-        # get what suits the plain form.
-        inputs = partial(_draw, shapes, args, channels_first=name == 'layer_norm')
+        # Tokens lie channels first where a circulant block hands them on so; the others get what
+        # suits the plain form.
+        first = name in ('layer_norm', 'gated_projection')
+        inputs = partial(_draw, shapes, args, channels_first=first)
         builders = {
             'ours': partial(_op_side, 'ours', ours, inputs),
             'plain': partial(_op_side, 'plain', plain, inputs),
