@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 # The largest grids, in tokens, on which one product with the matrix of the whole transform beats
-# the FFT of torch's CPU library, there and back, measured on 2 cores over many maps (1-core times,
+# the FFT of torch's CPU library, there and back, measured once, on a busy machine (1-core times,
 # 6144 maps of 7 x 7: 0.41 against 0.34 ms there, 7.8 against 0.4 back; 14 x 14: 1.8 against 8.2
 # there, 14 against 9 back). Its FFT is slow at small sizes, its inverse most of all.
 FORWARD_TOKENS = 64
