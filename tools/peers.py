@@ -152,8 +152,8 @@ def plain_mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tenso
 
 
 def plain_layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Torch's own; x (B, N, C)."""
-    return F.layer_norm(x, weight.shape, weight, bias, NORM_EPS)
+    """Torch's own, the result laid out as a circulant layer wants it; x (B, N, C)."""
+    return F.layer_norm(x, weight.shape, weight, bias, NORM_EPS).mT.contiguous().mT
 
 
 def plain_gated_projection(
@@ -163,11 +163,14 @@ def plain_gated_projection(
     return F.linear(out * F.silu(F.linear(x, w_gate, b_gate)), w_proj, b_proj)
 
 
-def plain_window_attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v; qkv (n, M, 3, h, d), bias (h, M, M)."""
+def plain_window_attention(
+    x: Tensor, w_qkv: Tensor, b_qkv: Tensor, w_proj: Tensor, b_proj: Tensor, bias: Tensor
+) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v of q, k, v = x W + b, then W_O; x (n, M, C)."""
+    qkv = F.linear(x, w_qkv, b_qkv).unflatten(2, (3, len(bias), -1))
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
     weights = (q @ k.mT * q.shape[-1] ** -0.5 + bias).softmax(-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    return F.linear((weights @ v).transpose(1, 2).flatten(2), w_proj, b_proj)
 
 
 class DetectorStep(nn.Module):
@@ -236,7 +239,14 @@ def _ops_of_size(size: tuple[int, int, int, int], args: Namespace) -> list[Case]
         'window_attention': (
             partial(ops.window_attention, masks=((windows, None),)),
             plain_window_attention,
-            ((windows, WINDOW, 3, heads, channels // heads), (heads, WINDOW, WINDOW)),
+            (
+                (windows, WINDOW, channels),
+                (3 * channels, channels),
+                (3 * channels,),
+                square,
+                vector,
+                (heads, WINDOW, WINDOW),
+            ),
         ),
     }
     cases = []

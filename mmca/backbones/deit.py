@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
 from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, SelfAttention, TokenNorm
+from mmca.layers.padding import pad_to_multiple
 from mmca.layers.position import resize_tokens
 from mmca.registry import MODELS
 
@@ -34,8 +34,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) and (H', W'); zero-padded to whole patches."""
-        height, width = x.shape[2:]
-        x = self.proj(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
+        x = self.proj(pad_to_multiple(x, PATCH_SIZE))
         return x.flatten(2).mT, (x.shape[2], x.shape[3])
 
 

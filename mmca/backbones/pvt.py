@@ -14,8 +14,8 @@ from mmca.layers import (
     SpatialReductionAttention,
     TokenNorm,
 )
+from mmca.layers.padding import pad_to_minimum
 from mmca.layers.position import resize_tokens
-from mmca.layers.softmax_attention import pad_to_kernel
 from mmca.registry import MODELS
 
 STRIDES = (4, 2, 2, 2)
@@ -60,7 +60,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) tokens and their grid (H', W'), N = H' * W'."""
-        x = self.proj(pad_to_kernel(x, self.min_size))
+        x = self.proj(pad_to_minimum(x, self.min_size))
         hw_shape = (x.shape[2], x.shape[3])
         return self.norm(x.flatten(2).mT), hw_shape
 

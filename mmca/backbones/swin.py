@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
@@ -15,6 +14,7 @@ from mmca.layers import (
     TokenNorm,
     WindowAttention,
 )
+from mmca.layers.padding import pad_to_multiple
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4
@@ -46,8 +46,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> (B, N, C) and (H', W'); zero-padded to whole patches."""
-        height, width = x.shape[2:]
-        x = self.proj(F.pad(x, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE)))
+        x = self.proj(pad_to_multiple(x, PATCH_SIZE))
         hw_shape = (x.shape[2], x.shape[3])
         return self.norm(x.flatten(2).mT), hw_shape
 
@@ -66,8 +65,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """(B, H * W, C) -> (B, H' * W', 2C) and (H', W'), halved and rounded up."""
-        height, width = hw_shape
-        x = F.pad(x.unflatten(1, hw_shape), (0, 0, 0, width % 2, 0, height % 2))
+        x = pad_to_multiple(x.mT.unflatten(2, hw_shape), 2).permute(0, 2, 3, 1)
         hw_shape = (x.shape[1] // 2, x.shape[2] // 2)
         # Channel blocks in the original's order: (0, 0), (1, 0), (0, 1), (1, 1).
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)

@@ -20,5 +20,6 @@ def resize_tokens(tokens: Tensor, hw_shape: tuple[int, int], mode: str = 'biline
     side = math.isqrt(tokens.shape[1])
     if tuple(hw_shape) == (side, side):
         return tokens
-    grid = tokens.mT.unflatten(2, (side, side))
+    # Resizing keeps the memory layout, and channels first is what the convolution's tokens have.
+    grid = tokens.mT.contiguous().unflatten(2, (side, side))
     return F.interpolate(grid, hw_shape, mode=mode, align_corners=False).flatten(2).mT

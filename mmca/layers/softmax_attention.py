@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
+from mmca.layers.padding import pad_to_minimum, pad_to_multiple
 from mmca.ops import window_attention
 from mmca.ops.circulant import check_tokens
 
@@ -60,20 +61,6 @@ class SelfAttention(nn.Module):
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
 
 
-def pad_to_kernel(x: Tensor, kernel_size: int) -> Tensor:
-    """Zero-pad a map on the right and bottom where it is smaller than a kernel.
-
-    Args:
-        x: (B, C, H, W).
-        kernel_size: the smallest size allowed.
-
-    Returns:
-        (B, C, max(H, kernel_size), max(W, kernel_size)).
-    """
-    height, width = x.shape[2:]
-    return F.pad(x, (0, max(kernel_size - width, 0), 0, max(kernel_size - height, 0)))
-
-
 class SpatialReductionAttention(nn.Module):
     """Multi-head attention with keys and values of a reduced grid (PVT, arXiv 2102.12122, eq. 2).
 
@@ -119,11 +106,10 @@ class SpatialReductionAttention(nn.Module):
             InputError: H * W != N.
         """
         check_tokens(x, hw_shape)
-        batch, _, channels = x.shape
         q = self.q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
         if self.sr_ratio > 1:
-            grid = x.mT.reshape(batch, channels, *hw_shape)
-            x = self.norm(self.sr(pad_to_kernel(grid, self.sr_ratio)).flatten(2).mT)
+            grid = x.mT.unflatten(2, hw_shape)
+            x = self.norm(self.sr(pad_to_minimum(grid, self.sr_ratio)).flatten(2).mT)
         k, v = self.kv(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         drop = self.attn_drop if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
@@ -184,18 +170,19 @@ class WindowAttention(nn.Module):
         check_tokens(x, hw_shape)
         batch, _, channels = x.shape
         (height, width), window = hw_shape, self.window_size
-        padded = tuple(-(-size // window) * window for size in hw_shape)
         shift = 0 if max(hw_shape) <= window else self.shift_size
+        grid = pad_to_multiple(x.mT.unflatten(2, hw_shape), window).permute(0, 2, 3, 1)
+        padded = tuple(grid.shape[1:3])
         layout = window_layout(batch, padded, window, shift, x.device)
 
-        if padded != tuple(hw_shape):
-            x = x.unflatten(1, hw_shape)
-            x = F.pad(x, (0, 0, 0, padded[1] - width, 0, padded[0] - height)).flatten(1, 2)
-        tokens = _Reorder.apply(x.flatten(0, 1), layout.order, layout.inverse)
-        qkv = self.qkv(tokens).view(-1, window**2, 3, self.num_heads, channels // self.num_heads)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        drop = self.attn_drop if self.training else 0.0
-        out = self.proj(window_attention(qkv, bias, layout.masks, drop)).flatten(0, 1)
+        tokens = _Reorder.apply(grid.flatten(0, 2), layout.order, layout.inverse)
+        out = window_attention(
+            tokens.view(-1, window**2, channels),
+            *(self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias),
+            self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1),
+            layout.masks,
+            self.attn_drop if self.training else 0.0,
+        ).flatten(0, 1)
         out = _Reorder.apply(out, layout.inverse, layout.order).view(batch, *padded, -1)
         return self.proj_drop(out[:, :height, :width].flatten(1, 2))
 
