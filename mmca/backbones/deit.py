@@ -10,6 +10,7 @@ from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_
 from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, SelfAttention, TokenNorm
 from mmca.layers.padding import pad_to_multiple
 from mmca.layers.position import resize_tokens
+from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 PATCH_SIZE = 16
@@ -157,7 +158,7 @@ class DeiT(Backbone):
         x = self.pos_drop(x)
         for block in self.blocks:
             x = self.run_block(block, x, hw_shape)
-        return (self.norm(x).mT.unflatten(2, hw_shape).contiguous(),)
+        return (channels_first(self.norm(x)).unflatten(2, hw_shape),)
 
 
 @MODELS.register_module()

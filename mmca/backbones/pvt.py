@@ -16,6 +16,7 @@ from mmca.layers import (
 )
 from mmca.layers.padding import pad_to_minimum
 from mmca.layers.position import resize_tokens
+from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 STRIDES = (4, 2, 2, 2)
@@ -209,7 +210,7 @@ class PVT(Backbone):
                 x = self.run_block(block, x, hw_shape)
             if self.v2:
                 x = getattr(self, f'norm{i + 1}')(x)
-            x = x.mT.unflatten(2, hw_shape).contiguous()
+            x = channels_first(x).unflatten(2, hw_shape)
             if i in self.out_indices:
                 maps.append(x)
         return tuple(maps)

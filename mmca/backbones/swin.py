@@ -15,6 +15,7 @@ from mmca.layers import (
     WindowAttention,
 )
 from mmca.layers.padding import pad_to_multiple
+from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4
@@ -220,7 +221,7 @@ class Swin(Backbone):
                 x = self.run_block(block, x, hw_shape)
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                maps.append(out.mT.unflatten(2, hw_shape).contiguous())
+                maps.append(channels_first(out).unflatten(2, hw_shape))
             if stage.downsample is not None:
                 x, hw_shape = stage.downsample(x, hw_shape)
         return tuple(maps)

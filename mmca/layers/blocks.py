@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmca.ops import layer_norm, mlp
+from mmca.ops import channels_first, layer_norm, mlp
 
 
 class DropPath(nn.Module):
@@ -140,7 +140,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
         first = getattr(self.attn, 'channels_first', False)
-        x = x.mT.contiguous().mT if first else x.contiguous()
+        x = channels_first(x).mT if first else x.contiguous()
         if self.cpe is not None:
             grid = x.mT.unflatten(2, hw_shape)
             x = x + self.cpe(grid).flatten(2).mT

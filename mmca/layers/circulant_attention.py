@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from mmca.errors import InputError
-from mmca.ops import circulant_attention, circulant_self_attention, gated_projection
+from mmca.ops import (
+    channels_first,
+    circulant_attention,
+    circulant_self_attention,
+    gated_projection,
+)
 from mmca.ops.circulant import Scale, check_tokens, logit_scale
 
 
@@ -77,7 +82,7 @@ class CirculantAttention(nn.Module):
         check_tokens(x, hw_shape)
         if x.shape[2] != self.embed_dims:
             raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
-        x = x.mT.contiguous().mT  # once, for the transform, the gate and their gradients
+        x = channels_first(x).mT  # once, for the transform, the gate and their gradients
         args = (hw_shape, self.head_dim, self.scale)
         if self.reweighting == 'post':
             out = circulant_self_attention(x, self.qkv.weight, *args)

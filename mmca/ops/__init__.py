@@ -2,6 +2,7 @@
 a block whose plain form is slow or keeps too much. torch only.
 """
 
+from mmca.ops.channels_first import channels_first
 from mmca.ops.circulant import circulant_attention, circulant_kernel, circulant_self_attention
 from mmca.ops.focused_linear import focused_linear_attention
 from mmca.ops.gated_projection import gated_projection
@@ -10,6 +11,7 @@ from mmca.ops.mlp import mlp
 from mmca.ops.window_attention import window_attention
 
 __all__ = [
+    'channels_first',
     'circulant_attention',
     'circulant_kernel',
     'circulant_self_attention',

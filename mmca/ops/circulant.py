@@ -331,8 +331,8 @@ class _CirculantSelfAttention(torch.autograd.Function):
         )
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x_hat = torch.zeros_like(x_hat)
-            for w, g in zip(projections, grads, strict=True):
+            grad_x_hat = _project(w_v.mT, grads[2])
+            for w, g in zip(projections[:2], grads[:2], strict=True):
                 _project(w.mT, g, add_to=grad_x_hat)
             grad_x = irfft2(grad_x_hat, ctx.hw_shape).flatten(2)
         if ctx.needs_input_grad[1]:
