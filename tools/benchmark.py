@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from importlib import metadata
 from math import isnan, log
 from pathlib import Path
@@ -32,6 +33,7 @@ from typing import Any
 
 import peers
 import torch
+from op_shares import op_shares
 from peers import Case, Side
 from torch import Tensor, nn
 
@@ -109,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
             '--amp', action='store_true', help='autocast: float16 on a GPU, bfloat16 on the CPU'
         )
         sub.add_argument('--no-memory', action='store_true', help='times only')
+        sub.add_argument(
+            '--profile', action='store_true', help='also where the time of ours goes, by operator'
+        )
         sub.add_argument('--seed', type=int, default=0, help='of weights and inputs; default 0')
         sub.add_argument('--out', default='work_dirs/benchmark', help='folder; default %(default)s')
         sub.add_argument('--alone', nargs=3, help=argparse.SUPPRESS)  # case, side, mode
@@ -203,7 +208,12 @@ def _run(cases: list[Case], args: argparse.Namespace, argv: list[str]) -> dict:
         report |= _import_and_build(cases[0], args)
     for case in cases:
         record = {'name': case.name, 'tokens': case.tokens, 'skipped': case.skipped}
-        record |= {'checks': checks[case.name], 'sides': measure(build(case, args), args)}
+        sides = build(case, args)
+        record |= {'checks': checks[case.name], 'sides': measure(sides, args)}
+        if args.profile:
+            for name in case.ours:
+                record['sides'][name]['profile'] = _profile(sides[name], args)
+        del sides  # the memory of each side is measured in a process of its own
         if not args.no_memory:
             for name, side in record['sides'].items():
                 for mode in MODES:
@@ -412,6 +422,16 @@ def _time(side: Side, mode: str, args: argparse.Namespace) -> float:
     elapsed = time.perf_counter() - start
     del outputs  # so that giving memory back is in nobody's time
     return elapsed
+
+
+def _profile(side: Side, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Mode -> kind of operator -> milliseconds."""
+
+    def run(mode: str) -> None:
+        _prepare(side, mode)
+        _execute(side, mode, args)
+
+    return {mode: op_shares(partial(run, mode), args.device) for mode in MODES}
 
 
 def _prepare(side: Side, mode: str) -> None:
@@ -643,6 +663,11 @@ def _print_case(record: dict) -> None:
         memory = [None if number is None else number / MIB for number in memory]
         times = [_spread(side[mode], 1e3, 1) for mode in MODES]
         line(name, times, [_or_dash(number, 1) for number in memory])
+    for name, side in record['sides'].items():
+        for mode, kinds in side.get('profile', {}).items():
+            total = sum(kinds.values())
+            shares = ', '.join(f'{k} {ms:.1f} ({ms / total:.0%})' for k, ms in kinds.items())
+            print(f'  {name}, {mode}, profiled ms: {shares}')
     for name, row in zip(names, record['ratios'], strict=True):
         memory = [_or_dash(row[key]) for key in ('forward_peak', 'step_peak', 'kept')]
         line(name, [_spread(row[mode]) for mode in MODES], memory)

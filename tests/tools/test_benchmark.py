@@ -62,6 +62,14 @@ def pairs(case):
     return {(row['ours'], row['peer']) for row in case['ratios']}
 
 
+def test_profile_tells_transforms_from_their_copies(report):
+    (case,) = report('layer', '--size', '1x30x34x4', '--profile')['cases']
+    assert 'profile' not in case['sides']['straightforward']
+    for kinds in case['sides']['ours']['profile'].values():
+        assert {'products', 'transforms', 'copies in transforms', 'all else'} <= set(kinds)
+        assert all(milliseconds >= 0 for milliseconds in kinds.values())
+
+
 def test_op(report):
     """With a hidden layer long enough for the MLP's pieces, the path that the timing takes."""
     cases = report('op', '--size', '1x5x6x8', '--size', '2x128x128x16')['cases']
