@@ -195,7 +195,7 @@ def init_linear(module: nn.Module) -> None:
     """Linear layers from a normal of deviation 0.02, biases zero."""
     if isinstance(module, nn.Linear):
         # The originals call trunc_normal_, which cuts at -2 and 2, a hundred deviations away: the
-        # same numbers, and a third more time to build a model.
+        # same numbers, and more time to build a model.
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -130,7 +130,10 @@ class _WindowAttention(torch.autograd.Function):
             windows, on_result = x[piece], grad[piece]
             qkv = buffer[: len(windows)]
             _affine(windows, w_qkv, b_qkv, out=qkv)
-            q, k, v = (t.contiguous() for t in _heads(qkv, len(bias)))
+            # Copies, for their gradients will be written over them.
+            q, k, v = (
+                t.clone(memory_format=torch.contiguous_format) for t in _heads(qkv, len(bias))
+            )
             weights = torch.matmul(q, k.mT).mul_(scale).add_(kind_bias).softmax(-1)
             out = torch.matmul(weights, v).transpose(1, 2).flatten(2).flatten(0, 1)
             grad_w_proj.addmm_(on_result.flatten(0, 1).mT, out)
@@ -138,7 +141,7 @@ class _WindowAttention(torch.autograd.Function):
             on_logits = torch.matmul(on_out, v.mT)
             on_logits.sub_((on_logits * weights).sum(-1, keepdim=True)).mul_(weights)
             grad_bias += on_logits.sum(0)
-            on_q, on_k, on_v = _heads(qkv, len(bias))  # q, k and v themselves were copied
+            on_q, on_k, on_v = _heads(qkv, len(bias))
             on_v.copy_(torch.matmul(weights.mT, on_out))
             on_logits.mul_(scale)
             on_q.copy_(torch.matmul(on_logits, k))
