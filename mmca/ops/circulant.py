@@ -235,37 +235,34 @@ def _apply(weights: Tensor, v_hat: Tensor, hw_shape: tuple[int, int], head_dim: 
     return irfft2(out_hat, hw_shape).flatten(2)
 
 
-def _backward(
-    grad: Tensor,
+def _backward_(
+    k_hat: Tensor,
     q_hat: Tensor,
-    k_conj: Tensor,
     v_hat: Tensor,
+    grad: Tensor,
     weights: Tensor,
     hw_shape: tuple[int, int],
     head_dim: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spectra of the gradients of q (scaled), k and v.
+) -> None:
+    """Turn the spectra of k, q and v into those of the gradients of q, k and v, in this order.
 
     Args:
+        k_hat, q_hat, v_hat: (B, C, H, W'), q with the scale; overwritten.
         grad: (B, C, N) of the output.
-        q_hat, k_conj, v_hat: (B, C, H, W'), q with the scale, k conjugated; overwritten.
         weights: (B, C / d, H, W) reversed kernels.
         hw_shape, head_dim: of the forward pass.
-
-    Returns:
-        Three of (B, C, H, W').
     """
     grad_hat = rfft2(grad.unflatten(2, hw_shape))
     on_weights = irfft2(_sum_heads(v_hat.conj_physical_().mul_(grad_hat), head_dim), hw_shape)
-    weights_conj = rfft2(weights).conj_physical_()
-    grad_v = grad_hat.mul_(_spread_heads(weights_conj, head_dim))
-    on_weights = on_weights.sub_((on_weights * weights).sum((-2, -1), keepdim=True))
-    on_logits = rfft2(on_weights.mul_(weights))
-    on_logits[..., 0, 0] = 0
-    on_logits = _spread_heads(on_logits, head_dim)
-    grad_q = k_conj.conj_physical_().mul_(on_logits)
-    grad_k = q_hat.mul_(on_logits.conj_physical_())
-    return grad_q, grad_k, grad_v
+    weights_conj = _spread_heads(rfft2(weights).conj_physical_(), head_dim)
+    v_hat.copy_(grad_hat.mul_(weights_conj))
+    rows, on_rows = weights.flatten(-2), on_weights.flatten(-2)
+    on_logits = torch.ops.aten._softmax_backward_data(on_rows, rows, -1, rows.dtype)
+    on_logits_hat = rfft2(on_logits.view_as(weights))
+    on_logits_hat[..., 0, 0] = 0
+    on_logits_hat = _spread_heads(on_logits_hat, head_dim)
+    k_hat.mul_(on_logits_hat)
+    q_hat.mul_(on_logits_hat.conj_physical_())
 
 
 class _CirculantAttention(torch.autograd.Function):
@@ -292,11 +289,11 @@ class _CirculantAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *spectra, weights = ctx.saved_tensors
-        spectra = [x.clone() for x in spectra]
-        grads = _backward(grad, *spectra, weights, ctx.hw_shape, ctx.head_dim)
-        grads[0].mul_(ctx.factor)
-        return *(irfft2(x, ctx.hw_shape).flatten(2) for x in grads), None, None, None
+        q_hat, k_conj, v_hat, weights = ctx.saved_tensors
+        spectra = k_conj.conj_physical(), q_hat.clone(), v_hat.clone()
+        _backward_(*spectra, grad, weights, ctx.hw_shape, ctx.head_dim)
+        spectra[0].mul_(ctx.factor)
+        return *(irfft2(x, ctx.hw_shape).flatten(2) for x in spectra), None, None, None
 
 
 class _CirculantSelfAttention(torch.autograd.Function):
@@ -324,19 +321,15 @@ class _CirculantSelfAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_hat, weight, weights = ctx.saved_tensors
         w_q, w_k, w_v = weight.chunk(3)
-        projections = w_q * ctx.factor, w_k, w_v
-        q_hat, k_hat, v_hat = (_project(w, x_hat) for w in projections)
-        grads = _backward(
-            grad, q_hat, k_hat.conj_physical_(), v_hat, weights, ctx.hw_shape, ctx.head_dim
-        )
+        w_q = w_q * ctx.factor
+        spectra = _project(torch.cat([w_k, w_q, w_v]), x_hat)
+        _backward_(*spectra.chunk(3, 1), grad, weights, ctx.hw_shape, ctx.head_dim)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x_hat = _project(w_v.mT, grads[2])
-            for w, g in zip(projections[:2], grads[:2], strict=True):
-                _project(w.mT, g, add_to=grad_x_hat)
+            grad_x_hat = _project(torch.cat([w_q, w_k, w_v]).mT, spectra)
             grad_x = irfft2(grad_x_hat, ctx.hw_shape).flatten(2)
         if ctx.needs_input_grad[1]:
-            grad_weight = torch.cat([parseval_product(g, x_hat, ctx.hw_shape) for g in grads])
+            grad_weight = parseval_product(spectra, x_hat, ctx.hw_shape)
             grad_weight[: len(w_q)] *= ctx.factor
         return grad_x, grad_weight, None, None, None
 
@@ -346,12 +339,9 @@ def _planes(x_hat: Tensor) -> Tensor:
     return torch.view_as_real(x_hat).flatten(2)
 
 
-def _project(weight: Tensor, x_hat: Tensor, add_to: Tensor | None = None) -> Tensor:
+def _project(weight: Tensor, x_hat: Tensor) -> Tensor:
     """A real (D, C) matrix on the channels of spectra, (B, C, H, W') -> (B, D, H, W')."""
     batch, _, height, width = x_hat.shape
-    weight = weight.expand(batch, -1, -1)  # bmm, because matmul copies what it broadcasts
-    if add_to is not None:
-        _planes(add_to).baddbmm_(weight, _planes(x_hat))
-        return add_to
-    out = torch.bmm(weight, _planes(x_hat))
+    # bmm, because matmul copies what it broadcasts
+    out = torch.bmm(weight.expand(batch, -1, -1), _planes(x_hat))
     return torch.view_as_complex(out.view(batch, -1, height, width, 2))

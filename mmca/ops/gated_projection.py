@@ -64,9 +64,11 @@ class _GatedProjection(torch.autograd.Function):
         out, x, gate_weight, gate_bias, proj_weight = ctx.saved_tensors
         logits = _affine(gate_weight, gate_bias, x)
         gate = F.silu(logits)
-        grad_proj = torch.bmm(grad, (gate * out).mT).sum(0)
+        gated = gate * out
+        grad_proj = torch.bmm(grad, gated.mT).sum(0)
         on_gated = torch.bmm(proj_weight.mT.expand(len(x), -1, -1), grad)
-        on_logits = torch.ops.aten.silu_backward(on_gated * out, logits)
+        on_gate = torch.mul(on_gated, out, out=gated)
+        on_logits = torch.ops.aten.silu_backward.grad_input(on_gate, logits, grad_input=logits)
         return (
             gate.mul_(on_gated),
             torch.bmm(gate_weight.mT.expand(len(x), -1, -1), on_logits),
