@@ -11,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
 
-.PHONY: help env pretrain-env demo test test-slow lint format clean
+.PHONY: help env pretrain-env triton-env demo test test-slow lint format clean
 
 help:
 	@echo 'make demo       train and test on a drawn data set: box / mask AP, mIoU, pictures'
@@ -21,6 +21,7 @@ help:
 	@echo 'make format     ruff, changing the files'
 	@echo 'make env        the environment alone, in $(VENV)'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
+	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
 	@echo 'make clean      remove .venv, data/mini and work_dirs/demo'
 
 env: $(READY)
@@ -42,6 +43,9 @@ $(READY): requirements.txt requirements-build.txt pyproject.toml | $(RUN)
 
 pretrain-env: env
 	$(RUN) -m pip install -r requirements-pretrain.txt
+
+triton-env: env
+	$(RUN) -m pip install -r requirements-triton.txt
 
 demo: env
 	$(RUN) tools/demo.py

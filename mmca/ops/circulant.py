@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mmca.errors import InputError
+from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
 from mmca.ops.precision import wide_dtype, without_autocast
 from mmca.ops.real_form import real_form
 from mmca.ops.spectral import irfft2, parseval_product, rfft2
@@ -199,9 +200,9 @@ def circulant_self_attention(
 # What follows works on maps, (B, C, N), and their half spectra, (B, C, H, W'). Two things make it
 # lean. The logits are built reversed, r_m = a_{-m}, with spectrum q_hat * conj(k_hat): softmax
 # does not mind, and correlating with the kernel is then a plain product with the spectrum of the
-# reversed one. So the only conjugate is that of k_hat, and it is taken in place: torch's lazy one
-# would be copied by every product. And the backward pass is written out, so that neither the
-# logits nor the kernel's spectrum nor conjugates are kept.
+# reversed one, so that the only conjugate is that of k_hat. And the backward pass is written out:
+# neither the logits nor the kernel's spectrum nor conjugates are kept, and the spectra of q, k and
+# v turn into those of their gradients where they lie.
 
 
 def _spectrum(tokens: Tensor, hw_shape: tuple[int, int]) -> Tensor:
@@ -225,8 +226,7 @@ def _weights(products: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tens
     # Softmax ignores a constant. The common offset of the logits is by far their largest
     # part on large grids, so leaving it out of the spectrum is what keeps the digits.
     logits_hat[..., 0, 0] = 0
-    logits = irfft2(logits_hat, hw_shape)
-    return logits.flatten(-2).softmax(-1).view_as(logits)
+    return softmax(irfft2(logits_hat, hw_shape))
 
 
 def _apply(weights: Tensor, v_hat: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
@@ -253,16 +253,14 @@ def _backward_(
         hw_shape, head_dim: of the forward pass.
     """
     grad_hat = rfft2(grad.unflatten(2, hw_shape))
-    on_weights = irfft2(_sum_heads(v_hat.conj_physical_().mul_(grad_hat), head_dim), hw_shape)
-    weights_conj = _spread_heads(rfft2(weights).conj_physical_(), head_dim)
-    v_hat.copy_(grad_hat.mul_(weights_conj))
-    rows, on_rows = weights.flatten(-2), on_weights.flatten(-2)
-    on_logits = torch.ops.aten._softmax_backward_data(on_rows, rows, -1, rows.dtype)
-    on_logits_hat = rfft2(on_logits.view_as(weights))
-    on_logits_hat[..., 0, 0] = 0
-    on_logits_hat = _spread_heads(on_logits_hat, head_dim)
-    k_hat.mul_(on_logits_hat)
-    q_hat.mul_(on_logits_hat.conj_physical_())
+    products = mul_conj(grad_hat, v_hat, out=v_hat)
+    on_weights = irfft2(_sum_heads(products, head_dim), hw_shape)
+    mul_conj(grad_hat, _spread_heads(rfft2(weights), head_dim), out=v_hat)
+    on_logits = rfft2(softmax_backward(on_weights, weights))
+    on_logits[..., 0, 0] = 0
+    on_logits = _spread_heads(on_logits, head_dim)
+    k_hat.mul_(on_logits)
+    mul_conj(q_hat, on_logits)
 
 
 class _CirculantAttention(torch.autograd.Function):
@@ -280,17 +278,16 @@ class _CirculantAttention(torch.autograd.Function):
     ) -> Tensor:
         q_hat, k_hat, v_hat = (rfft2(x.unflatten(2, hw_shape)) for x in (q, k, v))
         q_hat.mul_(factor)
-        k_conj = k_hat.conj_physical_()
-        weights = _weights(q_hat * k_conj, hw_shape, head_dim)
-        ctx.save_for_backward(q_hat, k_conj, v_hat, weights)
+        weights = _weights(k_hat.conj_physical().mul_(q_hat), hw_shape, head_dim)
+        ctx.save_for_backward(k_hat, q_hat, v_hat, weights)
         ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor
         return _apply(weights, v_hat, hw_shape, head_dim)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q_hat, k_conj, v_hat, weights = ctx.saved_tensors
-        spectra = k_conj.conj_physical(), q_hat.clone(), v_hat.clone()
+        *spectra, weights = ctx.saved_tensors
+        spectra = [x.clone() for x in spectra]
         _backward_(*spectra, grad, weights, ctx.hw_shape, ctx.head_dim)
         spectra[0].mul_(ctx.factor)
         return *(irfft2(x, ctx.hw_shape).flatten(2) for x in spectra), None, None, None
@@ -310,7 +307,7 @@ class _CirculantSelfAttention(torch.autograd.Function):
     ) -> Tensor:
         x_hat = rfft2(x.unflatten(2, hw_shape))
         w_q, w_k, w_v = weight.chunk(3)
-        products = _project(w_k, x_hat).conj_physical_().mul_(_project(w_q * factor, x_hat))
+        products = mul_conj(_project(w_q * factor, x_hat), _project(w_k, x_hat))
         weights = _weights(products, hw_shape, head_dim)
         ctx.save_for_backward(x_hat, weight, weights)
         ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor

@@ -1,10 +1,10 @@
 """The gate and the output projection of circulant attention as one op."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mmca.ops.pointwise import gate_, gate_backward_
 from mmca.ops.precision import matmul_dtype, without_autocast
 
 
@@ -36,9 +36,9 @@ def gated_projection(
         return _GatedProjection.apply(*(t.to(dtype) for t in tensors)).mT
 
 
-def _affine(weight: Tensor, bias: Tensor, maps: Tensor) -> Tensor:
+def _project(weight: Tensor, maps: Tensor) -> Tensor:
     """(B, C, N) -> (B, D, N)."""
-    return torch.bmm(weight.expand(len(maps), -1, -1), maps).add_(bias[:, None])
+    return torch.bmm(weight.expand(len(maps), -1, -1), maps)
 
 
 class _GatedProjection(torch.autograd.Function):
@@ -55,25 +55,20 @@ class _GatedProjection(torch.autograd.Function):
         proj_bias: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(out, x, gate_weight, gate_bias, proj_weight)
-        gate = F.silu(_affine(gate_weight, gate_bias, x), inplace=True)
-        return _affine(proj_weight, proj_bias, gate.mul_(out))
+        gated = gate_(_project(gate_weight, x), gate_bias, out)
+        return _project(proj_weight, gated).add_(proj_bias[:, None])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         out, x, gate_weight, gate_bias, proj_weight = ctx.saved_tensors
-        logits = _affine(gate_weight, gate_bias, x)
-        gate = F.silu(logits)
-        gated = gate * out
-        grad_proj = torch.bmm(grad, gated.mT).sum(0)
-        on_gated = torch.bmm(proj_weight.mT.expand(len(x), -1, -1), grad)
-        on_gate = torch.mul(on_gated, out, out=gated)
-        on_logits = torch.ops.aten.silu_backward.grad_input(on_gate, logits, grad_input=logits)
+        logits, on_gated = _project(gate_weight, x), _project(proj_weight.mT, grad)
+        gated, on_out, on_logits = gate_backward_(logits, gate_bias, out, on_gated)
         return (
-            gate.mul_(on_gated),
-            torch.bmm(gate_weight.mT.expand(len(x), -1, -1), on_logits),
+            on_out,
+            _project(gate_weight.mT, on_logits),
             torch.bmm(on_logits, x.mT).sum(0),
             on_logits.sum((0, 2)),
-            grad_proj,
+            torch.bmm(grad, gated.mT).sum(0),
             grad.sum((0, 2)),
         )
