@@ -14,6 +14,8 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / 'tools'))
 benchmark = importlib.import_module('benchmark')
+benchmark_report = importlib.import_module('benchmark_report')
+benchmark_sides = importlib.import_module('benchmark_sides')
 peers = importlib.import_module('peers')
 
 QUICK = ('--rounds', '2', '--warmup', '1', '--no-memory')
@@ -195,17 +197,17 @@ def test_wrong_gradients_disagree(monkeypatch):
     monkeypatch.setattr(peers, 'plain_layer_norm', lambda x, w, b: Wrong.apply(plain(x, w, b)))
     args = resolved('op', '--size', '1x3x4x8')
     case = next(case for case in peers.op_cases(args) if case.name.startswith('layer_norm'))
-    with pytest.raises(benchmark.DisagreementError, match='gradient of'):
-        benchmark.check(case, args)
+    with pytest.raises(benchmark_sides.DisagreementError, match='gradient of'):
+        benchmark_sides.check(case, args)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_nan_is_an_error(value):
     one = torch.ones(2, dtype=torch.float64)
     bad = torch.tensor([1.0, value])
-    assert benchmark._error(one, one) == 0
-    assert benchmark._error(bad, one) == float('inf')
-    assert benchmark._error(one, torch.ones(3)) == float('inf')
+    assert benchmark_sides._error(one, one) == 0
+    assert benchmark_sides._error(bad, one) == float('inf')
+    assert benchmark_sides._error(one, torch.ones(3)) == float('inf')
 
 
 def test_memory_of_a_known_side():
@@ -219,9 +221,9 @@ def test_memory_of_a_known_side():
 
     cases = [peers.Case('case', {'side': build}, ())]
     args = resolved('op')
-    forward = benchmark._measure_memory(cases, 'case', 'side', 'forward', args)
+    forward = benchmark_sides.measure_memory(cases, 'case', 'side', 'forward', args)
     assert 60 << 20 <= forward['peak_bytes'] < 100 << 20
-    step = benchmark._measure_memory(cases, 'case', 'side', 'step', args)
+    step = benchmark_sides.measure_memory(cases, 'case', 'side', 'step', args)
     assert step['kept_bytes'] == 4000
 
 
@@ -239,18 +241,18 @@ def test_ratios_are_of_the_same_round():
     case = peers.Case('case', {}, ('ours',))
     modes = {'ours': [1.0, 2.0], 'peer': [4.0, 8.0]}
     records = {
-        name: {mode: {'seconds': s} for mode in benchmark.MODES} for name, s in modes.items()
+        name: {mode: {'seconds': s} for mode in benchmark_sides.MODES} for name, s in modes.items()
     }
     records['ours']['step']['peak_bytes'], records['peer']['step']['peak_bytes'] = 30, 120
-    (row,) = benchmark.ratios(case, records)
+    (row,) = benchmark_report.ratios(case, records)
     assert row['forward'] == {'median': 0.25, 'low': 0.25, 'high': 0.25}
     assert row['step_peak'] == 0.25
     assert row['forward_peak'] is row['kept'] is None
 
 
 def test_summary():
-    assert benchmark.summary([3, 1, 2]) == {'median': 2, 'low': 1, 'high': 3}
-    assert benchmark.summary(range(101)) == {'median': 50, 'low': 10, 'high': 90}
+    assert benchmark_sides.summary([3, 1, 2]) == {'median': 2, 'low': 1, 'high': 3}
+    assert benchmark_sides.summary(range(101)) == {'median': 50, 'low': 10, 'high': 90}
 
 
 def test_every_side_is_run_in_every_place():
@@ -262,17 +264,17 @@ def test_every_side_is_run_in_every_place():
         return peers.Side(name, lambda x: order.append(name) or x * 2, (x,))
 
     sides = {name: side(name) for name in 'abc'}
-    benchmark.measure(sides, resolved('op', '--rounds', '3', '--warmup', '1'))
+    benchmark_sides.measure(sides, resolved('op', '--rounds', '3', '--warmup', '1'))
     rounds = [''.join(order[i : i + 3]) for i in range(6, 24, 3)]  # after 2 x 3 of warm-up
     assert rounds[::2] == rounds[1::2] == ['abc', 'bca', 'cab']
 
 
 def test_slope_of_known_times():
     records = [
-        {'tokens': n, 'sides': {'ours': {m: {'median': n**1.5} for m in benchmark.MODES}}}
+        {'tokens': n, 'sides': {'ours': {m: {'median': n**1.5} for m in benchmark_sides.MODES}}}
         for n in (4, 9, 100)
     ]
-    assert benchmark.slopes(records)['ours']['step'] == pytest.approx(1.5)
+    assert benchmark_report.slopes(records)['ours']['step'] == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
