@@ -1,7 +1,6 @@
 """The Triton kernels against torch's forms: on a GPU where there is one, else interpreted."""
 
 import importlib
-import os
 import subprocess
 import sys
 from functools import partial
@@ -13,8 +12,6 @@ from mmca.layers import CirculantAttention
 from mmca.ops import pointwise, reference
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-# Triton reads it when it is imported, when kernels are defined and when they run.
-os.environ['TRITON_INTERPRET'] = '0' if DEVICE == 'cuda' else '1'
 pytest.importorskip('triton')
 triton_kernels = importlib.import_module('mmca.ops.triton_kernels')
 
