@@ -50,10 +50,8 @@ def _mul_conj(a, b, out, a_stride, b_stride, out_stride, numel, BLOCK: tl.conste
 
 def softmax(logits: Tensor) -> Tensor:
     """See :func:`mmca.ops.pointwise.softmax`."""
-    grid, part = _spread(logits)
-    tops, sums = logits.new_empty(2, *grid)
-    out = torch.empty_like(logits)
-    args = logits.shape[-2] * logits.shape[-1], part, grid[1], triton.next_power_of_2(grid[1])
+    grid, args = _spread(logits)
+    out, (tops, sums) = torch.empty_like(logits), logits.new_empty(2, *grid)
     with torch.cuda.device_of(logits):
         _softmax_sums[grid](logits, tops, sums, *args[:2], BLOCK)
         _softmax[grid](logits, tops, sums, out, *args, BLOCK)
@@ -94,10 +92,8 @@ def _softmax(
 
 def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     """See :func:`mmca.ops.pointwise.softmax_backward`."""
-    grid, part = _spread(weights)
-    sums = weights.new_empty(grid)
-    out = torch.empty_like(weights)
-    args = weights.shape[-2] * weights.shape[-1], part, grid[1], triton.next_power_of_2(grid[1])
+    grid, args = _spread(weights)
+    out, sums = torch.empty_like(weights), weights.new_empty(grid)
     with torch.cuda.device_of(weights):
         _softmax_backward_sums[grid](grad, weights, sums, *args[:2], BLOCK)
         _softmax_backward[grid](grad, weights, sums, out, *args, BLOCK)
@@ -130,13 +126,13 @@ def _softmax_backward(
         tl.store(out + row * length + at, w * (g - total), at < length)
 
 
-def _spread(maps: Tensor) -> tuple[tuple[int, int], int]:
-    """(B, h, H, W) -> the grid, (maps, parts of a map), and how many numbers a part has."""
-    batch, heads, height, width = maps.shape
-    blocks = triton.cdiv(height * width, BLOCK)
-    parts = min(triton.cdiv(PROGRAMS, batch * heads), blocks)
-    part = triton.cdiv(blocks, parts) * BLOCK
-    return (batch * heads, triton.cdiv(height * width, part)), part
+def _spread(maps: Tensor) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+    """(B, h, H, W) -> the grid, (maps, parts of a map), and `length, part, parts, PARTS`."""
+    rows, length = maps.shape[0] * maps.shape[1], maps.shape[2] * maps.shape[3]
+    blocks = triton.cdiv(length, BLOCK)
+    part = triton.cdiv(blocks, min(triton.cdiv(PROGRAMS, rows), blocks)) * BLOCK
+    parts = triton.cdiv(length, part)
+    return (rows, parts), (length, part, parts, triton.next_power_of_2(parts))
 
 
 def gate_(logits: Tensor, bias: Tensor, out: Tensor) -> Tensor:
