@@ -21,7 +21,7 @@ from op_shares import op_shares
 from peers import Case, Side
 from torch import Tensor, nn
 
-from mmca.dialects import to_original_names
+from mmca.checkpoint.key_mapping import to_original_names
 
 MODES = ('forward', 'step')
 # Largest difference allowed from the peer in float64, in units of the same tensor's largest

@@ -12,7 +12,7 @@ import torch
 from peers import straightforward_attention, straightforward_self_attention
 from torch import Tensor
 
-from mmca.ops import circulant_attention, circulant_self_attention, reference
+from mmca.ops import circulant_attention, circulant_self_attention, naive
 
 SIDES = (7, 14, 28, 33, 56, 64, 112, 200, 256, 512, 1024)
 DENSE_SIDES = 64  # N x N x C numbers in float64: 0.5 GB at 64 x 64
@@ -77,7 +77,7 @@ def study(side: int, seed: int) -> str:
     q, k, v, x = draw(4, 1, side * side, CHANNELS).unbind()
     qkv = [q + OFFSET, k + OFFSET, v]
     given = [x + OFFSET, WEIGHT_STD * draw(3 * CHANNELS, CHANNELS)]
-    attention = reference.circulant_attention if dense else straightforward_attention
+    attention = naive.circulant_attention if dense else straightforward_attention
     exact = results(attention, qkv, hw_shape)
     single = [t.float() for t in qkv]
     single_given = [t.float() for t in given]

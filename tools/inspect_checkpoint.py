@@ -73,7 +73,7 @@ def _inspect(args: argparse.Namespace) -> int:
     from torch import nn
 
     from mmca.checkpoint import fit, read_checkpoint
-    from mmca.dialects import guess_family
+    from mmca.checkpoint.key_mapping import guess_family
 
     checkpoint = read_checkpoint(args.file)
     if args.config is not None:

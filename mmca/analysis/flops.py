@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.layers import CirculantAttention
-from mmca.ops.spectral import without_matrices
+from mmca.ops.fft import without_matrices
 
 
 @dataclass(frozen=True)

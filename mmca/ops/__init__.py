@@ -2,7 +2,7 @@
 a block whose plain form is slow or keeps too much. torch only.
 """
 
-from mmca.ops.channels_first import channels_first
+from mmca.ops.layout import channels_first
 from mmca.ops.circulant import circulant_attention, circulant_kernel, circulant_self_attention
 from mmca.ops.focused_linear import focused_linear_attention
 from mmca.ops.gated_projection import gated_projection

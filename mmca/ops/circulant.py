@@ -1,7 +1,7 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542. Equations 13 to 15 there; the dense forms are in `mmca.ops.reference`.
+arXiv 2512.21542. Equations 13 to 15 there; the dense forms are in `mmca.ops.naive`.
 """
 
 import math
@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from mmca.errors import InputError
 from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
 from mmca.ops.precision import wide_dtype, without_autocast
-from mmca.ops.real_form import real_form
-from mmca.ops.spectral import irfft2, parseval_product, rfft2
+from mmca.ops.dft_matrices import real_form
+from mmca.ops.fft import irfft2, parseval_product, rfft2
 
 Scale = Literal['sqrt', 'paper'] | float
 

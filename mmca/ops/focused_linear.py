@@ -2,7 +2,7 @@
 
 Source: Han, Pan, Han, Song, Huang, "FLatten Transformer: Vision Transformer using Focused Linear
 Attention", ICCV 2023, arXiv 2308.00442, equations 3 to 6. The dense form is in
-`mmca.ops.reference`.
+`mmca.ops.naive`.
 """
 
 import torch

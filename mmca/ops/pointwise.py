@@ -117,7 +117,7 @@ def _triton_kernels() -> ModuleType | None:
     if os.environ.get('MMCA_TRITON') != '1':
         return None
     try:
-        from mmca.ops import triton_kernels
+        from mmca.ops.triton import kernels
     except ImportError:
         return None
-    return triton_kernels
+    return kernels

@@ -8,7 +8,7 @@ import torch
 from mmca.analysis import attention_entropies, normalised_entropy
 from mmca.backbones import CAPVT, CASwin, DeiT
 from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
-from mmca.ops import circulant_kernel, reference
+from mmca.ops import circulant_kernel, naive
 
 
 def test_entropy_of_known_weights():
@@ -23,9 +23,9 @@ def test_the_kernel_is_the_first_row_of_the_attention():
     """Attending over one-hot values reads the N x N weights; all rows are the kernel, shifted."""
     q, k = torch.randn(2, 1, 15, 8, dtype=torch.float64).unbind()
     kernel = circulant_kernel(q, k, (3, 5), head_dim=4)
-    matrix = reference.bccb(kernel.flatten(2), (3, 5))
+    matrix = naive.bccb(kernel.flatten(2), (3, 5))
     v = torch.randn(1, 15, 8, dtype=torch.float64)
-    out = reference.circulant_attention(q, k, v, (3, 5), head_dim=4)
+    out = naive.circulant_attention(q, k, v, (3, 5), head_dim=4)
     by_matrix = matrix @ v.unflatten(2, (2, 4)).transpose(1, 2)
     torch.testing.assert_close(by_matrix.transpose(1, 2).flatten(2), out)
 

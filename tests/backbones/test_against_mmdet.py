@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmca.backbones import PVT, Swin
-from mmca.dialects import to_original_names
+from mmca.checkpoint.key_mapping import to_original_names
 
 mmdet_backbones = pytest.importorskip('mmdet.models.backbones')
 mmdet_pvt = pytest.importorskip('mmdet.models.backbones.pvt')

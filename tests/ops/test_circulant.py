@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmca.errors import InputError
-from mmca.ops import circulant_attention, circulant_self_attention, reference
+from mmca.ops import circulant_attention, circulant_self_attention, naive
 from mmca.ops.circulant import logit_scale
 
 # (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
@@ -95,9 +95,9 @@ def test_matches_dense_references_in_float64(shape, scale):
     hw_shape, head_dim = shape[:2], shape[3]
     args = (hw_shape, head_dim, scale)
     fast = outputs_and_gradients(circulant_attention, inputs(shape), *args)
-    dense = [outputs_and_gradients(reference.circulant_attention, inputs(shape), *args)]
+    dense = [outputs_and_gradients(naive.circulant_attention, inputs(shape), *args)]
     if math.prod(hw_shape) <= 330:  # its N shift matrices take N^3 numbers
-        dense += [outputs_and_gradients(reference.projected_attention, inputs(shape), *args)]
+        dense += [outputs_and_gradients(naive.projected_attention, inputs(shape), *args)]
     for results in dense:
         for value, expected in zip(fast, results, strict=True):
             # On a 1 x 1 grid the softmax is constant: the gradients of q and k are zero.
@@ -111,7 +111,7 @@ def test_every_dtype_stays_near_the_float64_reference(shape, dtype):
     args = (shape[:2], shape[3], 'sqrt')
     qkv = inputs(shape, dtype)
     fast = outputs_and_gradients(circulant_attention, qkv, *args)
-    exact = outputs_and_gradients(reference.circulant_attention, [x.double() for x in qkv], *args)
+    exact = outputs_and_gradients(naive.circulant_attention, [x.double() for x in qkv], *args)
     assert all(value.dtype == dtype for value in fast)
     largest = max(expected.abs().max().item() for expected in exact[1:3])
     for value, expected in zip(fast, exact, strict=True):
@@ -130,12 +130,12 @@ def test_gradcheck(shape, scale):
 def test_projection_is_the_nearest_bccb_matrix():
     hw_shape = (3, 4)
     matrix = torch.randn(12, 12, dtype=torch.float64)
-    nearest = reference.nearest_bccb(matrix, hw_shape)
-    torch.testing.assert_close(nearest, reference.bccb(nearest[0], hw_shape))
-    torch.testing.assert_close(reference.nearest_bccb(nearest, hw_shape), nearest)
+    nearest = naive.nearest_bccb(matrix, hw_shape)
+    torch.testing.assert_close(nearest, naive.bccb(nearest[0], hw_shape))
+    torch.testing.assert_close(naive.nearest_bccb(nearest, hw_shape), nearest)
     distance = (matrix - nearest).norm()
     for _ in range(50):
-        other = reference.bccb(nearest[0] + 0.1 * torch.randn(12, dtype=torch.float64), hw_shape)
+        other = naive.bccb(nearest[0] + 0.1 * torch.randn(12, dtype=torch.float64), hw_shape)
         assert (matrix - other).norm() > distance
 
 
@@ -222,7 +222,7 @@ def test_bad_input_is_named(change, message):
 
 
 def projected_reference(x, weight, *args):
-    return reference.circulant_attention(*(x @ weight.mT).chunk(3, 2), *args)
+    return naive.circulant_attention(*(x @ weight.mT).chunk(3, 2), *args)
 
 
 def tokens_and_weight(shape, dtype=torch.float64):
@@ -295,7 +295,7 @@ def test_the_form_for_onnx_is_real_and_equal(shape, monkeypatch):
     monkeypatch.setattr(torch.fft, 'rfft2', None)  # not to be called
     args = (shape[:2], shape[3], 'sqrt')
     exported = circulant_attention(*inputs(shape), *args)
-    torch.testing.assert_close(exported, reference.circulant_attention(*inputs(shape), *args))
+    torch.testing.assert_close(exported, naive.circulant_attention(*inputs(shape), *args))
     x, weight = tokens_and_weight(shape)
     exported = circulant_self_attention(x, weight, *args)
     torch.testing.assert_close(exported, projected_reference(x, weight, *args))

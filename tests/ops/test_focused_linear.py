@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmca.errors import InputError
-from mmca.ops import focused_linear_attention, reference
+from mmca.ops import focused_linear_attention, naive
 from mmca.ops.focused_linear import focus
 
 # (N, M, C, heads, focusing factor)
@@ -64,7 +64,7 @@ def outputs_and_gradients(function, tensors, *args):
 @each_shape
 def test_matches_the_dense_reference_in_float64(shape):
     fast = outputs_and_gradients(focused_linear_attention, inputs(shape), *shape[3:])
-    dense = outputs_and_gradients(reference.focused_linear_attention, inputs(shape), *shape[3:])
+    dense = outputs_and_gradients(naive.focused_linear_attention, inputs(shape), *shape[3:])
     # One key leaves nothing to choose: the gradients of q and k are then all but zero.
     largest = max(expected.abs().max().item() for expected in dense)
     for value, expected in zip(fast, dense, strict=True):
@@ -79,7 +79,7 @@ def test_every_dtype_stays_near_the_float64_reference(shape, dtype):
     tensors = inputs(shape, dtype)
     fast = outputs_and_gradients(focused_linear_attention, tensors, *shape[3:])
     exact = outputs_and_gradients(
-        reference.focused_linear_attention, [x.double() for x in tensors], *shape[3:]
+        naive.focused_linear_attention, [x.double() for x in tensors], *shape[3:]
     )
     largest = max(expected.abs().max().item() for expected in exact)
     for value, expected in zip(fast, exact, strict=True):
@@ -156,6 +156,6 @@ def test_autocast_is_off_inside():
 def test_bad_input_is_named(change, message):
     arguments = {name: torch.zeros(1, 4, 8) for name in 'qkv'}
     arguments |= {'scale': torch.ones(8), 'num_heads': 2}
-    for function in (focused_linear_attention, reference.focused_linear_attention):
+    for function in (focused_linear_attention, naive.focused_linear_attention):
         with pytest.raises(InputError, match=message):
             function(**{**arguments, **change})

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mmca.layers import CirculantAttention
-from mmca.ops import pointwise, reference
+from mmca.ops import naive, pointwise
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton')
-triton_kernels = importlib.import_module('mmca.ops.triton_kernels')
+triton_kernels = importlib.import_module('mmca.ops.triton.kernels')
 
 FUNCTIONS = 'mul_conj', 'softmax', 'softmax_backward', 'gate_', 'gate_backward_'
 # Maps: one number, prime, one less and one more than a block, several blocks a part.
@@ -107,7 +107,7 @@ def test_layer_against_the_dense_form(size, head_dim, asked):
     x = random(2, size[0] * size[1], 8).requires_grad_()
     y = layer(x, size)
     q, k, v = (x @ layer.qkv.weight.mT).chunk(3, 2)
-    dense = reference.circulant_attention(q, k, v, size, head_dim)
+    dense = naive.circulant_attention(q, k, v, size, head_dim)
     expected = layer.proj(dense * layer.gate(x))
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
     grad = random(*y.shape, seed=3)
@@ -139,8 +139,8 @@ def test_nothing_is_used_unasked(asked, monkeypatch):
 
 
 def test_silent_where_triton_is_absent(asked, monkeypatch):
-    monkeypatch.delattr('mmca.ops.triton_kernels')
-    monkeypatch.delitem(sys.modules, 'mmca.ops.triton_kernels')
+    monkeypatch.delattr('mmca.ops.triton.kernels')
+    monkeypatch.delitem(sys.modules, 'mmca.ops.triton.kernels')
     monkeypatch.setitem(sys.modules, 'triton', None)
     weights = pointwise.softmax(random(1, 2, 3, 4))
     torch.testing.assert_close(weights.sum((2, 3)), torch.ones_like(weights[..., 0, 0]))
@@ -152,7 +152,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from mmca.ops import triton_kernels as kernels
+from mmca.ops.triton import kernels
 
 capability, dtype = int(sys.argv[1]), sys.argv[2]
 wide = kernels.tl.float64 if dtype == 'fp64' else kernels.tl.float32

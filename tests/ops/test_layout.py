@@ -11,7 +11,7 @@ from mmca.ops import channels_first
 @pytest.mark.parametrize('piece', [1, 7, 2048])
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 35, 3), (3, 7, 8), (1, 4100, 2)], ids=str)
 def test_equals_a_copy_and_gives_gradients(shape, piece, monkeypatch):
-    monkeypatch.setattr(import_module('mmca.ops.channels_first'), 'PIECE', piece)
+    monkeypatch.setattr(import_module('mmca.ops.layout'), 'PIECE', piece)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     out = channels_first(x)
     assert out.is_contiguous()

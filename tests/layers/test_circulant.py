@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmca.errors import InputError
 from mmca.layers import Block, CirculantAttention
-from mmca.ops import reference
+from mmca.ops import naive
 
 GOLDEN = Path(__file__).parents[3] / 'shared/golden/circulant_attention_official.npz'
 
@@ -38,7 +38,7 @@ def test_equals_its_equations(hw_shape, head_dim, reweighting):
     q, k, v = F.linear(x, layer.qkv.weight).chunk(3, dim=2)
     gate = layer.gate(x) if reweighting else 1
     v = v * gate if reweighting == 'pre' else v
-    out = reference.circulant_attention(q, k, v, hw_shape, head_dim, 'paper')
+    out = naive.circulant_attention(q, k, v, hw_shape, head_dim, 'paper')
     out = out * gate if reweighting == 'post' else out
     torch.testing.assert_close(layer(x, hw_shape), layer.proj(out))
 

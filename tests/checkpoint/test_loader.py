@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from mmca import safe_pickle
+from mmca.checkpoint import safe_pickle
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenSwin, Swin
 from mmca.checkpoint import Report, load_pretrained, match, read_checkpoint, read_state_dict
 from mmca.errors import InputError
-from mmca.transfer import circulant_from_softmax
+from mmca.checkpoint.softmax_init import circulant_from_softmax
 
 PVT_ARCH = {
     'embed_dims': (8, 16, 24, 32),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mmca.errors import InputError
 from mmca.layers import FocusedLinearAttention
-from mmca.ops import reference
+from mmca.ops import naive
 
 
 def randomised(layer):
@@ -44,7 +44,7 @@ def test_is_its_formula_written_out(hw_shape, split):
     grid = layer.positional_encoding.reshape(1, 4, 4, 12).permute(0, 3, 1, 2)
     position = F.interpolate(grid, hw_shape, mode='bilinear').flatten(2).transpose(1, 2)
     scale = F.softplus(layer.scale)
-    out = reference.focused_linear_attention(q, k + position, v, scale, 3)
+    out = naive.focused_linear_attention(q, k + position, v, scale, 3)
     maps = v.transpose(1, 2).reshape(2, 12, *hw_shape)
     weight, bias = layer.dwc.weight.repeat(3, 1, 1, 1), layer.dwc.bias.repeat(3)
     local = F.conv2d(maps, weight, bias, padding=2, groups=12)

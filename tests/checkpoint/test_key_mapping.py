@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmca.backbones import CADeiT, DeiT, Swin
-from mmca.dialects import find_prefix, guess_family, to_original_names
+from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.errors import InputError
 
 # (dialect's name, original name) of tensors whose layout is the same.

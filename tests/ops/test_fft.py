@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmca.ops import spectral
-from mmca.ops.spectral import irfft2, parseval_product, rfft2
+from mmca.ops.fft import irfft2, parseval_product, rfft2
 
 
 @pytest.mark.parametrize('hw_shape', [(1, 1), (1, 2), (2, 1), (3, 5), (4, 6), (5, 4), (7, 1)])

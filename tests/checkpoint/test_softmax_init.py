@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
-from mmca.ops import reference
-from mmca.transfer import circulant_from_softmax
+from mmca.ops import naive
+from mmca.checkpoint.softmax_init import circulant_from_softmax
 
 PVT_ARCH = {'embed_dims': (8, 16, 24, 32), 'depths': (1, 2, 1, 1), 'num_heads': (1, 2, 3, 4)}
 SWIN_ARCH = {'embed_dims': 8, 'depths': (2, 1, 2, 1), 'num_heads': (1, 2, 4, 8)}
@@ -44,7 +44,7 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
         bias = torch.cat([old[f'{name}.bias'] for name in names])
         x = torch.randn(2, 15, weight.shape[1], dtype=torch.float64)
         q, k, v = (x @ weight.T + bias).chunk(3, dim=2)
-        out = reference.circulant_attention(q * gain, k, v, (3, 5))
+        out = naive.circulant_attention(q * gain, k, v, (3, 5))
         expected = out @ old['proj.weight'].T + old['proj.bias']
         torch.testing.assert_close(block.attn(x, (3, 5)), expected)
         branch = x + block.drop_path(block.attn(block.norm1(x), (3, 5)))

@@ -1,0 +1,18 @@
+"""Reading, mapping, converting and loading checkpoints. Needs torch."""
+
+from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
+from mmca.checkpoint.loader import Report, fit, load_pretrained, match
+from mmca.checkpoint.reader import Checkpoint, read_checkpoint, read_state_dict
+
+__all__ = [
+    'Checkpoint',
+    'Report',
+    'find_prefix',
+    'fit',
+    'guess_family',
+    'load_pretrained',
+    'match',
+    'read_checkpoint',
+    'read_state_dict',
+    'to_original_names',
+]

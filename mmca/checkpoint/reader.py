@@ -1,0 +1,144 @@
+"""Reading third-party checkpoint files without executing what is in them."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmca.checkpoint import safe_pickle
+from mmca.errors import InputError
+
+# Where weights lie in a file, the first that is there; averaged ones only where there are no plain.
+WRAPPINGS = (
+    'state_dict',
+    'model',
+    'module',
+    'state_dict_ema',
+    'model_ema',
+    'ema_state_dict',
+)
+MAX_NESTING = 8
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights in a file, and what lies around them.
+
+    Attributes:
+        tensors: name -> tensor, on the CPU; 'module.' prefixes removed.
+        keys: where in the file they were, from the outside, such as ('model',).
+        skipped: the file's other entries, such as 'optimizer' and 'model_ema'.
+    """
+
+    tensors: dict[str, Tensor]
+    keys: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """In words, with what is to be known of averaged weights in the same file."""
+        words = [f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict']
+        for name in self.skipped:
+            if name == 'ema_state_dict':
+                # mmengine's EMAHook swaps the two sets when it saves.
+                words.append(f'averaged (EMA) by mmengine, the plain weights are in {name!r}')
+            elif name in WRAPPINGS and 'ema' in name:
+                words.append(f'the averaged (EMA) weights in {name!r} were not taken')
+        return '; '.join(words)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file and find the weights in it.
+
+    Nothing in the file is executed, see `mmca.checkpoint.safe_pickle`: optimizer states, configs and log
+    buffers beside the weights are skipped.
+
+    Args:
+        path: a file of torch.save, or `.safetensors`: a state dict, or one under any of
+            `WRAPPINGS`, nested too.
+
+    Returns:
+        The weights, and where they were.
+
+    Raises:
+        InputError: no such file, not a checkpoint, damaged, or no tensors in it; or safetensors
+            is not installed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise InputError(f'checkpoint not found: {path}')
+    read = _read_safetensors if path.suffix == '.safetensors' else _read_pickled
+    try:
+        content = read(path)
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes can make an unpickler raise anything
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f'cannot read the checkpoint {path}: it is damaged, incomplete or none '
+            f'({reason[0][:120]})'
+        ) from error
+    if isinstance(content, safe_pickle.Inert):
+        raise InputError(
+            f'{path} holds a whole pickled object, which is not run; save its state_dict() instead'
+        )
+    if not isinstance(content, Mapping):
+        raise InputError(f'{path} holds a {type(content).__name__}, not a state dict')
+    checkpoint = _unwrap(content)
+    if checkpoint is None:
+        raise InputError(f'{path} holds no tensors')
+    return checkpoint
+
+
+def _read_pickled(path: Path) -> Any:
+    with warnings.catch_warnings():
+        # torch.load hands TorchScript archives, which hold code, to torch.jit.load: it says so
+        # first, and stops there.
+        warnings.filterwarnings('error', '.*TorchScript archive')
+        # weights_only=True would refuse every file with more than tensors; this unpickler reads
+        # the tensors of such files too, and executes as little.
+        return torch.load(path, map_location='cpu', weights_only=False, pickle_module=safe_pickle)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(
+            f'{path}: reading .safetensors needs a package: pip install safetensors'
+        ) from error
+    return load_file(path)
+
+
+def _unwrap(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
+    """The innermost state dict; None where there are no tensors."""
+    for name in WRAPPINGS if len(keys) < MAX_NESTING else ():
+        inside = content.get(name)
+        found = _unwrap(inside, (*keys, name)) if isinstance(inside, Mapping) else None
+        if found is not None:
+            beside = tuple(str(key) for key in content if key != name)
+            return Checkpoint(found.tensors, found.keys, (*beside, *found.skipped))
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not tensors:
+        return None
+    skipped = tuple(str(key) for key in content if key not in tensors)
+    return Checkpoint({k.removeprefix('module.'): v for k, v in tensors.items()}, keys, skipped)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file, out of the wrappings that are in use.
+
+    Args:
+        path: see :func:`read_checkpoint`.
+
+    Returns:
+        Name -> tensor, on the CPU; 'module.' prefixes removed.
+
+    Raises:
+        InputError: see :func:`read_checkpoint`.
+    """
+    return read_checkpoint(path).tensors

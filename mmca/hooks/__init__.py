@@ -1,0 +1,5 @@
+"""Hooks for mmengine's runner. Needs torch and mmengine."""
+
+from mmca.hooks.seed import SeedHook
+
+__all__ = ['SeedHook']
