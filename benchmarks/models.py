@@ -156,7 +156,7 @@ class DetectorStep(nn.Module):
     rounds=3,
     flags={
         '--configs': dict(
-            nargs='+', default=CONFIGS, help='files or shipped: ours, then baselines'
+            nargs='+', default=CONFIGS, help='ours, then the baselines'
         ),
         '--shape': SHAPE,
     },
