@@ -9,6 +9,7 @@ from mmca.analysis import attention_entropies, normalised_entropy
 from mmca.backbones import CAPVT, CASwin, DeiT
 from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
 from mmca.ops import circulant_kernel, naive
+from tests.tiny import DEIT, PVT, SWIN
 
 
 def test_entropy_of_known_weights():
@@ -67,10 +68,7 @@ def test_circulant_layer_gets_sharper_with_its_scale():
 
 
 def test_every_layer_of_a_backbone():
-    pvt = {'embed_dims': (8, 16, 24, 32), 'num_heads': (1, 2, 3, 4), 'depths': (1, 1, 1, 1)}
-    swin = {'embed_dims': 8, 'num_heads': (1, 2, 4, 8), 'depths': (1, 1, 2, 1)}
-    deit = {'embed_dims': 16, 'depth': 3, 'num_heads': 2}
-    for model, count in ((CAPVT(pvt), 4), (CASwin(swin), 5), (DeiT(deit), 3)):
+    for model, count in ((CAPVT(PVT), 5), (CASwin(SWIN), 8), (DeiT(DEIT), 4)):
         entropies = attention_entropies(model.eval(), torch.randn(1, 3, 64, 96))
         assert len(entropies) == count
         assert all(path.endswith('attn') and 0 < e <= 1 + 1e-6 for path, e in entropies.items())
