@@ -1,4 +1,4 @@
-"""In which precision an op computes, whatever comes in."""
+"""The precision in which an op computes."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -23,7 +23,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which autocast multiplies matrices, that of x where it is off."""
+    """The dtype in which autocast multiplies matrices; the dtype of x where autocast is off."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)

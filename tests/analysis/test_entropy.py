@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmca.analysis import attention_entropies, normalised_entropy
+from mmca.analysis import attention_entropies, normalized_entropy
 from mmca.backbones import CAPVT, CASwin, DeiT
 from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
 from mmca.ops import circulant_kernel, naive
@@ -13,11 +13,11 @@ from tests.tiny import DEIT, PVT, SWIN
 
 
 def test_entropy_of_known_weights():
-    assert normalised_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
-    assert normalised_entropy(torch.eye(5)) == 0
-    assert normalised_entropy(torch.ones(4, 1)) == 1
+    assert normalized_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
+    assert normalized_entropy(torch.eye(5)) == 0
+    assert normalized_entropy(torch.ones(4, 1)) == 1
     half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    assert normalised_entropy(half) == pytest.approx(math.log(2) / math.log(4))
+    assert normalized_entropy(half) == pytest.approx(math.log(2) / math.log(4))
 
 
 def test_the_kernel_is_the_first_row_of_the_attention():
@@ -39,7 +39,7 @@ def test_self_attention_by_hand():
     layer.qkv.bias.data *= 9
     weights = (q @ k.mT / 2).softmax(-1)
     assert attention_entropies(layer, x, (3, 4), num_queries=12)[''] == pytest.approx(
-        normalised_entropy(weights), rel=1e-4
+        normalized_entropy(weights), rel=1e-4
     )
 
 
