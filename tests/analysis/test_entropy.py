@@ -52,7 +52,7 @@ def test_windows_and_masked_pairs():
     x = torch.randn(1, 64, 8)
     found = attention_entropies(plain, x, (8, 8), num_queries=64)['']
     assert found == pytest.approx(math.log(16) / math.log(64))
-    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbours.
+    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbors.
     expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(64)
     found = attention_entropies(shifted, x, (8, 8), num_queries=64)['']
     assert found == pytest.approx(expected)
