@@ -13,7 +13,7 @@ import torch
 
 from mmca.hooks.seed import _seed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMON = [
     'model.backbone.arch.depths=(1,1,1,1)',
     'model.backbone.arch.num_heads=(1,1,1,1)',
