@@ -155,9 +155,7 @@ class DetectorStep(nn.Module):
     'detector',
     rounds=3,
     flags={
-        '--configs': dict(
-            nargs='+', default=CONFIGS, help='ours, then the baselines'
-        ),
+        '--configs': dict(nargs='+', default=CONFIGS, help='ours, then the baselines'),
         '--shape': SHAPE,
     },
 )
