@@ -1,6 +1,6 @@
 """The command line: refusals, disagreements, the doors in tools/."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -69,7 +69,16 @@ def test_numerics(capsys):
     assert max(errors) < 1e-4
 
 
-def test_doors_work_in_any_folder(tmp_path):
-    command = [sys.executable, str(ROOT / 'tools/error_study.py'), '--sides', '3']
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert '| 3 x 3 | dense | ' in result.stdout, result.stderr
+@pytest.mark.parametrize(
+    ('door', 'argv', 'expected'),
+    [
+        ('error_study.py', ['--sides', '3'], '| 3 x 3 | dense | '),
+        ('benchmark.py', ['numerics', '--sides', '3'], '| 3 x 3 | dense | '),
+    ],
+)
+def test_doors(monkeypatch, capsys, door, argv, expected):
+    monkeypatch.setattr(sys, 'argv', [door, *argv])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / 'tools' / door), run_name='__main__')
+    assert stopped.value.code == 0
+    assert expected in capsys.readouterr().out
