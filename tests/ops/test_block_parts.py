@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmca.ops import gated_projection, layer_norm, mlp, naive, use_backend
-from tests.tiny import BLOCK_TOLERANCE
+from tests.tolerances import BLOCK_TOLERANCE
 
 SHAPES = [(1, 1, 1), (1, 2, 3), (2, 1, 5), (2, 35, 8), (3, 101, 6), (1, 600, 16)]
 EPS = 1e-6
