@@ -9,16 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import no_torchvision
+from mmca.cli import no_torchvision
+from mmca.cli.packages import require
+from mmca.cli.shipped import PREFIX, find_config
+from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
-INSTALL = {
-    'mmca': 'pip install -e .',
-    'mmpretrain': 'pip install -r requirements-pretrain.txt',
-}
 CONFIG_SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 
 
@@ -36,8 +35,6 @@ def parse_options(pairs: Sequence[str]) -> dict:
     """
     from mmengine.config import DictAction
 
-    from mmca.errors import InputError
-
     parser = argparse.ArgumentParser()
     parser.add_argument('pairs', nargs='*', action=DictAction)
     try:
@@ -48,11 +45,11 @@ def parse_options(pairs: Sequence[str]) -> dict:
         ) from error
 
 
-def load_config(path: str, pairs: Sequence[str]) -> Config:
+def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
     """Read a config, merge the options and import what it names in `custom_imports`.
 
     Args:
-        path: a .py, .yaml, .yml or .json file.
+        name: a .py, .yaml, .yml or .json file, or the name of a shipped config.
         pairs: KEY=VALUE strings to merge.
 
     Returns:
@@ -61,36 +58,15 @@ def load_config(path: str, pairs: Sequence[str]) -> Config:
     Raises:
         InputError: the file is missing or broken, an option does not fit, or an import is absent.
     """
-    from mmengine.config import Config
     from mmengine.utils import import_modules_from_strings
 
-    from mmca.errors import InputError
-
-    if not Path(path).is_file():
-        raise InputError(f'config not found: {path} (the shipped ones are in configs/)')
-    if Path(path).suffix not in CONFIG_SUFFIXES:
-        raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
-    options = parse_options(pairs)
-    # Reading runs the user's config and nothing else, so that whatever it raises is to be mended
-    # there; mmengine reads from a temporary copy, whose name would only puzzle.
-    try:
-        cfg = Config.fromfile(path, import_custom_modules=False)
-    except Exception as error:
-        reason = re.sub(r'There are syntax errors in config file \S+ ', '', str(error))
-        raise InputError(
-            f'config {path}, or a file in its _base_: {type(error).__name__}: '
-            f'{" ".join(reason.split())}'
-        ) from error
-    try:
-        cfg.merge_from_dict(options)
-    except (KeyError, TypeError) as error:
-        raise InputError(f'--cfg-options do not fit {path}: {error}') from error
+    cfg = read_config(name, pairs)
     imports = cfg.get('custom_imports') or {}
     names = imports.get('imports', [])
-    for name in [names] if isinstance(names, str) else names:
-        if find_spec(name.split('.')[0]) is None:
+    for module in [names] if isinstance(names, str) else names:
+        if find_spec(module.split('.')[0]) is None:
             raise InputError(
-                f'config {path} imports {name!r}, which is not installed: '
+                f'config {name} imports {module!r}, which is not installed: '
                 'install it or add its folder to PYTHONPATH'
             )
     if imports:
@@ -98,12 +74,49 @@ def load_config(path: str, pairs: Sequence[str]) -> Config:
     return cfg
 
 
-def library_of(cfg: Config, path: str) -> str:
+def read_config(name: str, pairs: Sequence[str] = ()) -> Config:
+    """Read a config and merge the options; import nothing.
+
+    Args:
+        name: as for :func:`load_config`.
+        pairs: as for :func:`load_config`.
+
+    Returns:
+        The config.
+
+    Raises:
+        InputError: the file is missing or broken, or an option does not fit.
+    """
+    from mmengine.config import Config
+
+    path = find_config(name)
+    if Path(path).suffix not in CONFIG_SUFFIXES:
+        raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
+    options = parse_options(pairs)
+    _find_shipped_bases()
+    # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there;
+    # mmengine reads from a temporary copy, whose name would only confuse.
+    try:
+        cfg = Config.fromfile(path, import_custom_modules=False)
+    except Exception as error:
+        reason = re.sub(r'There are syntax errors in config file \S+ ', '', str(error))
+        kind = '' if isinstance(error, InputError) else f'{type(error).__name__}: '
+        raise InputError(
+            f'config {name}, or a file in its _base_: {kind}{" ".join(reason.split())}'
+        ) from error
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:
+        raise InputError(f'--cfg-options do not fit {name}: {error}') from error
+    return cfg
+
+
+def library_of(cfg: Config, name: str) -> str:
     """Name the library that a config belongs to, and see to it that it can be imported.
 
     Args:
         cfg: the config.
-        path: its file, for the message.
+        name: its file or name, for the message.
 
     Returns:
         'mmdet', 'mmseg' or 'mmpretrain'.
@@ -111,31 +124,34 @@ def library_of(cfg: Config, path: str) -> str:
     Raises:
         InputError: another `default_scope` or none, or the library is not installed.
     """
-    from mmca.errors import InputError
-
     scope = cfg.get('default_scope')
     if scope not in LIBRARIES:
         raise InputError(
-            f'config {path} belongs to no known library: default_scope is {scope!r}, '
+            f'config {name} belongs to no known library: default_scope is {scope!r}, '
             f'known are {", ".join(LIBRARIES)}'
         )
-    if find_spec(scope) is None:
-        raise InputError(install_hint(scope))
+    require(scope)
     if scope == 'mmpretrain':
         no_torchvision.stand_in()
     return scope
 
 
-def install_hint(name: str) -> str:
-    """Say how to install what is absent.
+def _find_shipped_bases() -> None:
+    """Let `_base_ = 'mmca::coco/maskrcnn_ca_pvt_t.py'` name a shipped config.
 
-    Args:
-        name: the package.
-
-    Returns:
-        One line with the command.
+    mmengine knows 'PACKAGE::' for a fixed list of packages, finds them in installed packages only,
+    and marks all that it reads there with that scope: it would look for mmdet's MaskRCNN in mmca.
     """
-    command = INSTALL.get(name, 'make env')
-    what = 'mmcv without its operators (mmcv-lite)' if name == 'mmcv._ext' else name
-    problem = 'is not enough' if name == 'mmcv._ext' else 'is not installed'
-    return f'{what} {problem}; run in the folder of mmca: {command}'
+    from mmengine.config import Config
+
+    mmengines_own = Config._get_cfg_path
+    if getattr(mmengines_own, 'finds_mmca', False):
+        return
+
+    def get_cfg_path(path: str, filename: str) -> tuple[str, str | None]:
+        if path.startswith(PREFIX):
+            return find_config(path), None
+        return mmengines_own(path, filename)
+
+    get_cfg_path.finds_mmca = True
+    Config._get_cfg_path = staticmethod(get_cfg_path)
