@@ -49,8 +49,8 @@ def how_to_install(name: str) -> str:
     """
     name = name.partition('.')[0]
     if checkout() is not None:
-        command = 'make pretrain-env' if name == 'mmpretrain' else 'make env'
-        return f'run in the folder of mmca: {command}'
+        own = 'pip install -r requirements-pretrain.txt'
+        return f'run in the folder of mmca: {own if name == "mmpretrain" else "make env"}'
     if name == 'mmcv':
         # Its build needs the torch that is there, and what builds with it.
         return (
