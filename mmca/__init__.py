@@ -1,14 +1,17 @@
 """Circulant Attention for dense prediction: an OpenMMLab plugin.
 
-Importing mmca registers its backbones with mmengine. With torch alone, `mmca.ops` and
-`mmca.layers` work and nothing is registered.
+`mmca.ops` and `mmca.layers` need torch alone, and importing them imports nothing else. mmengine
+imports `mmca.registry` by itself as soon as a config names a type such as 'mmca.CAPVT'.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
+from types import ModuleType
 
 __version__ = '0.1.0'
+_SUBMODULES = ('analysis', 'backbones', 'checkpoint', 'hooks', 'layers', 'necks', 'ops', 'registry')
 
-if find_spec('mmengine') is not None:
-    import mmca.backbones
-    import mmca.hooks
-    import mmca.necks  # noqa: F401  (all register)
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _SUBMODULES:
+        return import_module(f'mmca.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,23 +1,11 @@
-"""How spread out attention weights are, softmax and circulant."""
+"""How spread out attention weights are."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from mmca.layers import (
-    CirculantAttention,
-    SelfAttention,
-    SpatialReductionAttention,
-    WindowAttention,
-)
-from mmca.ops import circulant_kernel
-
-_SOFTMAX = (SelfAttention, SpatialReductionAttention, WindowAttention)
+from mmca.layers import Attention
 
 
 def normalised_entropy(weights: Tensor) -> float:
@@ -28,6 +16,10 @@ def normalised_entropy(weights: Tensor) -> float:
 
     Returns:
         The mean over all rows of -sum w log w / log M; 1 for M = 1.
+
+    Example:
+        >>> normalised_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        0.5
     """
     tokens = weights.shape[-1]
     if tokens == 1:
@@ -35,58 +27,41 @@ def normalised_entropy(weights: Tensor) -> float:
     return (-torch.xlogy(weights, weights).sum(-1).mean() / math.log(tokens)).item()
 
 
-class _Recorder(TorchFunctionMode):
-    """Computes the weights of every scaled_dot_product_attention besides its output."""
+def attention_entropies(model: nn.Module, *args: object, num_queries: int = 16) -> dict[str, float]:
+    """Run a model once and measure the entropy of every attention in it.
 
-    def __init__(self, record: Callable[[Tensor], None]) -> None:
-        super().__init__()
-        self.record = record
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            q, k, _ = args
-            logits = q.float() @ k.float().mT / math.sqrt(q.shape[-1])
-            mask = kwargs.get('attn_mask')
-            self.record((logits if mask is None else logits + mask).softmax(-1))
-        return func(*args, **kwargs)
-
-
-def attention_entropies(model: nn.Module, *args: object) -> dict[str, float]:
-    """Run a model once and measure the entropy of every circulant and softmax attention in it.
+    Weights are those of `Attention.attention_weights`, over all tokens of the layer's grid: window
+    attention, which sees one window, stays below one.
 
     Args:
-        model: any module with the layers of `mmca.layers`; it runs in its present mode, without
+        model: any module with attentions of `mmca.layers`; it runs in its present mode, without
             gradients.
-        args: its inputs. The N x M weights of softmax layers are built, so keep images small.
+        args: its inputs.
+        num_queries: query tokens that the mean is taken over, evenly spaced on the grid.
 
     Returns:
-        Path of the layer -> normalised entropy, see :func:`normalised_entropy`.
+        Path of the attention -> normalised entropy, see :func:`normalised_entropy`. Attentions
+        that define no weights are left out.
     """
-    weights: dict[str, list[Tensor]] = {}
-    current = ''
+    entropies: dict[str, list[float]] = {}
 
-    def enter(path: str, layer: nn.Module, args: tuple) -> None:
-        nonlocal current
-        current = path
-        if isinstance(layer, CirculantAttention):
-            x, hw_shape = args
-            q, k, _ = layer.project(x)
-            kernel = circulant_kernel(q, k, hw_shape, layer.head_dim, layer.scale)
-            weights[path] = [kernel.flatten(2)]
+    def measure(path: str, attn: Attention, args: tuple) -> None:
+        x, hw_shape = args
+        count = min(num_queries, x.shape[1])
+        for token in torch.linspace(0, x.shape[1] - 1, count).long().tolist():
+            weights = attn.attention_weights(x, hw_shape, token).flatten(2)
+            entropies.setdefault(path, []).append(normalised_entropy(weights))
 
     handles = [
-        module.register_forward_pre_hook(lambda layer, args, path=path: enter(path, layer, args))
+        module.register_forward_pre_hook(lambda attn, args, path=path: measure(path, attn, args))
         for path, module in model.named_modules()
-        if isinstance(module, (CirculantAttention, *_SOFTMAX))
+        if isinstance(module, Attention)
+        and type(module).attention_weights is not Attention.attention_weights
     ]
     try:
-        # A layer of windows attends once for each kind of window.
-        with torch.no_grad(), _Recorder(lambda w: weights.setdefault(current, []).append(w)):
+        with torch.no_grad():
             model(*args)
     finally:
         for handle in handles:
             handle.remove()
-    return {path: normalised_entropy(torch.cat(parts)) for path, parts in weights.items()}
+    return {path: sum(values) / len(values) for path, values in entropies.items()}

@@ -1,7 +1,7 @@
 """What every backbone shares: sizes, attention per stage, freezing, weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
@@ -10,71 +10,60 @@ from torch.utils.checkpoint import checkpoint
 
 from mmca.checkpoint import load_pretrained
 from mmca.errors import InputError
-from mmca.layers import Block
+from mmca.layers import Block, StageSpec, build_attention
+from mmca.layers.attention import SOFTMAX, check_options, get_attention, resolve_attn
 
-ATTENTIONS = {'C': 'circulant', 'L': 'linear', 'S': 'softmax'}
 ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
-
-
-def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
-    """Name the attention of every stage.
-
-    Args:
-        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) a stage, or a single
-            one ('C', 'circulant') for all.
-        num_stages: how many stages there are.
-
-    Returns:
-        One name of `ATTENTIONS` for every stage.
-
-    Raises:
-        InputError: unknown name or wrong number of stages.
-    """
-    items = (attn,) if isinstance(attn, str) and attn in ATTENTIONS.values() else tuple(attn)
-    names = tuple(ATTENTIONS.get(item, item) for item in items)
-    known = ', '.join(f'{name!r} ({letter})' for letter, name in ATTENTIONS.items())
-    for name in names:
-        if name not in ATTENTIONS.values():
-            raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {known}')
-    if len(names) == 1:
-        return names * num_stages
-    if len(names) != num_stages:
-        raise InputError(
-            f'attn={attn!r} names {len(names)} stages, the backbone has {num_stages}: '
-            'give one letter or name a stage, such as "CCSS", or a single one for all'
-        )
-    return names
 
 
 class Backbone(BaseModule):
     """Base of the backbones.
 
-    A subclass defines `arch_zoo` (size name -> settings) and builds its modules under the
-    parameter names of its original repository; `stem_modules` and `stage_modules` tell which
-    belong to the stem and to each stage.
+    A subclass defines `arch_zoo` (size name -> settings) and `softmax_attention`, and builds its
+    modules under the parameter names of its original repository; `stem_modules` and
+    `stage_modules` tell which belong to the stem and to each stage.
 
     Args:
-        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads
-            anybody's weights of the family, with `min_share` and `gain` as for
-            :func:`mmca.checkpoint.load_pretrained`.
-        out_indices: stages whose maps are returned, from 0.
+        arch: a name of `arch_zoo`, its first letter, or a mapping, see :meth:`resolve_arch`.
+        attn: attention of each stage; None is the class's `default_attn`.
+        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper')).
+        out_indices: stages whose maps are returned, from 0; None is the last.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
-        num_stages: how many stages there are.
+        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads
+            third-party weights of the family, with `min_share` and `gain` as for
+            :func:`mmca.checkpoint.load_pretrained`.
+
+    Attributes:
+        arch_zoo: size name -> settings, the smallest size first.
+        softmax_attention: registered name of the family's own attention, 'softmax' in `attn`.
+        default_attn: the class's own `attn`.
+        no_weight_decay: names of parameters that recipes without weight decay on position tables
+            leave undecayed.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {}
+    softmax_attention: ClassVar[str]
+    default_attn: ClassVar[str] = 'S'
+    no_weight_decay: ClassVar[Collection[str]] = ()
 
     def __init__(
         self,
-        out_indices: Sequence[int],
+        arch: str | Mapping | None,
+        attn: str | Sequence[str] | None,
+        attn_cfg: Mapping[str, Mapping] | None,
+        out_indices: Sequence[int] | None,
         with_cp: bool,
         frozen_stages: int,
         init_cfg: dict | None,
-        num_stages: int = 4,
     ) -> None:
         super().__init__(init_cfg)
-        self.num_stages = num_stages
+        self.arch = self.resolve_arch(arch)
+        self.num_stages = self.count_stages(self.arch)
+        self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
+        self.attn_cfg = self.resolve_attn_cfg(attn_cfg)
+        if out_indices is None:
+            out_indices = (self.num_stages - 1,)
         if not out_indices or not set(out_indices) <= set(range(self.num_stages)):
             raise InputError(
                 f'out_indices must be stages from 0 to {self.num_stages - 1}, got {out_indices!r}'
@@ -99,7 +88,7 @@ class Backbone(BaseModule):
             All settings.
 
         Raises:
-            InputError: unknown name or key.
+            InputError: unknown name or key, or a list without one value a stage.
         """
         smallest = next(iter(cls.arch_zoo.values()))
         if arch is None:
@@ -110,6 +99,8 @@ class Backbone(BaseModule):
                     f'unknown keys {sorted(unknown)} in arch of {cls.__name__}; '
                     f'known are {sorted(smallest)}'
                 )
+            for key, value in arch.items():
+                _check_setting(f'arch of {cls.__name__}: {key}', value, smallest[key])
             return {**smallest, **arch}
         name = ARCH_LETTERS.get(arch, arch)
         if name not in cls.arch_zoo:
@@ -119,6 +110,61 @@ class Backbone(BaseModule):
                 + (f' (or {", ".join(letters)})' if letters else '')
             )
         return dict(cls.arch_zoo[name])
+
+    @classmethod
+    def count_stages(cls, arch: Mapping) -> int:
+        """How many stages, each with an attention of its own, an arch has.
+
+        Args:
+            arch: from :meth:`resolve_arch`.
+        """
+        return len(arch['depths'])
+
+    @classmethod
+    def resolve_attn_cfg(cls, attn_cfg: Mapping[str, Mapping] | None) -> dict[str, dict]:
+        """Options of attentions under their registered names.
+
+        Args:
+            attn_cfg: name of an attention, or 'softmax' for the family's own -> options. Those
+                of attentions that no stage has are checked and have no effect.
+
+        Returns:
+            Registered name -> options.
+
+        Raises:
+            InputError: unknown attention or option, or options that are no mapping.
+        """
+        resolved: dict[str, dict] = {}
+        for name, options in (attn_cfg or {}).items():
+            if not isinstance(options, Mapping):
+                raise InputError(
+                    f'attn_cfg[{name!r}] must be a dict of options, got {options!r}: '
+                    "write attn_cfg=dict(circulant=dict(scale='paper'))"
+                )
+            name = cls.attention_name(name)
+            check_options(name, options)
+            resolved.setdefault(name, {}).update(options)
+        return resolved
+
+    @classmethod
+    def attention_name(cls, name: str) -> str:
+        """The registered name of an attention; 'softmax' is the family's own."""
+        return cls.softmax_attention if name == SOFTMAX else name
+
+    def uses_cpe(self, stage: int) -> bool:
+        """Whether the blocks of a stage have a positional convolution."""
+        return get_attention(self.attention_name(self.attn[stage])).uses_cpe
+
+    def build_block(self, spec: StageSpec, **settings: Any) -> Block:
+        """A block with the attention of its stage.
+
+        Args:
+            spec: its place.
+            settings: further arguments of :class:`mmca.layers.Block`.
+        """
+        name = self.attention_name(self.attn[spec.stage])
+        attn = build_attention(name, spec, self.attn_cfg.get(name))
+        return Block(spec.embed_dims, attn, cpe=attn.uses_cpe, drop=spec.drop_rate, **settings)
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """What frozen_stages >= 0 freezes."""
@@ -174,6 +220,18 @@ class Backbone(BaseModule):
             logger.info(load_pretrained(self, options.pop('checkpoint'), **options))
         else:
             super().init_weights()
+
+
+def _check_setting(label: str, value: Any, example: Any) -> None:
+    """Refuse a setting that has not as many values as the one in `arch_zoo`."""
+    wanted = len(example) if isinstance(example, tuple) else None
+    given = len(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+    if wanted == given:
+        return
+    if wanted is None:
+        raise InputError(f'{label} must be one number such as {example!r}, got {value!r}')
+    count = '' if given is None else f'{given} values: '
+    raise InputError(f'{label} must have {wanted} values, one a stage, got {count}{value!r}')
 
 
 def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""DeiT with softmax, circulant or focused linear attention, block by block."""
+"""DeiT whose attention is chosen block by block."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import Block, CirculantAttention, FocusedLinearAttention, SelfAttention, TokenNorm
-from mmca.layers.padding import pad_to_multiple
+from mmca.backbones.base import Backbone, drop_path_rates, init_linear
+from mmca.layers import PatchEmbed, StageSpec, TokenNorm
 from mmca.layers.position import resize_tokens
 from mmca.ops import channels_first
 from mmca.registry import MODELS
@@ -19,24 +18,6 @@ NORM_EPS = 1e-6
 
 def _arch(embed_dims: int, num_heads: int) -> dict:
     return {'embed_dims': embed_dims, 'depth': 12, 'num_heads': num_heads, 'mlp_ratio': 4}
-
-
-class PatchEmbed(nn.Module):
-    """16 x 16 patches by a strided convolution.
-
-    Args:
-        in_channels: channels of the image.
-        embed_dims: C.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, embed_dims, PATCH_SIZE, stride=PATCH_SIZE)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C_in, H, W) -> (B, N, C) and (H', W'); zero-padded to whole patches."""
-        x = self.proj(pad_to_multiple(x, PATCH_SIZE))
-        return x.flatten(2).mT, (x.shape[2], x.shape[3])
 
 
 @MODELS.register_module()
@@ -51,25 +32,31 @@ class DeiT(Backbone):
         arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`,
             `num_heads`, `mlp_ratio`; what it leaves out is as in 'tiny'. None is the
             smallest.
-        attn: attention of the blocks, 'circulant' / 'linear' / 'softmax' (or C, L, S) for all, or
-            one a block. None is the class's own: softmax here, circulant in CADeiT.
-        circulant: further arguments of the circulant blocks'
-            :class:`mmca.layers.CirculantAttention`, such as dict(scale='paper').
-        linear: further arguments of the linear blocks'
-            :class:`mmca.layers.FocusedLinearAttention`, such as dict(focusing_factor=4).
+        attn: attention of the blocks, a name such as 'circulant', 'linear', 'softmax' (or a
+            letter, C, L, S) for all, or one a block. None is the class's own: softmax (over all
+            tokens) here, circulant in CADeiT.
+        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
+            linear=dict(focusing_factor=4)).
         in_channels: channels of the image.
         drop_rate: dropout rate after the patch embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
         pretrain_img_size: side in pixels that `pos_embed`, and the linear blocks'
-            `positional_encoding`, belong to; other grids take them resized bilinearly. There is
-            no `pos_embed` where the first block is circulant: its convolution tells positions.
+            `positional_encoding`, belong to; they are resized bilinearly for other grids. There
+            is no `pos_embed` where the first block has a positional convolution, as circulant
+            blocks do.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch and position embedding, n also the first
             n blocks.
         init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with DeiT or CA-DeiT weights.
 
     Raises:
-        InputError: unknown arch or attention name.
+        InputError: unknown arch, attention or option.
+
+    Example:
+        >>> import torch
+        >>> (out,) = CADeiT('tiny')(torch.zeros(1, 3, 64, 96))
+        >>> out.shape
+        torch.Size([1, 192, 4, 6])
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -77,14 +64,14 @@ class DeiT(Backbone):
         'small': _arch(384, 6),
         'base': _arch(768, 12),
     }
-    default_attn = 'S'
+    softmax_attention = 'global'
+    no_weight_decay = ('pos_embed',)
 
     def __init__(
         self,
         arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
-        circulant: Mapping | None = None,
-        linear: Mapping | None = None,
+        attn_cfg: Mapping[str, Mapping] | None = None,
         in_channels: int = 3,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.1,
@@ -93,47 +80,37 @@ class DeiT(Backbone):
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
-        settings = self.resolve_arch(arch)
-        depth = settings['depth']
-        super().__init__((depth - 1,), with_cp, frozen_stages, init_cfg, num_stages=depth)
-        self.arch = settings
-        self.attn = resolve_attn(attn or self.default_attn, depth)
+        super().__init__(arch, attn, attn_cfg, None, with_cp, frozen_stages, init_cfg)
         self.embed_dims = dims = self.arch['embed_dims']
         grid_size = -(-pretrain_img_size // PATCH_SIZE)
 
-        self.patch_embed = PatchEmbed(in_channels, dims)
-        if self.attn[0] == 'circulant':
+        self.patch_embed = PatchEmbed(in_channels, dims, PATCH_SIZE, pad=True)
+        if self.uses_cpe(0):
             self.pos_embed = None
         else:
             self.pos_embed = nn.Parameter(torch.zeros(1, grid_size**2, dims))
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.pos_drop = nn.Dropout(drop_rate)
-        (rates,) = drop_path_rates(drop_path_rate, [depth])
+        (rates,) = drop_path_rates(drop_path_rate, [self.num_stages])
         self.blocks = nn.ModuleList(
-            Block(
-                dims,
-                self._attention(kind, grid_size, drop_rate, circulant or {}, linear or {}),
+            self.build_block(
+                StageSpec(
+                    dims, self.arch['num_heads'], stage=i, grid_size=grid_size, drop_rate=drop_rate
+                ),
                 mlp_ratio=self.arch['mlp_ratio'],
-                cpe=kind == 'circulant',
-                drop=drop_rate,
                 drop_path=rate,
                 norm_eps=NORM_EPS,
             )
-            for kind, rate in zip(self.attn, rates, strict=True)
+            for i, rate in enumerate(rates)
         )
         self.norm = TokenNorm(dims, NORM_EPS)
         self.apply(init_linear)
         self.freeze()
 
-    def _attention(
-        self, kind: str, grid_size: int, drop_rate: float, circulant: Mapping, linear: Mapping
-    ) -> nn.Module:
-        dims, num_heads = self.embed_dims, self.arch['num_heads']
-        if kind == 'circulant':
-            return CirculantAttention(dims, proj_drop=drop_rate, **circulant)
-        if kind == 'linear':
-            return FocusedLinearAttention(dims, num_heads, grid_size, proj_drop=drop_rate, **linear)
-        return SelfAttention(dims, num_heads, proj_drop=drop_rate)
+    @classmethod
+    def count_stages(cls, arch: Mapping) -> int:
+        """Every block is a stage of its own."""
+        return arch['depth']
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The patch and position embedding."""

@@ -1,4 +1,4 @@
-"""PVT with softmax, circulant or focused linear attention, stage by stage."""
+"""Pyramid Vision Transformers whose attention is chosen stage by stage."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -6,21 +6,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import (
-    Block,
-    CirculantAttention,
-    FocusedLinearAttention,
-    SpatialReductionAttention,
-    TokenNorm,
-)
-from mmca.layers.padding import pad_to_minimum
+from mmca.backbones.base import Backbone, drop_path_rates, init_linear
+from mmca.layers import PatchEmbed, StageSpec, TokenNorm
 from mmca.layers.position import resize_tokens
 from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 STRIDES = (4, 2, 2, 2)
 NORM_EPS = 1e-6
+PATCH_NORM_EPS = 1e-5
 
 
 def _arch(
@@ -35,37 +29,6 @@ def _arch(
     }
 
 
-class PatchEmbed(nn.Module):
-    """Patches by a strided convolution, then LayerNorm.
-
-    Args:
-        in_channels: channels of the image or of the stage before.
-        embed_dims: C.
-        stride: step between patches.
-        overlap: False cuts patches of one stride and leaves out rows and columns beyond the last
-            whole one, as PVT does; a map smaller than a patch is zero-padded to one. True takes
-            patches of two strides less one, centred (arXiv 2106.13797, section 3.2), as PVTv2.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int, stride: int, overlap: bool) -> None:
-        super().__init__()
-        self.min_size = 1 if overlap else stride
-        self.proj = nn.Conv2d(
-            in_channels,
-            embed_dims,
-            2 * stride - 1 if overlap else stride,
-            stride=stride,
-            padding=stride - 1 if overlap else 0,
-        )
-        self.norm = TokenNorm(embed_dims, 1e-5)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C_in, H, W) -> (B, N, C) tokens and their grid (H', W'), N = H' * W'."""
-        x = self.proj(pad_to_minimum(x, self.min_size))
-        hw_shape = (x.shape[2], x.shape[3])
-        return self.norm(x.flatten(2).mT), hw_shape
-
-
 @MODELS.register_module()
 class PVT(Backbone):
     """Pyramid Vision Transformer (arXiv 2102.12122), the attention of each stage a parameter.
@@ -77,12 +40,11 @@ class PVT(Backbone):
         arch: 'tiny', 'small', 'medium', 'large' (or t, s, m, l), or a mapping of `embed_dims`,
             `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values each; what it leaves
             out is as in 'tiny'. None is the smallest.
-        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
-            for all. None is the class's own: softmax here, CCSS in CAPVT, L in FLattenPVT.
-        circulant: further arguments of the circulant stages'
-            :class:`mmca.layers.CirculantAttention`, such as dict(scale='paper').
-        linear: further arguments of the linear stages'
-            :class:`mmca.layers.FocusedLinearAttention`, such as dict(focusing_factor=4).
+        attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
+            'softmax', one for all. None is the class's own: softmax (spatial reduction) here,
+            CCSS in CAPVT, L in FLattenPVT.
+        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
+            linear=dict(focusing_factor=4)).
         in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0.
         drop_rate: dropout rate after the position embedding, in MLPs and projections.
@@ -95,7 +57,13 @@ class PVT(Backbone):
         init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original PVT weights.
 
     Raises:
-        InputError: unknown arch, attention name or stage index.
+        InputError: unknown arch, attention, option or stage index.
+
+    Example:
+        >>> import torch
+        >>> maps = CAPVT('tiny')(torch.zeros(1, 3, 64, 96))
+        >>> [tuple(m.shape) for m in maps]
+        [(1, 64, 16, 24), (1, 128, 8, 12), (1, 320, 4, 6), (1, 512, 2, 3)]
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -104,7 +72,8 @@ class PVT(Backbone):
         'medium': _arch(3, 4, 18, 3),
         'large': _arch(3, 8, 27, 3),
     }
-    default_attn = 'S'
+    softmax_attention = 'spatial_reduction'
+    no_weight_decay = ('pos_embed1', 'pos_embed2', 'pos_embed3', 'pos_embed4')
     # PVTv2: overlapping patches, a convolution in the MLP and a norm after each stage, in place
     # of position embeddings.
     v2 = False
@@ -113,8 +82,7 @@ class PVT(Backbone):
         self,
         arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
-        circulant: Mapping | None = None,
-        linear: Mapping | None = None,
+        attn_cfg: Mapping[str, Mapping] | None = None,
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_rate: float = 0.0,
@@ -124,9 +92,7 @@ class PVT(Backbone):
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(out_indices, with_cp, frozen_stages, init_cfg)
-        self.arch = self.resolve_arch(arch)
-        self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
+        super().__init__(arch, attn, attn_cfg, out_indices, with_cp, frozen_stages, init_cfg)
         self.embed_dims = tuple(self.arch['embed_dims'])
         self.pos_drop = nn.Dropout(drop_rate)
         rates = drop_path_rates(drop_path_rate, self.arch['depths'])
@@ -135,23 +101,31 @@ class PVT(Backbone):
         for i, (dims, stride) in enumerate(zip(self.embed_dims, STRIDES, strict=True)):
             side = -(-side // stride) if self.v2 else max(side // stride, 1)
             stage = i + 1
-            patch_embed = PatchEmbed(in_channels, dims, stride, overlap=self.v2)
+            patch_embed = PatchEmbed(
+                in_channels, dims, stride, overlap=self.v2, norm_eps=PATCH_NORM_EPS
+            )
             setattr(self, f'patch_embed{stage}', patch_embed)
             if not self.v2:
                 pos_embed = nn.Parameter(torch.zeros(1, side * side, dims))
                 setattr(self, f'pos_embed{stage}', nn.init.trunc_normal_(pos_embed, std=0.02))
             blocks = [
-                Block(
-                    dims,
-                    self._attention(i, side, drop_rate, circulant or {}, linear or {}),
+                self.build_block(
+                    StageSpec(
+                        dims,
+                        self.arch['num_heads'][i],
+                        stage=i,
+                        block=j,
+                        grid_size=side,
+                        sr_ratio=self.arch['sr_ratios'][i],
+                        drop_rate=drop_rate,
+                        split_qkv=True,
+                    ),
                     mlp_ratio=self.arch['mlp_ratios'][i],
-                    cpe=self.attn[i] == 'circulant',
                     mlp_conv=self.v2,
-                    drop=drop_rate,
                     drop_path=rate,
                     norm_eps=NORM_EPS,
                 )
-                for rate in rates[i]
+                for j, rate in enumerate(rates[i])
             ]
             setattr(self, f'block{stage}', nn.ModuleList(blocks))
             if self.v2:
@@ -161,23 +135,6 @@ class PVT(Backbone):
                 break
         self.apply(init_linear)
         self.freeze()
-
-    def _attention(
-        self, stage: int, grid_size: int, drop_rate: float, circulant: Mapping, linear: Mapping
-    ) -> nn.Module:
-        dims, num_heads = self.embed_dims[stage], self.arch['num_heads'][stage]
-        if self.attn[stage] == 'circulant':
-            return CirculantAttention(dims, proj_drop=drop_rate, **circulant)
-        if self.attn[stage] == 'linear':
-            return FocusedLinearAttention(
-                dims, num_heads, grid_size, split_qkv=True, proj_drop=drop_rate, **linear
-            )
-        return SpatialReductionAttention(
-            dims,
-            num_heads,
-            sr_ratio=self.arch['sr_ratios'][stage],
-            proj_drop=drop_rate,
-        )
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The first stage's patch and position embedding."""

@@ -1,4 +1,4 @@
-"""Swin with window, circulant or focused linear attention, stage by stage."""
+"""Swin Transformers whose attention is chosen stage by stage."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,16 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, drop_path_rates, init_linear, resolve_attn
-from mmca.layers import (
-    Block,
-    CirculantAttention,
-    FocusedLinearAttention,
-    TokenNorm,
-    WindowAttention,
-)
+from mmca.backbones.base import Backbone, drop_path_rates, init_linear
+from mmca.layers import Block, PatchEmbed, StageSpec, TokenNorm
 from mmca.layers.padding import pad_to_multiple
 from mmca.ops import channels_first
+from mmca.ops.layout import to_maps
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4
@@ -32,28 +27,8 @@ def _arch(embed_dims: int, depths: tuple, num_heads: tuple) -> dict:
     }
 
 
-class PatchEmbed(nn.Module):
-    """4 x 4 patches by a strided convolution, then LayerNorm.
-
-    Args:
-        in_channels: channels of the image.
-        embed_dims: C.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(in_channels, embed_dims, PATCH_SIZE, stride=PATCH_SIZE)
-        self.norm = TokenNorm(embed_dims, NORM_EPS)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """(B, C_in, H, W) -> (B, N, C) and (H', W'); zero-padded to whole patches."""
-        x = self.proj(pad_to_multiple(x, PATCH_SIZE))
-        hw_shape = (x.shape[2], x.shape[3])
-        return self.norm(x.flatten(2).mT), hw_shape
-
-
 class PatchMerging(nn.Module):
-    """2 x 2 neighbours concatenated, LayerNorm, reduced to twice the channels.
+    """2 x 2 adjacent tokens concatenated, LayerNorm, reduced to twice the channels.
 
     Args:
         embed_dims: C of the input.
@@ -66,7 +41,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
         """(B, H * W, C) -> (B, H' * W', 2C) and (H', W'), halved and rounded up."""
-        x = pad_to_multiple(x.mT.unflatten(2, hw_shape), 2).permute(0, 2, 3, 1)
+        x = pad_to_multiple(to_maps(x, hw_shape), 2).permute(0, 2, 3, 1)
         hw_shape = (x.shape[1] // 2, x.shape[2] // 2)
         # Channel blocks in the original's order: (0, 0), (1, 0), (0, 1), (1, 1).
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5)
@@ -74,7 +49,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    """Names only: a stage's blocks and, but for the last stage, its downsampling.
+    """A stage's blocks and, except in the last stage, its downsampling, under the original names.
 
     Args:
         blocks: the blocks.
@@ -98,25 +73,30 @@ class Swin(Backbone):
         arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims` (first stage;
             it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`; what it leaves out
             is as in 'tiny'. None is the smallest.
-        attn: attention of each stage, 'CCSS' or a list of 'circulant' / 'linear' / 'softmax', one
-            for all. None is the class's own: softmax (windows) here, CCSS in CASwin, LLSS in
-            FLattenSwin. Circulant and linear stages see the whole grid: no windows, no shift.
-        circulant: further arguments of the circulant stages'
-            :class:`mmca.layers.CirculantAttention`, such as dict(scale='paper').
-        linear: further arguments of the linear stages'
-            :class:`mmca.layers.FocusedLinearAttention`, such as dict(focusing_factor=4).
+        attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
+            'softmax', one for all. None is the class's own: softmax (windows) here, CCSS in
+            CASwin, LLSS in FLattenSwin. Circulant and linear stages see the whole grid, without
+            windows or shift.
+        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
+            linear=dict(focusing_factor=4)).
         in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0; each has a LayerNorm `norm{i}`.
         drop_rate: dropout rate after the patch embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
         pretrain_img_size: side in pixels that the linear stages' `positional_encoding` belongs
-            to; other grids take it resized bilinearly. The other stages have none.
+            to; it is resized bilinearly for other grids. The other stages have none.
         with_cp: recompute each block's activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
         init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original Swin weights.
 
     Raises:
-        InputError: unknown arch, attention name or stage index.
+        InputError: unknown arch, attention, option or stage index.
+
+    Example:
+        >>> import torch
+        >>> maps = CASwin('tiny')(torch.zeros(1, 3, 64, 96))
+        >>> [tuple(m.shape) for m in maps]
+        [(1, 96, 16, 24), (1, 192, 8, 12), (1, 384, 4, 6), (1, 768, 2, 3)]
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -124,14 +104,13 @@ class Swin(Backbone):
         'small': _arch(96, (2, 2, 18, 2), (3, 6, 12, 24)),
         'base': _arch(128, (2, 2, 18, 2), (4, 8, 16, 32)),
     }
-    default_attn = 'S'
+    softmax_attention = 'window'
 
     def __init__(
         self,
         arch: str | Mapping | None = None,
         attn: str | Sequence[str] | None = None,
-        circulant: Mapping | None = None,
-        linear: Mapping | None = None,
+        attn_cfg: Mapping[str, Mapping] | None = None,
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         drop_rate: float = 0.0,
@@ -141,23 +120,28 @@ class Swin(Backbone):
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(out_indices, with_cp, frozen_stages, init_cfg)
-        self.arch = self.resolve_arch(arch)
-        self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
+        super().__init__(arch, attn, attn_cfg, out_indices, with_cp, frozen_stages, init_cfg)
         self.embed_dims = tuple(self.arch['embed_dims'] * 2**i for i in range(self.num_stages))
-        self.patch_embed = PatchEmbed(in_channels, self.embed_dims[0])
+        self.patch_embed = PatchEmbed(
+            in_channels, self.embed_dims[0], PATCH_SIZE, pad=True, norm_eps=NORM_EPS
+        )
         self.pos_drop = nn.Dropout(drop_rate)
         rates = drop_path_rates(drop_path_rate, self.arch['depths'])
         self.layers = nn.ModuleList()
         side = math.ceil(pretrain_img_size / PATCH_SIZE)
         for i, dims in enumerate(self.embed_dims):
             blocks = [
-                Block(
-                    dims,
-                    self._attention(i, j, side, drop_rate, circulant or {}, linear or {}),
+                self.build_block(
+                    StageSpec(
+                        dims,
+                        self.arch['num_heads'][i],
+                        stage=i,
+                        block=j,
+                        grid_size=side,
+                        window_size=self.arch['window_size'],
+                        drop_rate=drop_rate,
+                    ),
                     mlp_ratio=self.arch['mlp_ratio'],
-                    cpe=self.attn[i] == 'circulant',
-                    drop=drop_rate,
                     drop_path=rate,
                     norm_eps=NORM_EPS,
                 )
@@ -172,28 +156,6 @@ class Swin(Backbone):
             setattr(self, f'norm{i}', TokenNorm(self.embed_dims[i], NORM_EPS))
         self.apply(init_linear)
         self.freeze()
-
-    def _attention(
-        self,
-        stage: int,
-        block: int,
-        grid_size: int,
-        drop_rate: float,
-        circulant: Mapping,
-        linear: Mapping,
-    ) -> nn.Module:
-        dims, num_heads = self.embed_dims[stage], self.arch['num_heads'][stage]
-        if self.attn[stage] == 'circulant':
-            return CirculantAttention(dims, proj_drop=drop_rate, **circulant)
-        if self.attn[stage] == 'linear':
-            return FocusedLinearAttention(dims, num_heads, grid_size, proj_drop=drop_rate, **linear)
-        return WindowAttention(
-            dims,
-            num_heads,
-            window_size=self.arch['window_size'],
-            shift=block % 2 == 1,
-            proj_drop=drop_rate,
-        )
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The patch embedding."""

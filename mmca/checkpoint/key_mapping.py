@@ -1,7 +1,7 @@
-"""Parameter names of other libraries, brought back to those of the original repositories.
+"""Key mappings: parameter names of other libraries to those of the original repositories.
 
 mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer and facebookresearch/deit do.
-OpenMMLab and timm have names of their own and lay a few tensors out in another way; each dialect
+OpenMMLab and timm have names of their own and store a few tensors in another layout; each mapping
 here is a table of substitutions and of such changes. Sources: the modules and converters of
 mmdet 3.x (`models/backbones/pvt.py`, `swin.py`), mmpretrain 1.x and mmseg 1.x
 (`models/backbones/vision_transformer.py`, `vit.py`), timm (`models/swin_transformer.py`).
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mmca.errors import InputError
+from mmca.layers import registered_attentions
 
-# The patch embedding is in every file once, so that what stands before it is the wrapping.
+# Every file has one patch embedding, so what precedes it is the common prefix.
 STEM = re.compile(r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection)\.weight')
 FAMILIES = (
     ('PVTv2', r'block1\.0\.mlp\.dwconv\.dwconv\.weight'),
@@ -24,16 +25,15 @@ FAMILIES = (
     ('DeiT', r'blocks\.0\.norm1\.weight'),
     ('ResNet', r'(backbone\.)?layer1\.0\.conv1\.weight'),
 )
-METHODS = (('CA-', r'.*\.attn\.gate\.0\.weight'), ('FLatten-', r'.*\.attn\.dwc\.weight'))
 
 
 @dataclass(frozen=True)
-class Dialect:
+class KeyMapping:
     """How one library names a family.
 
     Attributes:
-        name: what to call it.
-        sign: a regular expression for one name that only this dialect has.
+        name: for messages.
+        sign: a regular expression for one name that only this mapping has.
         names: (regular expression, replacement), all applied in turn with `re.sub`.
         tensors: (regular expression for an original name, change), where the layout differs too;
             a change maps a name and its tensor to the original names and tensors.
@@ -44,15 +44,15 @@ class Dialect:
     names: tuple[tuple[str, str | Callable[[re.Match], str]], ...]
     tensors: tuple[tuple[str, Callable[[str, Tensor], dict[str, Tensor]]], ...] = ()
 
-    def is_spoken(self, names: Iterable[str]) -> bool:
-        """Whether a file with these names is in this dialect."""
+    def applies_to(self, names: Iterable[str]) -> bool:
+        """Whether a file with these names needs this mapping."""
         return any(re.fullmatch(self.sign, name) for name in names)
 
-    def translate(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """The original name or names of a tensor, and what belongs there.
+    def apply(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """The original name or names of a tensor, and the tensors that belong there.
 
         Raises:
-            InputError: a tensor whose layout cannot be the dialect's.
+            InputError: a tensor whose layout cannot be the library's.
         """
         for pattern, replacement in self.names:
             name = re.sub(pattern, replacement, name)
@@ -111,8 +111,8 @@ _PVT_TENSORS = (
     (r'.*\.mlp\.fc[12]\.weight', _to_linear),
 )
 
-DIALECTS = (
-    Dialect(
+KEY_MAPPINGS = (
+    KeyMapping(
         name="mmdet's PVT",
         sign=r'layers\.0\.1\.0\.pos_embed',
         names=(
@@ -127,7 +127,7 @@ DIALECTS = (
         ),
         tensors=_PVT_TENSORS,
     ),
-    Dialect(
+    KeyMapping(
         name="mmdet's PVTv2",
         sign=r'layers\.0\.1\.0\.ffn\.layers\.4\.weight',
         names=(
@@ -142,7 +142,7 @@ DIALECTS = (
         ),
         tensors=_PVT_TENSORS,
     ),
-    Dialect(
+    KeyMapping(
         name="OpenMMLab's Swin",
         sign=r'stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight',
         names=(
@@ -155,7 +155,7 @@ DIALECTS = (
             (r'layers\.\d\.downsample\.(norm\.(weight|bias)|reduction\.weight)', _from_unfold),
         ),
     ),
-    Dialect(
+    KeyMapping(
         name="OpenMMLab's ViT",
         sign=r'layers\.0\.ln1\.weight',
         names=(
@@ -167,7 +167,7 @@ DIALECTS = (
             *_FFN,
         ),
     ),
-    Dialect(
+    KeyMapping(
         name="timm's Swin",
         # The original has no downsampling in its last stage; timm's is at the head of the next.
         sign=r'layers\.3\.downsample\.reduction\.weight',
@@ -177,7 +177,7 @@ DIALECTS = (
 
 
 def find_prefix(names: Iterable[str]) -> str:
-    """What stands before every name of a file's backbone, told by its patch embedding.
+    """The common prefix of the names of a file's backbone, found by its patch embedding.
 
     Args:
         names: of a backbone, or of anything that has one in it.
@@ -197,28 +197,30 @@ def to_original_names(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
         state_dict: name -> tensor of a backbone, without prefixes, see :func:`find_prefix`.
 
     Returns:
-        The state dict in original names, and the dialect that it was in; None if it was in none
-        of them, and then nothing is changed.
+        The state dict in original names, and the name of the key mapping that applied; None if
+        none did, and then nothing is changed.
 
     Raises:
-        InputError: a tensor whose layout cannot be the dialect's.
+        InputError: a tensor whose layout cannot be the library's.
     """
-    dialect = next((item for item in DIALECTS if item.is_spoken(state_dict)), None)
-    if dialect is None:
+    mapping = next((item for item in KEY_MAPPINGS if item.applies_to(state_dict)), None)
+    if mapping is None:
         return dict(state_dict), None
     original: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
-        original |= dialect.translate(name, tensor)
-    return original, dialect.name
+        original |= mapping.apply(name, tensor)
+    return original, mapping.name
 
 
 def guess_family(names: Iterable[str]) -> str | None:
     """The family that a file is of, such as 'CA-PVT', by its original names; None if unknown."""
     names = list(names)
-
-    def first(table: tuple[tuple[str, str], ...]) -> str:
-        hits = (word for word, sign in table if any(re.fullmatch(sign, name) for name in names))
-        return next(hits, '')
-
-    family = first(FAMILIES)
-    return first(METHODS) + family if family else None
+    families = (word for word, sign in FAMILIES if any(re.fullmatch(sign, n) for n in names))
+    family = next(families, None)
+    if family is None:
+        return None
+    for attention in registered_attentions().values():
+        sign = f'.attn.{attention.signature}'
+        if attention.signature and any(name.endswith(sign) for name in names):
+            return attention.method + family
+    return family

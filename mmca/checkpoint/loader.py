@@ -10,21 +10,17 @@ from torch import Tensor, nn
 
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.checkpoint.reader import Checkpoint, read_checkpoint
-from mmca.checkpoint.softmax_init import circulant_from_softmax
+from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
+from mmca.layers import Attention
 from mmca.layers.position import resize_tokens
 
 CLASSIFIER_ONLY = re.compile(
     r'head(_dist)?\..+|norm\.(weight|bias)|(cls|dist)_token|.*relative_position_index|.*attn_mask'
 )
-# What was learned on a square grid of tokens, and how it is brought to another one.
-RESIZED = (
-    (re.compile(r'pos_embed\d?'), 'bilinear'),
-    (re.compile(r'.*\.positional_encoding'), 'bilinear'),
-    (re.compile(r'.*\.relative_position_bias_table'), 'bicubic'),
-)
+POSITION_EMBEDDING = re.compile(r'pos_embed\d?')
 EXTRA_TOKENS = {1: '[0] (class token)', 2: '[0:2] (class and distillation token)'}
-# A Swin classifier has one norm, after the last of its four stages: there the backbone has norm3.
+# A Swin classifier has one norm, after the last of its four stages; the backbone's is norm3.
 MOVED = {'norm.weight': 'norm3.weight', 'norm.bias': 'norm3.bias'}
 MIN_SHARE = 0.5
 
@@ -36,14 +32,15 @@ class Report:
     Attributes:
         loaded: the model's tensors found in the file, by name and shape.
         moved: those of them that the file has under another name, as 'norm.. -> norm3..'.
-        converted: those of them that were made from softmax attention, see `mmca.checkpoint.softmax_init`.
-        resized: position embeddings and relative position tables brought to the model's grid.
+        converted: those of them that were computed from softmax attention, see
+            `mmca.checkpoint.softmax_init`.
+        resized: position embeddings and tables resized to the model's grid.
         dropped: the file's tensors left out on purpose: class heads, class tokens, index buffers,
             what only softmax attention needs.
         missing: the model's tensors that the file lacks.
         unexpected: the file's tensors that the model lacks.
         mismatched: tensors of one name and two shapes, as 'name: file (..), model (..)'.
-        source: where in the file the weights were, and whose names they had.
+        source: where in the file the weights were, and which names they had.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -118,15 +115,16 @@ def fit(
     """Bring a file's weights to the names and sizes of a backbone; changes neither.
 
     The backbone's tensors are found by their common prefix, in a whole detector too, and renamed
-    to the original names (`mmca.checkpoint.key_mapping`). The class head, class and distillation tokens (with
-    their places in the position embedding) and index buffers are dropped, position embeddings and
-    tables of another grid resized, a Swin classifier's last norm becomes `norm3`, and softmax
-    attention becomes circulant where the model has circulant blocks (`mmca.checkpoint.softmax_init`).
+    to the original names (`mmca.checkpoint.key_mapping`). The class head, class and distillation
+    tokens (with their part of the position embedding) and index buffers are dropped, position
+    embeddings and tables of another grid resized, a Swin classifier's last norm becomes `norm3`,
+    and attentions other than the file's start from its softmax attention
+    (`mmca.checkpoint.softmax_init`).
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
         model: a backbone of `mmca.backbones`, also one on the meta device.
-        gain: factor of the logits of circulant blocks made from softmax attention.
+        gain: factor of the logits of attentions that start from softmax weights.
 
     Returns:
         The state dict for the model, with what is unexpected or mismatched left in, and the
@@ -141,16 +139,16 @@ def fit(
         for name, tensor in checkpoint.tensors.items()
         if name.startswith(prefix)
     }
-    state_dict, dialect = to_original_names(inside)
+    state_dict, mapping = to_original_names(inside)
     family = guess_family(state_dict) or 'unknown'
-    state_dict, converted, unused = circulant_from_softmax(state_dict, model, gain)
-    state_dict, adapted = _adapt(state_dict, model.state_dict())
+    state_dict, converted, unused = start_from_softmax(state_dict, model, gain)
+    state_dict, adapted = _adapt(state_dict, model)
     report = match(state_dict, model)
     report.moved, report.resized, report.converted = adapted.moved, adapted.resized, converted
     report.dropped = adapted.dropped + unused
     total = len(checkpoint.tensors)
     under = f', under {prefix!r} ({len(inside)} of {total} tensors)' if prefix else ''
-    report.source = f'{checkpoint.place}{under}; names: {dialect or "original"}; family: {family}'
+    report.source = f'{checkpoint.place}{under}; names: {mapping or "original"}; family: {family}'
     return state_dict, report
 
 
@@ -166,7 +164,7 @@ def load_pretrained(
         model: a backbone of `mmca.backbones`.
         path: the checkpoint file, see :func:`read_checkpoint`.
         min_share: the least part of the model's tensors that the file must fill, from 0 to 1.
-        gain: factor of the logits of circulant blocks made from softmax attention, see
+        gain: factor of the logits of attentions that start from softmax weights, see
             `mmca.checkpoint.softmax_init`; tools/softmax_start.py helps to choose it.
 
     Returns:
@@ -190,15 +188,14 @@ def load_pretrained(
     return f'{name}: weights from {path}: {report}'
 
 
-def _adapt(
-    state_dict: Mapping[str, Tensor], own: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], Report]:
-    """Drop what only a classifier needs, put its last norm into place, resize positions.
+def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], Report]:
+    """Drop what only a classifier needs, rename its last norm, resize what depends on the grid.
 
     Returns:
         The state dict for the model, and a report of what was dropped, moved and resized.
     """
-    adapted, report = {}, Report()
+    adapted, report, own = {}, Report(), model.state_dict()
+    modes = _resize_modes(model)
     for name, tensor in state_dict.items():
         new_name = MOVED.get(name)
         if (
@@ -211,18 +208,26 @@ def _adapt(
             report.moved.append(f'{name} -> {new_name}')
         elif name not in own and CLASSIFIER_ONLY.fullmatch(name):
             report.dropped.append(name)
-        elif name in own and own[name].shape != tensor.shape:
-            adapted[name] = _resize(name, tensor, own[name], report)
+        elif name in modes and own[name].shape != tensor.shape:
+            adapted[name] = _resize(name, tensor, own[name], modes[name], report)
         else:
             adapted[name] = tensor
     return adapted, report
 
 
-def _resize(name: str, tensor: Tensor, own: Tensor, report: Report) -> Tensor:
+def _resize_modes(model: nn.Module) -> dict[str, str]:
+    """Name of a parameter that belongs to a grid or window size -> how it is interpolated."""
+    modes = {n: 'bilinear' for n, _ in model.named_parameters() if POSITION_EMBEDDING.fullmatch(n)}
+    for path, module in model.named_modules():
+        if isinstance(module, Attention):
+            modes |= {f'{path}.{name}': mode for name, mode in module.resized_parameters.items()}
+    return modes
+
+
+def _resize(name: str, tensor: Tensor, own: Tensor, mode: str, report: Report) -> Tensor:
     """What was learned on a square grid, for the model's grid; anything else as it is."""
-    mode = next((mode for pattern, mode in RESIZED if pattern.fullmatch(name)), None)
     alike = tensor.dim() == own.dim() and tensor.shape[:-2] == own.shape[:-2]
-    if mode is None or not alike or tensor.shape[-1] != own.shape[-1]:
+    if not alike or tensor.shape[-1] != own.shape[-1]:
         return tensor
     side, own_side = math.isqrt(tensor.shape[-2]), math.isqrt(own.shape[-2])
     extra = tensor.shape[-2] - side**2

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmca.checkpoint import safe_pickle
 from mmca.errors import InputError
 
-# Where weights lie in a file, the first that is there; averaged ones only where there are no plain.
+# Keys of the weights in a file, in order of preference; averaged weights come last.
 WRAPPINGS = (
     'state_dict',
     'model',
@@ -26,7 +26,7 @@ MAX_NESTING = 8
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights in a file, and what lies around them.
+    """The weights in a file, and what the file holds besides.
 
     Attributes:
         tensors: name -> tensor, on the CPU; 'module.' prefixes removed.
@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """In words, with what is to be known of averaged weights in the same file."""
+        """A description, which mentions averaged weights in the same file."""
         words = [f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict']
         for name in self.skipped:
             if name == 'ema_state_dict':
@@ -54,8 +54,8 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it.
 
-    Nothing in the file is executed, see `mmca.checkpoint.safe_pickle`: optimizer states, configs and log
-    buffers beside the weights are skipped.
+    Nothing in the file is executed, see `mmca.checkpoint.safe_pickle`: optimizer states, configs
+    and log buffers beside the weights are skipped.
 
     Args:
         path: a file of torch.save, or `.safetensors`: a state dict, or one under any of
@@ -130,7 +130,7 @@ def _unwrap(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, out of the wrappings that are in use.
+    """The tensors of a checkpoint file, see :func:`read_checkpoint`.
 
     Args:
         path: see :func:`read_checkpoint`.

@@ -1,14 +1,9 @@
-"""Starting circulant blocks from the weights of softmax attention.
+"""Starting the attentions of a backbone from the weights of softmax attention.
 
-CA-PVT and CA-Swin differ from PVT and Swin in the attention of their first stages only. A circulant
-block takes over the projections of the softmax block in its place so that it begins as the nearest
-circulant thing to it:
-
-- q, k, v: the same weights. The biases of q and k are left out without any change: they shift the
-  logits of a channel by a constant, which softmax ignores. The bias of v goes through the
-  attention unchanged, since its weights sum to one, and is added to the bias of `proj`.
-- gate: zero weights and the bias b with SiLU(b) = 1, so that it multiplies by one.
-- cpe: zero, so that it adds nothing.
+CA-PVT and CA-Swin differ from PVT and Swin in the attention of their first stages only. A block
+whose attention is another than the file's takes over what its class makes of the softmax
+attention's weights (`Attention.from_softmax`), and its positional convolution starts at zero, so
+that it adds nothing.
 """
 
 from collections.abc import Mapping
@@ -16,30 +11,29 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmca.layers import Block, CirculantAttention
+from mmca.layers import Attention, Block, StageSpec
 
-GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
-_TAKEN = ('q', 'kv', 'qkv', 'proj')
+_PROJECTIONS = ('q', 'kv', 'qkv', 'proj')
 
 
-def circulant_from_softmax(
+def start_from_softmax(
     state_dict: Mapping[str, Tensor], model: nn.Module, gain: float = 1.0
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Turn softmax attention weights into those of the model's circulant blocks.
+    """Turn softmax attention weights into start weights of the model's other attentions.
 
     Args:
         state_dict: the weights of a softmax backbone, in the family's original names.
-        model: a backbone of `mmca.backbones`; its weights are not touched.
-        gain: factor of the logits, multiplied into the weights of q.
+        model: a backbone of `mmca.backbones`; it is not changed.
+        gain: factor of the logits, multiplied into the weights and the bias of q.
 
     Returns:
-        The state dict with circulant weights in place of softmax ones, the names made so, and
-        the names of the file that have no use in a circulant block. What belongs to no circulant
-        block, or to one already, is passed on as it is.
+        The state dict with start weights in place of softmax ones, the names of those that were
+        computed, and the names of the file that these blocks do not need. Blocks whose attention
+        finds all its weights in the file are passed on as they are.
     """
-    state_dict, made, unused = dict(state_dict), [], []
+    state_dict, computed, unused = dict(state_dict), [], []
     for path, block in model.named_modules():
-        if not isinstance(block, Block) or not isinstance(block.attn, CirculantAttention):
+        if not isinstance(block, Block) or not isinstance(block.attn, Attention):
             continue
         prefix = f'{path}.attn.'
         old = {
@@ -47,36 +41,48 @@ def circulant_from_softmax(
             for name, tensor in state_dict.items()
             if name.startswith(prefix)
         }
-        qkv = _qkv(old)
-        if qkv is None:
+        own = block.attn.state_dict()
+        softmax = _both_conventions(old, gain)
+        if own.keys() <= old.keys() or softmax is None:
             continue
-        weight, bias = qkv
-        new = {
-            'attn.qkv.weight': torch.cat([weight[0] * gain, weight[1], weight[2]]),
-            'attn.proj.weight': old['proj.weight'],
-            'attn.proj.bias': old['proj.bias'] + old['proj.weight'] @ bias[2],
+        spec = block.attn.spec or StageSpec(block.norm1.normalized_shape[0])
+        start = {
+            name: tensor
+            for name, tensor in block.attn.from_softmax(softmax, spec).items()
+            if name in own and own[name].shape == tensor.shape
         }
-        if block.attn.gate is not None:
-            gate = block.attn.gate[0]
-            new['attn.gate.0.weight'] = weight.new_zeros(gate.weight.shape)
-            new['attn.gate.0.bias'] = weight.new_full(gate.bias.shape, GATE_ONE)
+        changed = any(old.get(name) is not tensor for name, tensor in start.items())
+        new = {f'attn.{name}': tensor for name, tensor in start.items()}
         if block.cpe is not None:
-            new['cpe.weight'] = weight.new_zeros(block.cpe.weight.shape)
-            new['cpe.bias'] = weight.new_zeros(block.cpe.bias.shape)
+            reference = next(iter(old.values()))
+            for name, parameter in block.cpe.named_parameters():
+                new[f'cpe.{name}'] = reference.new_zeros(parameter.shape)
         for name in old:
             del state_dict[prefix + name]
         state_dict |= {f'{path}.{name}': tensor for name, tensor in new.items()}
-        made += [f'{path}.{name}' for name in new]
-        unused += [prefix + name for name in old if name.split('.')[0] not in _TAKEN]
-    return state_dict, made, unused
+        if changed:
+            computed += [f'{path}.{name}' for name in new]
+        unused += [
+            prefix + name
+            for name in old
+            if name not in start and not (changed and name.split('.')[0] in _PROJECTIONS)
+        ]
+    return state_dict, computed, unused
 
 
-def _qkv(attn: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
-    """Weights (3, C, C) and biases (3, C) of a softmax attention, None if it is none."""
-    for names in (('qkv',), ('q', 'kv')):
-        if all(f'{name}.{kind}' in attn for name in names for kind in ('weight', 'bias')):
-            weight, bias = (
-                torch.cat([attn[f'{name}.{kind}'] for name in names]) for kind in ('weight', 'bias')
-            )
-            return weight.unflatten(0, (3, -1)), bias.unflatten(0, (3, -1))
-    return None
+def _both_conventions(attn: Mapping[str, Tensor], gain: float) -> dict[str, Tensor] | None:
+    """The tensors with projections under `qkv` and under `q` and `kv`; None without projections."""
+    both = dict(attn)
+    for kind in ('weight', 'bias'):
+        if f'qkv.{kind}' in attn:
+            qkv = attn[f'qkv.{kind}']
+        elif f'q.{kind}' in attn and f'kv.{kind}' in attn:
+            qkv = torch.cat([attn[f'q.{kind}'], attn[f'kv.{kind}']])
+        else:
+            return None
+        dims = len(qkv) // 3
+        if gain != 1.0:
+            qkv = torch.cat([qkv[:dims] * gain, qkv[dims:]])
+        made = {f'qkv.{kind}': qkv, f'q.{kind}': qkv[:dims], f'kv.{kind}': qkv[dims:]}
+        both = made | both if gain == 1.0 else both | made
+    return both

@@ -1,22 +1,38 @@
-"""Attention layers and blocks, forward(x: (B, N, C), hw_shape: (H, W)). Needs torch only."""
+"""Attentions and blocks on a token grid. Needs torch only.
 
-from mmca.layers.block import Block, DropPath, Mlp, TokenNorm
+Every attention has forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C), N = H * W.
+"""
+
+from mmca.layers.attention import (
+    Attention,
+    StageSpec,
+    build_attention,
+    register_attention,
+    registered_attentions,
+)
+from mmca.layers.block import Block, DropPath, Mlp
 from mmca.layers.circulant import CirculantAttention
 from mmca.layers.focused_linear import FocusedLinearAttention
-from mmca.layers.window import (
-    SelfAttention,
-    SpatialReductionAttention,
-    WindowAttention,
-)
+from mmca.layers.global_attention import SelfAttention
+from mmca.layers.norm import TokenNorm
+from mmca.layers.patch_embed import PatchEmbed
+from mmca.layers.spatial_reduction import SpatialReductionAttention
+from mmca.layers.window import WindowAttention
 
 __all__ = [
+    'Attention',
     'Block',
     'CirculantAttention',
     'DropPath',
     'FocusedLinearAttention',
     'Mlp',
+    'PatchEmbed',
     'SelfAttention',
     'SpatialReductionAttention',
+    'StageSpec',
     'TokenNorm',
     'WindowAttention',
+    'build_attention',
+    'register_attention',
+    'registered_attentions',
 ]

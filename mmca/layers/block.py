@@ -1,9 +1,12 @@
-"""The parts around an attention: MLP, stochastic depth, the residual block."""
+"""The residual block around any attention, and its parts: MLP, stochastic depth."""
 
 import torch
 from torch import Tensor, nn
 
-from mmca.ops import channels_first, layer_norm, mlp
+from mmca.layers.fusion import is_plain, is_plain_linear
+from mmca.layers.norm import TokenNorm
+from mmca.ops import channels_first, mlp
+from mmca.ops.layout import to_maps, to_tokens
 
 
 class DropPath(nn.Module):
@@ -29,22 +32,6 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
-class TokenNorm(nn.LayerNorm):
-    """LayerNorm of tokens that keeps their memory layout, see :func:`mmca.ops.layer_norm`.
-
-    Args:
-        embed_dims: C.
-        eps: added to the variance.
-    """
-
-    def __init__(self, embed_dims: int, eps: float) -> None:
-        super().__init__(embed_dims, eps=eps)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        return layer_norm(x, self.weight, self.bias, self.eps)
-
-
 class DepthwiseConv(nn.Module):
     """A 3 x 3 depth-wise convolution of tokens, under PVTv2's name for it: `dwconv`.
 
@@ -58,7 +45,7 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
-        return self.dwconv(x.mT.unflatten(2, hw_shape)).flatten(2).mT
+        return to_tokens(self.dwconv(to_maps(x, hw_shape)))
 
 
 class Mlp(nn.Module):
@@ -69,6 +56,10 @@ class Mlp(nn.Module):
         hidden_dims: width between the two layers.
         drop: dropout rate after each layer.
         conv: whether there is the convolution, `dwconv`.
+
+    Example:
+        >>> Mlp(8, 32)(torch.zeros(2, 15, 8), hw_shape=(3, 5)).shape
+        torch.Size([2, 15, 8])
     """
 
     def __init__(
@@ -83,12 +74,23 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
-        if self.dwconv is None and (self.drop.p == 0 or not self.training):
+        if self._can_fuse():
             return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         x = self.fc1(x)
         if self.dwconv is not None:
             x = self.dwconv(x, hw_shape)
         return self.drop(self.fc2(self.drop(self.act(x))))
+
+    def _can_fuse(self) -> bool:
+        return (
+            self.dwconv is None
+            and is_plain_linear(self.fc1, bias=True)
+            and is_plain_linear(self.fc2, bias=True)
+            and is_plain(self.act, nn.GELU)
+            and self.act.approximate == 'none'
+            and is_plain(self.drop, nn.Dropout)
+            and (self.drop.p == 0 or not self.training)
+        )
 
 
 class Block(nn.Module):
@@ -99,21 +101,27 @@ class Block(nn.Module):
         x = x + drop_path(mlp(norm2(x)))
 
     `cpe` is a 3 x 3 depth-wise convolution, the conditional positional encoding of
-    arXiv 2102.10882: circulant attention is blind to position, and this is all it needs.
+    arXiv 2102.10882. Circulant attention has no notion of position; this is all that it needs.
 
-    The whole block runs in the memory layout of its attention. Tokens that come in the other one
-    are copied once; blocks of one kind in a row copy nothing.
+    The whole block works in the memory layout of its attention. The first of a row of blocks
+    converts its input, the others take it as it is: maps in circulant stages.
 
     Args:
         embed_dims: C.
-        attn: a module with forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C). If it has a true
-            attribute `channels_first`, it gets and gives tokens whose `mT` is contiguous.
+        attn: an :class:`mmca.layers.Attention`, or any module with
+            forward(x: (B, N, C), hw_shape: (H, W)) -> (B, N, C).
         mlp_ratio: hidden width of the MLP in units of C.
         cpe: whether the block has the positional convolution.
         mlp_conv: whether the MLP has PVTv2's convolution.
         drop: dropout rate in the MLP.
         drop_path: stochastic depth rate.
         norm_eps: eps of the two LayerNorms.
+
+    Example:
+        >>> from mmca.layers import Block, CirculantAttention
+        >>> block = Block(8, CirculantAttention(8), cpe=True)
+        >>> block(torch.zeros(2, 15, 8), hw_shape=(3, 5)).shape
+        torch.Size([2, 15, 8])
     """
 
     def __init__(
@@ -139,10 +147,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
-        first = getattr(self.attn, 'channels_first', False)
-        x = channels_first(x).mT if first else x.contiguous()
+        if getattr(self.attn, 'memory_layout', 'channels_last') == 'channels_first':
+            x = channels_first(x).mT
+        else:
+            x = x.contiguous()
         if self.cpe is not None:
-            grid = x.mT.unflatten(2, hw_shape)
-            x = x + self.cpe(grid).flatten(2).mT
+            x = x + to_tokens(self.cpe(to_maps(x, hw_shape)))
         x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))

@@ -1,21 +1,29 @@
 """The circulant attention layer."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mmca.errors import InputError
+from mmca.layers.attention import Attention, StageSpec, register_attention
+from mmca.layers.fusion import is_plain, is_plain_linear
 from mmca.ops import (
     channels_first,
     circulant_attention,
+    circulant_kernel,
     circulant_self_attention,
     gated_projection,
 )
-from mmca.ops.circulant import Scale, check_tokens, logit_scale
+from mmca.ops.circulant import Scale, dft_macs, logit_scale
+from mmca.ops.layout import check_tokens
+
+GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
 
 
-class CirculantAttention(nn.Module):
+@register_attention('circulant', letter='C')
+class CirculantAttention(Attention):
     """Circulant attention with token reweighting, O(N log N) (arXiv 2512.21542, section 4).
 
         O = softmax(a) (*) V,  a = scale * Q (*) K,  y = (O . SiLU(x W_T)) W_proj + b_proj
@@ -35,9 +43,19 @@ class CirculantAttention(nn.Module):
 
     Raises:
         InputError: head_dim does not divide embed_dims, or an unknown reweighting or scale.
+
+    Example:
+        >>> import torch
+        >>> from mmca.layers import CirculantAttention
+        >>> attn = CirculantAttention(embed_dims=64)
+        >>> attn(torch.randn(2, 50 * 76, 64), hw_shape=(50, 76)).shape
+        torch.Size([2, 3800, 64])
     """
 
-    channels_first = True  # the layout of tokens in memory that costs no copy
+    memory_layout = 'channels_first'
+    uses_cpe = True
+    signature: ClassVar[str] = 'gate.0.weight'
+    method: ClassVar[str] = 'CA-'
 
     def __init__(
         self,
@@ -54,7 +72,7 @@ class CirculantAttention(nn.Module):
             )
         if reweighting not in ('post', 'pre', None):
             raise InputError(f"reweighting must be 'post', 'pre' or None, got {reweighting!r}")
-        logit_scale(scale, 1, 1)  # an unknown scale is refused here, not in the first forward
+        logit_scale(scale, 1, 1)  # refuses an unknown scale here instead of in the first forward
         self.embed_dims = embed_dims
         self.head_dim = head_dim
         self.reweighting = reweighting
@@ -65,6 +83,10 @@ class CirculantAttention(nn.Module):
         )
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
+
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'CirculantAttention':
+        return cls(spec.embed_dims, **{'proj_drop': spec.drop_rate, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attend over the whole grid.
@@ -79,27 +101,70 @@ class CirculantAttention(nn.Module):
         Raises:
             InputError: H * W != N, or C is not embed_dims.
         """
-        check_tokens(x, hw_shape)
-        if x.shape[2] != self.embed_dims:
-            raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
+        check_tokens(x, hw_shape, self.embed_dims)
         x = channels_first(x).mT  # once, for the transform, the gate and their gradients
         args = (hw_shape, self.head_dim, self.scale)
-        if self.reweighting == 'post':
+        if self.reweighting != 'pre' and is_plain_linear(self.qkv, bias=False):
             out = circulant_self_attention(x, self.qkv.weight, *args)
-            linears = (self.gate[0].weight, self.gate[0].bias, self.proj.weight, self.proj.bias)
-            return self.proj_drop(gated_projection(out, x, *linears))
-        if self.reweighting == 'pre':
-            q, k, v = self.project(x)
-            out = circulant_attention(q, k, v * self.gate(x), *args)
         else:
-            out = circulant_self_attention(x, self.qkv.weight, *args)
-        return self.proj_drop(self.proj(out))
+            q, k, v = self._project(x)
+            v = v * self.gate(x) if self.reweighting == 'pre' else v
+            out = circulant_attention(q, k, v, *args)
+        if self.reweighting != 'post':
+            out = self.proj(out)
+        elif self._can_fuse_gate():
+            linears = (self.gate[0].weight, self.gate[0].bias, self.proj.weight, self.proj.bias)
+            out = gated_projection(out, x, *linears)
+        else:
+            out = self.proj(out * self.gate(x))
+        return self.proj_drop(out)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
+        """Circulant attention with the softmax attention's own projections.
+
+        The biases of q and k are left out, which changes nothing: they shift the logits of a
+        channel by a constant. The bias of v passes through the attention, since the weights sum
+        to one, and is added to that of `proj`. The gate starts as a factor of one.
+        """
+        weight, bias = tensors['qkv.weight'], tensors['qkv.bias']
+        dims = len(weight) // 3
+        proj = tensors['proj.weight']
+        return {
+            'qkv.weight': weight,
+            'proj.weight': proj,
+            'proj.bias': tensors['proj.bias'] + proj @ bias[2 * dims :],
+            'gate.0.weight': weight.new_zeros(dims, dims),
+            'gate.0.bias': weight.new_full((dims,), GATE_ONE),
+        }
+
+    def extra_macs(self, hw_shape: tuple[int, int]) -> int:
+        """The transforms and spectral products, see :func:`mmca.ops.circulant.dft_macs`."""
+        return dft_macs(hw_shape[0] * hw_shape[1], self.embed_dims, self.head_dim)
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """(B, C / d, H, W): the head's kernel, moved on the torus to the query token."""
+        q, k, _ = self._project(channels_first(x).mT)
+        kernel = circulant_kernel(q, k, hw_shape, self.head_dim, self.scale)
+        return kernel.roll(divmod(token, hw_shape[1]), (2, 3))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
-        weight = self.qkv.weight.expand(len(x), -1, -1)
-        # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
-        return torch.bmm(weight, x.mT).mT.chunk(3, dim=2)
+        if is_plain_linear(self.qkv, bias=False):
+            # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
+            qkv = torch.bmm(self.qkv.weight.expand(len(x), -1, -1), x.mT).mT
+        else:
+            qkv = self.qkv(x)
+        return qkv.chunk(3, dim=2)
+
+    def _can_fuse_gate(self) -> bool:
+        return (
+            is_plain(self.gate, nn.Sequential)
+            and len(self.gate) == 2
+            and is_plain_linear(self.gate[0], bias=True)
+            and is_plain(self.gate[1], nn.SiLU)
+            and is_plain_linear(self.proj, bias=True)
+        )
 
     def extra_repr(self) -> str:
         return f'head_dim={self.head_dim}, reweighting={self.reweighting!r}, scale={self.scale!r}'

@@ -1,16 +1,21 @@
 """The focused linear attention layer."""
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.errors import InputError
+from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
 from mmca.layers.position import resize_tokens
 from mmca.ops import focused_linear_attention
-from mmca.ops.circulant import check_tokens
+from mmca.ops.focused_linear import focused_weights
+from mmca.ops.layout import check_tokens
 
 
-class FocusedLinearAttention(nn.Module):
+@register_attention('linear', letter='L')
+class FocusedLinearAttention(Attention):
     """Focused linear attention with rank restoration, O(N) (arXiv 2308.00442, eq. 4 to 6).
 
         y = (focused_linear_attention(q, k + positional_encoding, v) + DWC(v)) W_proj + b_proj
@@ -24,7 +29,7 @@ class FocusedLinearAttention(nn.Module):
         embed_dims: C.
         num_heads: heads, must divide C; d = C / num_heads.
         grid_size: side S of the square grid that `positional_encoding` belongs to, N = S * S;
-            other grids take it resized bilinearly.
+            it is resized bilinearly for other grids.
         focusing_factor: p, the power of the feature map.
         kernel_size: side of the depth-wise convolution, odd.
         split_qkv: whether the projections are named `q` and `kv`, as in PVT, or `qkv`.
@@ -32,7 +37,19 @@ class FocusedLinearAttention(nn.Module):
 
     Raises:
         InputError: num_heads does not divide embed_dims, or an even kernel_size.
+
+    Example:
+        >>> import torch
+        >>> from mmca.layers import FocusedLinearAttention
+        >>> attn = FocusedLinearAttention(embed_dims=64, num_heads=2)
+        >>> attn(torch.randn(2, 50 * 76, 64), hw_shape=(50, 76)).shape
+        torch.Size([2, 3800, 64])
     """
+
+    no_weight_decay = ('positional_encoding',)
+    resized_parameters: ClassVar[dict[str, str]] = {'positional_encoding': 'bilinear'}
+    signature: ClassVar[str] = 'dwc.weight'
+    method: ClassVar[str] = 'FLatten-'
 
     def __init__(
         self,
@@ -45,11 +62,7 @@ class FocusedLinearAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dims % num_heads:
-            raise InputError(
-                'num_heads must divide embed_dims, '
-                f'got embed_dims={embed_dims}, num_heads={num_heads}'
-            )
+        check_heads(embed_dims, num_heads)
         if kernel_size % 2 == 0:
             raise InputError(f'kernel_size must be odd, got {kernel_size}')
         head_dim = embed_dims // num_heads
@@ -70,6 +83,16 @@ class FocusedLinearAttention(nn.Module):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
 
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'FocusedLinearAttention':
+        defaults = {
+            'num_heads': spec.num_heads,
+            'grid_size': spec.grid_size,
+            'split_qkv': spec.split_qkv,
+            'proj_drop': spec.drop_rate,
+        }
+        return cls(spec.embed_dims, **{**defaults, **options})
+
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attend over the whole grid.
 
@@ -83,18 +106,27 @@ class FocusedLinearAttention(nn.Module):
         Raises:
             InputError: H * W != N, or C is not embed_dims.
         """
-        check_tokens(x, hw_shape)
-        if x.shape[2] != self.embed_dims:
-            raise InputError(f'expected C={self.embed_dims} channels, got {tuple(x.shape)}')
-        if self.split_qkv:
-            q, (k, v) = self.q(x), self.kv(x).chunk(2, dim=2)
-        else:
-            q, k, v = self.qkv(x).chunk(3, dim=2)
-        k = k + resize_tokens(self.positional_encoding, hw_shape)
+        check_tokens(x, hw_shape, self.embed_dims)
+        q, k, v = self._project(x, hw_shape)
         out = focused_linear_attention(
             q, k, v, F.softplus(self.scale), self.num_heads, self.focusing_factor
         )
         return self.proj_drop(self.proj(out + self._restore_rank(v, hw_shape)))
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """(B, num_heads, H, W), without the convolution's part."""
+        q, k, _ = self._project(x, hw_shape)
+        scale = F.softplus(self.scale)
+        query = q[:, token : token + 1]
+        weights = focused_weights(query, k, scale, self.num_heads, self.focusing_factor)
+        return weights[:, :, 0].unflatten(2, hw_shape)
+
+    def _project(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        if self.split_qkv:
+            q, (k, v) = self.q(x), self.kv(x).chunk(2, dim=2)
+        else:
+            q, k, v = self.qkv(x).chunk(3, dim=2)
+        return q, k + resize_tokens(self.positional_encoding, hw_shape), v
 
     def _restore_rank(self, v: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """DWC(v), (B, N, C) -> (B, N, C): every head goes through the same convolution."""

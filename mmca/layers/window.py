@@ -1,122 +1,24 @@
-"""The softmax attentions of DeiT (all tokens), PVT (spatial reduction), Swin (shifted windows)."""
+"""Softmax attention in (shifted) windows, Swin's own."""
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from mmca.errors import InputError
-from mmca.layers.padding import pad_to_minimum, pad_to_multiple
+from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
+from mmca.layers.fusion import is_plain_linear
+from mmca.layers.global_attention import softmax_weights
+from mmca.layers.padding import pad_to_multiple
 from mmca.ops import window_attention
-from mmca.ops.circulant import check_tokens
+from mmca.ops.layout import check_tokens, to_maps
+from mmca.ops.window_attention import attend_windows
 
 
-def _check_heads(embed_dims: int, num_heads: int) -> None:
-    if num_heads < 1 or embed_dims % num_heads:
-        raise InputError(
-            f'num_heads must divide embed_dims, got embed_dims={embed_dims}, num_heads={num_heads}'
-        )
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention over all tokens of the grid (DeiT, arXiv 2012.12877), O(N^2).
-
-    Parameters: `qkv`, `proj`.
-
-    Args:
-        embed_dims: C.
-        num_heads: heads, must divide C.
-        attn_drop: dropout rate of the attention weights.
-        proj_drop: dropout rate after the projection.
-
-    Raises:
-        InputError: num_heads does not divide embed_dims.
-    """
-
-    def __init__(
-        self, embed_dims: int, num_heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0
-    ) -> None:
-        super().__init__()
-        _check_heads(embed_dims, num_heads)
-        self.num_heads = num_heads
-        self.attn_drop = attn_drop
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
-        self.proj = nn.Linear(embed_dims, embed_dims)
-        self.proj_drop = nn.Dropout(proj_drop)
-
-    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W.
-
-        Raises:
-            InputError: H * W != N.
-        """
-        check_tokens(x, hw_shape)
-        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
-
-
-class SpatialReductionAttention(nn.Module):
-    """Multi-head attention with keys and values of a reduced grid (PVT, arXiv 2102.12122, eq. 2).
-
-    Parameters: `q`, `kv`, `sr` and `norm` (where sr_ratio > 1), `proj`.
-
-    Args:
-        embed_dims: C.
-        num_heads: heads, must divide C.
-        sr_ratio: R; keys and values come from an R x R strided convolution of the grid. As in
-            the original, rows and columns beyond the last whole R x R cell are left out.
-        attn_drop: dropout rate of the attention weights.
-        proj_drop: dropout rate after the projection.
-
-    Raises:
-        InputError: num_heads does not divide embed_dims.
-    """
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        sr_ratio: int = 1,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        _check_heads(embed_dims, num_heads)
-        self.num_heads = num_heads
-        self.sr_ratio = sr_ratio
-        self.attn_drop = attn_drop
-        self.q = nn.Linear(embed_dims, embed_dims)
-        self.kv = nn.Linear(embed_dims, 2 * embed_dims)
-        if sr_ratio > 1:
-            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
-            self.norm = nn.LayerNorm(embed_dims, eps=1e-5)
-        self.proj = nn.Linear(embed_dims, embed_dims)
-        self.proj_drop = nn.Dropout(proj_drop)
-
-    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W.
-
-        Raises:
-            InputError: H * W != N.
-        """
-        check_tokens(x, hw_shape)
-        q = self.q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-        if self.sr_ratio > 1:
-            grid = x.mT.unflatten(2, hw_shape)
-            x = self.norm(self.sr(pad_to_minimum(grid, self.sr_ratio)).flatten(2).mT)
-        k, v = self.kv(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
-
-
-class WindowAttention(nn.Module):
+@register_attention('window')
+class WindowAttention(Attention):
     """Multi-head attention in (shifted) windows with relative positions (Swin, arXiv 2103.14030).
 
     The grid is zero-padded on the right and bottom to whole windows, as Swin does for detection.
@@ -133,7 +35,16 @@ class WindowAttention(nn.Module):
 
     Raises:
         InputError: num_heads does not divide embed_dims.
+
+    Example:
+        >>> import torch
+        >>> attn = WindowAttention(64, num_heads=2, window_size=7, shift=True)
+        >>> attn(torch.randn(2, 12 * 16, 64), hw_shape=(12, 16)).shape
+        torch.Size([2, 192, 64])
     """
+
+    no_weight_decay = ('relative_position_bias_table',)
+    resized_parameters: ClassVar[dict[str, str]] = {'relative_position_bias_table': 'bicubic'}
 
     def __init__(
         self,
@@ -145,7 +56,8 @@ class WindowAttention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_heads(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
+        self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.window_size = window_size
         self.shift_size = window_size // 2 if shift else 0
@@ -161,34 +73,76 @@ class WindowAttention(nn.Module):
             'relative_position_index', relative_position_index(window_size), persistent=False
         )
 
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'WindowAttention':
+        defaults = {
+            'num_heads': spec.num_heads,
+            'window_size': spec.window_size,
+            'shift': spec.block % 2 == 1,
+            'proj_drop': spec.drop_rate,
+        }
+        return cls(spec.embed_dims, **{**defaults, **options})
+
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W.
 
         Raises:
-            InputError: H * W != N.
+            InputError: H * W != N, or C is not embed_dims.
         """
-        check_tokens(x, hw_shape)
-        batch, _, channels = x.shape
-        (height, width), window = hw_shape, self.window_size
-        shift = 0 if max(hw_shape) <= window else self.shift_size
-        grid = pad_to_multiple(x.mT.unflatten(2, hw_shape), window).permute(0, 2, 3, 1)
-        padded = tuple(grid.shape[1:3])
-        layout = window_layout(batch, padded, window, shift, x.device)
-
+        check_tokens(x, hw_shape, self.embed_dims)
+        height, width = hw_shape
+        grid = self._grid(x, hw_shape)
+        layout = self._layout(grid, hw_shape)
         tokens = _Reorder.apply(grid.flatten(0, 2), layout.order, layout.inverse)
-        out = window_attention(
-            tokens.view(-1, window**2, channels),
-            *(self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias),
-            self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1),
-            layout.masks,
-            self.attn_drop if self.training else 0.0,
-        ).flatten(0, 1)
-        out = _Reorder.apply(out, layout.inverse, layout.order).view(batch, *padded, -1)
+        windows = tokens.view(-1, self.window_size**2, self.embed_dims)
+        drop = self.attn_drop if self.training else 0.0
+        if all(is_plain_linear(module, bias=True) for module in (self.qkv, self.proj)):
+            linears = (self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias)
+            out = window_attention(windows, *linears, self._bias(), layout.masks, drop)
+        else:
+            qkv = self.qkv(windows)
+            out = self.proj(attend_windows(qkv, self._bias(), layout.masks, drop))
+        out = _Reorder.apply(out.flatten(0, 1), layout.inverse, layout.order)
+        out = out.view(*grid.shape[:3], -1)
         return self.proj_drop(out[:, :height, :width].flatten(1, 2))
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """(B, num_heads, H, W): zero outside of the query's window."""
+        (height, width), size = hw_shape, self.window_size**2
+        grid = self._grid(x, hw_shape)
+        layout, padded = self._layout(grid[:1], hw_shape), grid.shape[1:3]
+        row, column = divmod(token, width)
+        window, query = divmod(layout.inverse[row * padded[1] + column].item(), size)
+        members = layout.order[window * size : (window + 1) * size]
+        bias = self._bias()[:, query]
+        for count, mask in layout.masks:
+            if window < count:
+                bias = bias if mask is None else bias + mask[query]
+                break
+            window -= count
+        tokens = grid.flatten(1, 2)[:, members]
+        q, k, _ = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = softmax_weights(q[:, :, query], k, bias)
+        out = weights.new_zeros(*weights.shape[:2], math.prod(padded))
+        out[..., members] = weights
+        return out.unflatten(2, padded)[:, :, :height, :width]
+
+    def _grid(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, H', W', C), padded to whole windows."""
+        return pad_to_multiple(to_maps(x, hw_shape), self.window_size).permute(0, 2, 3, 1)
+
+    def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> 'WindowLayout':
+        shift = 0 if max(hw_shape) <= self.window_size else self.shift_size
+        batch, *padded = grid.shape[:3]
+        return window_layout(batch, tuple(padded), self.window_size, shift, grid.device)
+
+    def _bias(self) -> Tensor:
+        """(h, M^2, M^2), query by key."""
+        return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
 
 
 class _Reorder(torch.autograd.Function):
-    """Rows (n, C) in another order; the gradient goes back by the inverse, without a scatter."""
+    """Rows (n, C) in another order; the gradient uses the inverse instead of a scatter."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
@@ -217,14 +171,14 @@ def relative_position_index(window_size: int) -> Tensor:
 
 
 class WindowLayout(NamedTuple):
-    """How the tokens of images lie in windows.
+    """Which tokens of the images are in which window.
 
     Attributes:
         order: (n,) int64, index in the flattened (B, H, W) grid of the tokens of the first
             window, then of the second, and so on; windows of one kind follow each other.
-        inverse: (n,) int64, the way back.
+        inverse: (n,) int64, the inverse permutation.
         masks: for each kind of window how many there are and the mask of its pairs of tokens,
-            (M^2, M^2) of 0 and -inf where the roll brought two far regions together, or None.
+            (M^2, M^2) of 0 and -inf where the roll brought two distant regions together, or None.
     """
 
     order: Tensor
@@ -244,11 +198,11 @@ def window_layout(
         hw_shape: (H, W), multiples of window_size.
         window_size: M.
         shift_size: tokens by which the grid is rolled up and left before it is cut.
-        device: where the result lies.
+        device: of the result.
 
     Returns:
         The layout. With a shift there are four kinds of windows: those in the last row and
-        column of the grid hold tokens of up to four regions that are no neighbours.
+        column of the grid hold tokens of up to four regions that are not adjacent.
     """
     rows, cols = (size // window_size for size in hw_shape)
     grid = torch.arange(batch * math.prod(hw_shape), device=device).view(batch, *hw_shape)

@@ -1,7 +1,7 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542. Equations 13 to 15 there; the dense forms are in `mmca.ops.naive`.
+arXiv 2512.21542, equations 13 to 15. The dense forms are in `mmca.ops.naive`.
 """
 
 import math
@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from mmca.errors import InputError
-from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
-from mmca.ops.precision import wide_dtype, without_autocast
 from mmca.ops.dft_matrices import real_form
 from mmca.ops.fft import irfft2, parseval_product, rfft2
+from mmca.ops.layout import check_tokens, to_maps, to_tokens
+from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
+from mmca.ops.precision import wide_dtype, without_autocast
 
 Scale = Literal['sqrt', 'paper'] | float
 
@@ -45,24 +46,22 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
     return float(scale)
 
 
-def check_tokens(x: Tensor, hw_shape: tuple[int, int]) -> None:
-    """Refuse tokens that do not lie on the H x W grid.
+def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
+    """Multiply-adds of one circulant attention outside its projections.
+
+    N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
+    d each; the logits and the weights) and two products of spectra.
 
     Args:
-        x: (B, N, C) tokens.
-        hw_shape: (H, W).
+        num_tokens: N.
+        embed_dims: C, that is C / d heads.
+        head_dim: d.
 
-    Raises:
-        InputError: `x` has no three dimensions, or H * W != N.
+    Returns:
+        The count for one image.
     """
-    height, width = hw_shape
-    if x.dim() != 3:
-        raise InputError(f'tokens must be (B, N, C), got a tensor of shape {tuple(x.shape)}')
-    if height < 1 or width < 1 or height * width != x.shape[1]:
-        raise InputError(
-            f'hw_shape={(height, width)} has {height * width} tokens, but the input of shape '
-            f'{tuple(x.shape)} has N={x.shape[1]}: pass the (H, W) with H * W = N'
-        )
+    per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
+    return round(per_head * (embed_dims // head_dim))
 
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_dim: int) -> None:
@@ -104,7 +103,7 @@ def circulant_kernel(
     dtype = wide_dtype(q.dtype)
     factor = logit_scale(scale, q.shape[1], head_dim)
     with without_autocast(q.device):
-        q_hat, k_hat = (_spectrum(x.to(dtype), hw_shape) for x in (q, k))
+        q_hat, k_hat = (rfft2(to_maps(x.to(dtype), hw_shape)) for x in (q, k))
         return _weights((q_hat * factor).conj() * k_hat, hw_shape, head_dim)
 
 
@@ -122,8 +121,8 @@ def circulant_attention(
     is the product of x with the block-circulant matrix whose first row is b. The grid wraps
     around: the result depends on the grid's size, so padding an image changes every token.
 
-    Memory layout is free. `q.mT` being contiguous, as when a projection writes (B, C, N), is
-    the fastest; the result has that layout. Gradients are of first order only.
+    Any memory layout works. The fastest is a contiguous `q.mT`, as when a projection writes
+    (B, C, N); the result has that layout. Gradients are of first order only.
 
     Args:
         q, k, v: (B, N, C) with N = H * W, any floating dtype. Anything narrower than float32 is
@@ -138,18 +137,22 @@ def circulant_attention(
 
     Raises:
         InputError: H * W != N, shapes differ, d does not divide C, or scale is unknown.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 15, 8)
+        >>> circulant_attention(q, k, v, hw_shape=(3, 5)).shape
+        torch.Size([2, 15, 8])
     """
     check_qkv(q, k, v, hw_shape, head_dim)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
     factor = logit_scale(scale, q.shape[1], head_dim)
     with without_autocast(q.device):
-        maps = [x.to(dtype).mT for x in (q, k, v)]
+        maps = (to_maps(x.to(dtype), hw_shape) for x in (q, k, v))
         if torch.onnx.is_in_onnx_export():
-            maps = [x.unflatten(2, hw_shape) for x in maps]
-            out = real_form(*maps, head_dim, factor).flatten(2)
+            out = real_form(*maps, head_dim, factor)
         else:
-            out = _CirculantAttention.apply(*maps, tuple(hw_shape), head_dim, factor)
-    return out.mT.to(v.dtype)
+            out = _CirculantAttention.apply(*maps, head_dim, factor)
+    return to_tokens(out).to(v.dtype)
 
 
 def circulant_self_attention(
@@ -162,13 +165,12 @@ def circulant_self_attention(
     """:func:`circulant_attention` of q, k, v = x W_q, x W_k, x W_v.
 
     A projection acts on channels, a Fourier transform on the grid: they commute. Projecting the
-    spectrum of x takes one transform in place of three, and one in place of three on the way
-    back. For the backward pass it keeps that spectrum and the kernel, 2 * B * N * C numbers, and
-    projects again.
+    spectrum of x takes one transform instead of three, in the backward pass too. For that pass it
+    keeps the spectrum and the kernel, 2 * B * N * C numbers, and projects again.
 
     Args:
-        x: (B, N, C) tokens, N = H * W, any floating dtype and memory layout; `x.mT` being
-            contiguous saves a copy.
+        x: (B, N, C) tokens, N = H * W, any floating dtype and memory layout; a contiguous `x.mT`
+            saves a copy.
         weight: (3 C, C), the rows of W_q, W_k and W_v^T as in `nn.Linear(C, 3 * C)`.
         hw_shape, head_dim, scale: as for :func:`circulant_attention`.
 
@@ -176,7 +178,14 @@ def circulant_self_attention(
         (B, N, C) in the dtype of x, `mT` contiguous.
 
     Raises:
-        InputError: as there, or the weight is not (3 C, C).
+        InputError: as for :func:`circulant_attention`, or the weight is not (3 C, C).
+
+    Example:
+        >>> x, weight = torch.randn(2, 15, 8), torch.randn(24, 8)
+        >>> out = circulant_self_attention(x, weight, hw_shape=(3, 5))
+        >>> q, k, v = (x @ weight.T).chunk(3, dim=2)
+        >>> torch.allclose(out, circulant_attention(q, k, v, (3, 5)), atol=1e-4)
+        True
     """
     check_qkv(x, x, x, hw_shape, head_dim)
     channels = x.shape[2]
@@ -191,23 +200,17 @@ def circulant_self_attention(
     dtype = wide_dtype(x.dtype)
     factor = logit_scale(scale, x.shape[1], head_dim)
     with without_autocast(x.device):
-        out = _CirculantSelfAttention.apply(
-            x.to(dtype).mT, weight.to(dtype), tuple(hw_shape), head_dim, factor
-        )
-    return out.mT.to(x.dtype)
+        maps = to_maps(x.to(dtype), hw_shape)
+        out = _CirculantSelfAttention.apply(maps, weight.to(dtype), head_dim, factor)
+    return to_tokens(out).to(x.dtype)
 
 
-# What follows works on maps, (B, C, N), and their half spectra, (B, C, H, W'). Two things make it
-# lean. The logits are built reversed, r_m = a_{-m}, with spectrum q_hat * conj(k_hat): softmax
-# does not mind, and correlating with the kernel is then a plain product with the spectrum of the
-# reversed one, so that the only conjugate is that of k_hat. And the backward pass is written out:
-# neither the logits nor the kernel's spectrum nor conjugates are kept, and the spectra of q, k and
-# v turn into those of their gradients where they lie.
-
-
-def _spectrum(tokens: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """(B, N, C) -> (B, C, H, W')."""
-    return rfft2(tokens.mT.unflatten(2, hw_shape))
+# What follows works on maps, (B, C, H, W), and their half spectra, (B, C, H, W'). Two things make
+# it lean. The logits are built reversed, r_m = a_{-m}, with spectrum q_hat * conj(k_hat): softmax
+# is indifferent to the order, and correlating with the kernel is then a product with the spectrum
+# of the reversed one, so that the only conjugate is that of k_hat. And the backward pass is
+# written out: it keeps neither the logits nor the kernel's spectrum nor conjugates, and computes
+# the spectra of the gradients in the memory of those of q, k and v.
 
 
 def _sum_heads(x_hat: Tensor, head_dim: int) -> Tensor:
@@ -223,112 +226,105 @@ def _spread_heads(x_hat: Tensor, head_dim: int) -> Tensor:
 def _weights(products: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
     """Softmax of logits: (B, C, H, W') spectra, one a channel -> (B, C / d, H, W)."""
     logits_hat = _sum_heads(products, head_dim)
-    # Softmax ignores a constant. The common offset of the logits is by far their largest
-    # part on large grids, so leaving it out of the spectrum is what keeps the digits.
+    # Softmax ignores a constant. The common offset of the logits is by far their largest part on
+    # large grids, so leaving it out of the spectrum preserves precision.
     logits_hat[..., 0, 0] = 0
     return softmax(irfft2(logits_hat, hw_shape))
 
 
-def _apply(weights: Tensor, v_hat: Tensor, hw_shape: tuple[int, int], head_dim: int) -> Tensor:
-    """Reversed kernels (B, C / d, H, W) on values (B, C, H, W') -> (B, C, N)."""
+def _apply(weights: Tensor, v_hat: Tensor, head_dim: int) -> Tensor:
+    """Reversed kernels (B, C / d, H, W) on values (B, C, H, W') -> (B, C, H, W)."""
     out_hat = _spread_heads(rfft2(weights), head_dim).mul_(v_hat)
-    return irfft2(out_hat, hw_shape).flatten(2)
+    return irfft2(out_hat, weights.shape[-2:])
 
 
-def _backward_(
-    k_hat: Tensor,
-    q_hat: Tensor,
-    v_hat: Tensor,
-    grad: Tensor,
-    weights: Tensor,
-    hw_shape: tuple[int, int],
-    head_dim: int,
-) -> None:
-    """Turn the spectra of k, q and v into those of the gradients of q, k and v, in this order.
+def _input_gradients(
+    q_hat: Tensor, k_hat: Tensor, v_hat: Tensor, grad_out: Tensor, weights: Tensor, head_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The spectra of the gradients of q, k and v.
 
     Args:
-        k_hat, q_hat, v_hat: (B, C, H, W'), q with the scale; overwritten.
-        grad: (B, C, N) of the output.
+        q_hat, k_hat, v_hat: (B, C, H, W'), q with the scale. All are overwritten: the gradient of
+            v lies where v_hat was, that of q where k_hat was, that of k where q_hat was.
+        grad_out: (B, C, H, W) of the output.
         weights: (B, C / d, H, W) reversed kernels.
-        hw_shape, head_dim: of the forward pass.
+        head_dim: d.
+
+    Returns:
+        Those of q (without the scale), k and v.
     """
-    grad_hat = rfft2(grad.unflatten(2, hw_shape))
-    products = mul_conj(grad_hat, v_hat, out=v_hat)
-    on_weights = irfft2(_sum_heads(products, head_dim), hw_shape)
-    mul_conj(grad_hat, _spread_heads(rfft2(weights), head_dim), out=v_hat)
-    on_logits = rfft2(softmax_backward(on_weights, weights))
-    on_logits[..., 0, 0] = 0
-    on_logits = _spread_heads(on_logits, head_dim)
-    k_hat.mul_(on_logits)
-    mul_conj(q_hat, on_logits)
+    hw_shape = weights.shape[-2:]
+    grad_out_hat = rfft2(grad_out)
+    products = mul_conj(grad_out_hat, v_hat, out=v_hat)
+    grad_weights = irfft2(_sum_heads(products, head_dim), hw_shape)
+    grad_v_hat = mul_conj(grad_out_hat, _spread_heads(rfft2(weights), head_dim), out=v_hat)
+    grad_logits_hat = rfft2(softmax_backward(grad_weights, weights))
+    grad_logits_hat[..., 0, 0] = 0
+    grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
+    grad_q_hat = k_hat.mul_(grad_logits_hat)
+    grad_k_hat = mul_conj(q_hat, grad_logits_hat)
+    return grad_q_hat, grad_k_hat, grad_v_hat
 
 
 class _CirculantAttention(torch.autograd.Function):
-    """Maps q, k, v -> the output's maps, all (B, C, N)."""
+    """Maps q, k, v -> the output's maps, all (B, C, H, W)."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        hw_shape: tuple[int, int],
-        head_dim: int,
-        factor: float,
+        ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float
     ) -> Tensor:
-        q_hat, k_hat, v_hat = (rfft2(x.unflatten(2, hw_shape)) for x in (q, k, v))
+        q_hat, k_hat, v_hat = (rfft2(x) for x in (q, k, v))
         q_hat.mul_(factor)
-        weights = _weights(k_hat.conj_physical().mul_(q_hat), hw_shape, head_dim)
-        ctx.save_for_backward(k_hat, q_hat, v_hat, weights)
-        ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor
-        return _apply(weights, v_hat, hw_shape, head_dim)
+        weights = _weights(k_hat.conj_physical().mul_(q_hat), q.shape[2:], head_dim)
+        ctx.save_for_backward(q_hat, k_hat, v_hat, weights)
+        ctx.head_dim, ctx.factor = head_dim, factor
+        return _apply(weights, v_hat, head_dim)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         *spectra, weights = ctx.saved_tensors
-        spectra = [x.clone() for x in spectra]
-        _backward_(*spectra, grad, weights, ctx.hw_shape, ctx.head_dim)
-        spectra[0].mul_(ctx.factor)
-        return *(irfft2(x, ctx.hw_shape).flatten(2) for x in spectra), None, None, None
+        spectra = [x_hat.clone() for x_hat in spectra]
+        grads = _input_gradients(*spectra, grad_out, weights, ctx.head_dim)
+        grad_q, grad_k, grad_v = (irfft2(g_hat, weights.shape[2:]) for g_hat in grads)
+        return grad_q.mul_(ctx.factor), grad_k, grad_v, None, None
 
 
 class _CirculantSelfAttention(torch.autograd.Function):
-    """Maps x (B, C, N) and the weight (3 C, C) -> the output's maps (B, C, N)."""
+    """Maps x (B, C, H, W) and the weight (3 C, C) -> the output's maps (B, C, H, W)."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        weight: Tensor,
-        hw_shape: tuple[int, int],
-        head_dim: int,
-        factor: float,
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, head_dim: int, factor: float
     ) -> Tensor:
-        x_hat = rfft2(x.unflatten(2, hw_shape))
+        x_hat = rfft2(x)
         w_q, w_k, w_v = weight.chunk(3)
         products = mul_conj(_project(w_q * factor, x_hat), _project(w_k, x_hat))
-        weights = _weights(products, hw_shape, head_dim)
+        weights = _weights(products, x.shape[2:], head_dim)
         ctx.save_for_backward(x_hat, weight, weights)
-        ctx.hw_shape, ctx.head_dim, ctx.factor = hw_shape, head_dim, factor
-        return _apply(weights, _project(w_v, x_hat), hw_shape, head_dim)
+        ctx.head_dim, ctx.factor = head_dim, factor
+        return _apply(weights, _project(w_v, x_hat), head_dim)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x_hat, weight, weights = ctx.saved_tensors
+        hw_shape = weights.shape[2:]
         w_q, w_k, w_v = weight.chunk(3)
         w_q = w_q * ctx.factor
+        # The gradient of q takes the place of k, that of k the place of q: projected in the order
+        # k, q, v, the three gradients end up in the order q, k, v.
         spectra = _project(torch.cat([w_k, w_q, w_v]), x_hat)
-        _backward_(*spectra.chunk(3, 1), grad, weights, ctx.hw_shape, ctx.head_dim)
+        k_hat, q_hat, v_hat = spectra.chunk(3, 1)
+        _input_gradients(q_hat, k_hat, v_hat, grad_out, weights, ctx.head_dim)
+        grads_hat = spectra
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x_hat = _project(torch.cat([w_q, w_k, w_v]).mT, spectra)
-            grad_x = irfft2(grad_x_hat, ctx.hw_shape).flatten(2)
+            grad_x = irfft2(_project(torch.cat([w_q, w_k, w_v]).mT, grads_hat), hw_shape)
         if ctx.needs_input_grad[1]:
-            grad_weight = parseval_product(spectra, x_hat, ctx.hw_shape)
+            grad_weight = parseval_product(grads_hat, x_hat, hw_shape)
             grad_weight[: len(w_q)] *= ctx.factor
-        return grad_x, grad_weight, None, None, None
+        return grad_x, grad_weight, None, None
 
 
 def _planes(x_hat: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float) -> 
     q_hat, k_hat, v_hat = (_forward(x) for x in (q * factor, k, v))
     products = _times(q_hat, _conj(k_hat))  # the reversed logits' spectrum, channel by channel
     logits = _inverse(products, q).unflatten(1, (-1, head_dim)).sum(2)
-    logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it, digits do not
+    logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it; preserves precision
     weights = logits.flatten(2).softmax(2).reshape(logits.shape)
     weights = weights.repeat_interleave(head_dim, 1)
     return _inverse(_times(_forward(weights), v_hat), q)

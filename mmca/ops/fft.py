@@ -1,20 +1,20 @@
-"""The real 2-D discrete Fourier transform: one front door for layout and backend.
+"""The real 2-D discrete Fourier transform: one entry point for layout and backend.
 
 Notation: `...` any leading dimensions, H x W the token grid, W' = W // 2 + 1 the kept half of
 the spectrum of a real signal.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from mmca.ops.backend import choose_backend
+
 # The largest grids, in tokens, on which one product with the matrix of the whole transform beats
-# the FFT of torch's CPU library, there and back, measured once, on a busy machine (1-core times,
-# 6144 maps of 7 x 7: 0.41 against 0.34 ms there, 7.8 against 0.4 back; 14 x 14: 1.8 against 8.2
-# there, 14 against 9 back). Its FFT is slow at small sizes, its inverse most of all.
+# the FFT of torch's CPU library, which is slow at small sizes, its inverse most of all. Measured
+# once on one core, 6144 maps, FFT and product in ms: 7 x 7 0.41 and 0.34 forward, 7.8 and 0.4
+# inverse; 14 x 14 1.8 and 8.2 forward, 14 and 9 inverse.
 FORWARD_TOKENS = 64
 INVERSE_TOKENS = 256
 
@@ -52,20 +52,8 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     return torch.fft.irfft2(x_hat, s=hw_shape)
 
 
-@contextmanager
-def without_matrices() -> Iterator[None]:
-    """A context in which grids of all sizes are transformed by FFT, for counting products."""
-    global FORWARD_TOKENS, INVERSE_TOKENS
-    limits = FORWARD_TOKENS, INVERSE_TOKENS
-    FORWARD_TOKENS = INVERSE_TOKENS = 0
-    try:
-        yield
-    finally:
-        FORWARD_TOKENS, INVERSE_TOKENS = limits
-
-
 def _small(x: Tensor, tokens: int, limit: int) -> bool:
-    return tokens <= limit and x.device.type == 'cpu' and not torch.compiler.is_compiling()
+    return tokens <= limit and choose_backend(x) == 'cpu'
 
 
 @lru_cache(maxsize=32)

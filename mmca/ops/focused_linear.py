@@ -84,6 +84,11 @@ def focused_linear_attention(
 
     Raises:
         InputError: shapes do not fit, or num_heads does not divide C.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 15, 8)
+        >>> focused_linear_attention(q, k, v, torch.ones(8), num_heads=2).shape
+        torch.Size([2, 15, 8])
     """
     check_linear(q, k, v, scale, num_heads)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
@@ -101,3 +106,26 @@ def focused_linear_attention(
         norm = phi_q @ phi_k.mean(2, keepdim=True).mT + EPS
         out = phi_q @ context / norm
     return out.transpose(1, 2).flatten(2).to(v.dtype)
+
+
+def focused_weights(
+    q: Tensor, k: Tensor, scale: Tensor, num_heads: int, focusing_factor: float = 3.0
+) -> Tensor:
+    """The N x M weights of :func:`focused_linear_attention`, which it never builds.
+
+    Args:
+        q, k, scale, num_heads, focusing_factor: as there; keep N small.
+
+    Returns:
+        (B, h, N, M), at least float32, not negative; rows sum to almost one.
+    """
+    dtype = wide_dtype(q.dtype)
+    with without_autocast(q.device):
+        phi_q, phi_k = (
+            focus(x.to(dtype), scale.to(dtype), focusing_factor)
+            .unflatten(2, (num_heads, -1))
+            .transpose(1, 2)
+            for x in (q, k)
+        )
+        weights = phi_q @ phi_k.mT / k.shape[1]
+        return weights / (weights.sum(-1, keepdim=True) + EPS)

@@ -18,8 +18,8 @@ def gated_projection(
 ) -> Tensor:
     """(out . SiLU(x W_T + b_T)) W_O + b_O, the token reweighting of arXiv 2512.21542, section 4.4.
 
-    For the backward pass it keeps `out` and `x` and computes the gate again: one matrix product
-    for two or three tensors of the tokens' size. Gradients are of first order only.
+    For the backward pass it keeps `out` and `x` and computes the gate again, which trades one
+    matrix product for two or three tensors of the tokens' size. Gradients are of first order only.
 
     Args:
         out: (B, N, C) output of an attention.
@@ -29,6 +29,12 @@ def gated_projection(
 
     Returns:
         (B, N, C), `mT` contiguous, in the dtype of x, under autocast in that of its products.
+
+    Example:
+        >>> out, x = torch.randn(2, 2, 15, 8)
+        >>> weights = torch.randn(8, 8), torch.zeros(8), torch.randn(8, 8), torch.zeros(8)
+        >>> gated_projection(out, x, *weights).shape
+        torch.Size([2, 15, 8])
     """
     dtype = matmul_dtype(x)
     tensors = (out.mT, x.mT, gate_weight, gate_bias, proj_weight, proj_bias)
@@ -42,7 +48,7 @@ def _project(weight: Tensor, maps: Tensor) -> Tensor:
 
 
 class _GatedProjection(torch.autograd.Function):
-    """On maps (B, C, N), which a layer of convolutions or transforms gives without a copy."""
+    """On (B, C, N), the layout that convolutions and transforms give without a copy."""
 
     @staticmethod
     def forward(
@@ -62,13 +68,13 @@ class _GatedProjection(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         out, x, gate_weight, gate_bias, proj_weight = ctx.saved_tensors
-        logits, on_gated = _project(gate_weight, x), _project(proj_weight.mT, grad)
-        gated, on_out, on_logits = gate_backward_(logits, gate_bias, out, on_gated)
+        logits, grad_gated = _project(gate_weight, x), _project(proj_weight.mT, grad)
+        gated, grad_out, grad_logits = gate_backward_(logits, gate_bias, out, grad_gated)
         return (
-            on_out,
-            _project(gate_weight.mT, on_logits),
-            torch.bmm(on_logits, x.mT).sum(0),
-            on_logits.sum((0, 2)),
+            grad_out,
+            _project(gate_weight.mT, grad_logits),
+            torch.bmm(grad_logits, x.mT).sum(0),
+            grad_logits.sum((0, 2)),
             torch.bmm(grad, gated.mT).sum(0),
             grad.sum((0, 2)),
         )

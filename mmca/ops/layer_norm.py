@@ -5,15 +5,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mmca.ops.backend import choose_backend
+
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm over channels that leaves tokens in the memory layout they come in.
+    """LayerNorm over channels that keeps the memory layout of its input.
 
-    torch's own copies tokens that lie channels first, as convolutions and Fourier transforms
-    want them, and returns them channels last. On the CPU a few passes over the maps take little
-    longer than its kernel, and the block saves the copies around it; elsewhere, and where
-    torch.compile fuses, this is torch's.
-    Gradients are of first order only.
+    torch's own copies tokens that are stored channels first, as convolutions and Fourier
+    transforms want them, and returns them channels last. The 'cpu' backend normalizes the maps in
+    a few passes instead, which take little longer than torch's kernel and save the block the
+    copies around it. Other backends take torch's. Gradients are of first order only.
 
     Args:
         x: (B, N, C).
@@ -22,17 +23,22 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
     Returns:
         (B, N, C) in the dtype of x.
+
+    Example:
+        >>> x = torch.randn(2, 8, 15).mT
+        >>> layer_norm(x, torch.ones(8), torch.zeros(8), eps=1e-6).mT.is_contiguous()
+        True
     """
     maps = x.mT
-    plain = x.is_contiguous() or not maps.is_contiguous()
-    narrow = x.dtype not in (torch.float32, torch.float64)
-    if plain or narrow or x.device.type != 'cpu' or torch.compiler.is_compiling():
-        return F.layer_norm(x, weight.shape, weight, bias, eps)
-    return _LayerNorm.apply(maps, weight, bias, eps).mT
+    channels_first = maps.is_contiguous() and not x.is_contiguous()
+    wide = x.dtype in (torch.float32, torch.float64)
+    if channels_first and wide and choose_backend(x) == 'cpu':
+        return _LayerNorm.apply(maps, weight, bias, eps).mT
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
 class _LayerNorm(torch.autograd.Function):
-    """On maps (B, C, N)."""
+    """On (B, C, N)."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -49,7 +55,7 @@ class _LayerNorm(torch.autograd.Function):
         normal = (maps - mean).mul_(rstd)
         product = grad * normal
         grad_weight, grad_bias = product.sum((0, 2)), grad.sum((0, 2))
-        along = product.mul_(weight[:, None]).mean(1, keepdim=True)
-        out = grad * weight[:, None]
-        out.sub_(out.mean(1, keepdim=True)).sub_(normal.mul_(along)).mul_(rstd)
-        return out, grad_weight, grad_bias, None
+        mean_product = product.mul_(weight[:, None]).mean(1, keepdim=True)
+        grad_maps = grad * weight[:, None]
+        grad_maps.sub_(grad_maps.mean(1, keepdim=True)).sub_(normal.mul_(mean_product)).mul_(rstd)
+        return grad_maps, grad_weight, grad_bias, None

@@ -1,4 +1,4 @@
-"""The two-layer perceptron of a transformer block, in pieces that stay in the cache."""
+"""The two-layer perceptron of a transformer block, in chunks that stay in the cache."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mmca.ops.backend import choose_backend
 from mmca.ops.precision import matmul_dtype, without_autocast
 
 # Numbers of the hidden layer computed at a time: 8 MiB of float32. Measured once on a CPU at
 # 200 x 336 x 64 with 512 hidden channels, 2^18 to 2^22 numbers: 88, 78, 74, 73, 71 ms, all at
-# once 165. Beyond 32 MiB the C library hands every block back to the system, which clears it page
-# by page; so each walk also keeps its buffers.
+# once 165. The C library returns every allocation above 32 MiB to the system, which clears it page
+# by page; so the buffers are allocated once for all chunks.
 CHUNK = 1 << 21
 
 
@@ -20,11 +21,10 @@ def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> 
     """GELU(x W_1 + b_1) W_2 + b_2 on tokens, without keeping the hidden layer.
 
     The hidden layer is the largest tensor of a transformer block, 4 to 8 times the tokens, and
-    autograd keeps it twice. On a CPU this op walks over the tokens in pieces of `CHUNK` hidden
-    numbers and keeps the input alone; the backward pass computes each piece again, which costs
-    a sixth more products and saves more than that. A hidden layer of one piece, another device,
-    and torch.compile, which fuses the activation, take the plain form.
-    Gradients are of first order only.
+    autograd keeps it twice. The 'cpu' backend computes it in chunks of `CHUNK` numbers and keeps
+    the input alone; the backward pass computes each chunk again, which costs a sixth more products
+    and saves more than that. A hidden layer of one chunk and the other backends take the eager
+    form. Gradients of the chunked form are of first order only.
 
     Args:
         x: (B, N, C), any memory layout.
@@ -32,18 +32,22 @@ def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> 
         w_out, b_out: (C, D) and (C,).
 
     Returns:
-        (B, N, C) in the layout of x where it is computed in pieces; in the dtype of x, under
+        (B, N, C) in the layout of x where it is computed in chunks; in the dtype of x, under
         autocast in that of its products.
+
+    Example:
+        >>> x, w_in, w_out = torch.randn(2, 15, 8), torch.randn(32, 8), torch.randn(8, 32)
+        >>> mlp(x, w_in, torch.zeros(32), w_out, torch.zeros(8)).shape
+        torch.Size([2, 15, 8])
     """
-    small = x.shape[0] * x.shape[1] * len(w_in) <= CHUNK
-    if small or x.device.type != 'cpu' or torch.compiler.is_compiling():
+    if choose_backend(x) != 'cpu' or x.shape[0] * x.shape[1] * len(w_in) <= CHUNK:
         return F.linear(F.gelu(F.linear(x, w_in, b_in)), w_out, b_out)
     dtype = matmul_dtype(x)
     with without_autocast(x.device):
         return _Mlp.apply(*(t.to(dtype) for t in (x, w_in, b_in, w_out, b_out)))
 
 
-def _pieces(tokens: Tensor, hidden_dims: int, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _chunks(tokens: Tensor, hidden_dims: int, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """(B, N, C) tensors, cut alike into (n, C) views; images are joined where memory allows."""
     tensors = (tokens, *others)
     if all(t.is_contiguous() for t in tensors):
@@ -53,7 +57,7 @@ def _pieces(tokens: Tensor, hidden_dims: int, *others: Tensor) -> Iterator[tuple
 
 
 def _step(tokens: Tensor, hidden_dims: int) -> int:
-    """Tokens in a piece."""
+    """Tokens in a chunk."""
     return min(max(CHUNK // hidden_dims, 1), tokens.shape[0] * tokens.shape[1])
 
 
@@ -70,7 +74,7 @@ class _Mlp(torch.autograd.Function):
         ctx.save_for_backward(x, w_in, b_in, w_out)
         out = torch.empty_like(x)
         buffer = x.new_empty(_step(x, len(w_in)), len(w_in))
-        for tokens, result in _pieces(x, len(w_in), out):
+        for tokens, result in _chunks(x, len(w_in), out):
             hidden = _affine(tokens, w_in, b_in, buffer[: len(tokens)])
             _affine(torch.ops.aten.gelu_(hidden), w_out, b_out, result)
         return out
@@ -82,13 +86,13 @@ class _Mlp(torch.autograd.Function):
         grad_x = torch.empty_like(x)
         grad_w_in, grad_b_in, grad_w_out = (torch.zeros_like(t) for t in (w_in, b_in, w_out))
         buffers = x.new_empty(2, _step(x, len(w_in)), len(w_in))
-        for tokens, on_result, on_tokens in _pieces(x, len(w_in), grad, grad_x):
+        for tokens, grad_result, grad_tokens in _chunks(x, len(w_in), grad, grad_x):
             hidden, other = buffers[:, : len(tokens)]
             _affine(tokens, w_in, b_in, hidden)
-            grad_w_out.addmm_(on_result.mT, torch.ops.aten.gelu.out(hidden, out=other))
-            torch.mm(on_result, w_out, out=other)
-            on_hidden = torch.ops.aten.gelu_backward.grad_input(other, hidden, grad_input=other)
-            grad_w_in.addmm_(on_hidden.mT, tokens)
-            grad_b_in += on_hidden.sum(0)
-            torch.mm(on_hidden, w_in, out=on_tokens)
+            grad_w_out.addmm_(grad_result.mT, torch.ops.aten.gelu.out(hidden, out=other))
+            torch.mm(grad_result, w_out, out=other)
+            grad_hidden = torch.ops.aten.gelu_backward.grad_input(other, hidden, grad_input=other)
+            grad_w_in.addmm_(grad_hidden.mT, tokens)
+            grad_b_in += grad_hidden.sum(0)
+            torch.mm(grad_hidden, w_in, out=grad_tokens)
         return grad_x, grad_w_in, grad_b_in, grad_w_out, grad.sum((0, 1))

@@ -1,6 +1,13 @@
-"""Dense N x N forms of every op: short, obviously right, meant for tests and for reading."""
+"""The naive form of every op, under the op's own name: short, obviously right.
+
+The attentions write out their N x N weights. All compute in the dtype that comes in, are
+differentiated by autograd, and take the arguments of the op in `mmca.ops`.
+"""
+
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmca.ops.circulant import Scale, check_qkv, logit_scale
@@ -49,7 +56,7 @@ def circulant_attention(
 
     a_m = scale * sum_n sum_d q_{n,d} k_{n+m,d};  o_n = sum_m softmax(a)_m v_{n+m}.
 
-    Args, Returns, Raises: as there; computed in the dtype that comes in.
+    Args, Returns, Raises: as there.
     """
     check_qkv(q, k, v, hw_shape, head_dim)
     shifts = torus_shifts(hw_shape).to(q.device)
@@ -58,6 +65,78 @@ def circulant_attention(
     factor = logit_scale(scale, q.shape[2], head_dim)
     attn = (logits * factor).softmax(-1)
     return _merge_heads(torch.einsum('bhm,bhnmd->bhnd', attn, v[:, :, shifts]))
+
+
+def circulant_self_attention(
+    x: Tensor,
+    weight: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int = 1,
+    scale: Scale = 'sqrt',
+) -> Tensor:
+    """`mmca.ops.circulant_self_attention`: projections, then the sums above."""
+    return circulant_attention(*F.linear(x, weight).chunk(3, dim=2), hw_shape, head_dim, scale)
+
+
+def circulant_kernel(
+    q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int = 1, scale: Scale = 'sqrt'
+) -> Tensor:
+    """`mmca.ops.circulant_kernel`: the output at token 0 for one-hot values at every token."""
+    num_tokens = q.shape[1]
+    heads = q.shape[2] // head_dim
+    weights = []
+    for m in range(num_tokens):
+        v = torch.zeros_like(q)
+        v[:, m] = 1
+        out = circulant_attention(q, k, v, hw_shape, head_dim, scale)
+        weights.append(out[:, 0].unflatten(1, (heads, head_dim))[..., 0])
+    return torch.stack(weights, dim=2).unflatten(2, hw_shape)
+
+
+def gated_projection(
+    out: Tensor,
+    x: Tensor,
+    gate_weight: Tensor,
+    gate_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+) -> Tensor:
+    """`mmca.ops.gated_projection`: (out . SiLU(x W_T + b_T)) W_O + b_O."""
+    gate = F.silu(F.linear(x, gate_weight, gate_bias))
+    return F.linear(out * gate, proj_weight, proj_bias)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """`mmca.ops.layer_norm`: (x - mean) / sqrt(var + eps) * weight + bias over channels."""
+    var, mean = torch.var_mean(x, dim=-1, keepdim=True, correction=0)
+    return (x - mean) / (var + eps).sqrt() * weight + bias
+
+
+def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
+    """`mmca.ops.mlp`: GELU(x W_1 + b_1) W_2 + b_2."""
+    return F.linear(F.gelu(F.linear(x, w_in, b_in)), w_out, b_out)
+
+
+def window_attention(
+    x: Tensor,
+    w_qkv: Tensor,
+    b_qkv: Tensor,
+    w_proj: Tensor,
+    b_proj: Tensor,
+    bias: Tensor,
+    masks: Sequence[tuple[int, Tensor | None]],
+) -> Tensor:
+    """`mmca.ops.window_attention`, window by window: softmax(q k^T / sqrt(d) + bias + mask) v."""
+    num_heads, head_dim = len(bias), x.shape[2] // len(bias)
+    outs, start = [], 0
+    for count, mask in masks:
+        for window in x[start : start + count]:
+            qkv = F.linear(window, w_qkv, b_qkv).unflatten(1, (3, num_heads, head_dim))
+            q, k, v = qkv.permute(1, 2, 0, 3)
+            logits = q @ k.mT / head_dim**0.5 + bias + (0 if mask is None else mask)
+            outs.append((logits.softmax(-1) @ v).transpose(0, 1).flatten(1))
+        start += count
+    return F.linear(torch.stack(outs), w_proj, b_proj)
 
 
 def projected_attention(
@@ -121,7 +200,7 @@ def focused_linear_attention(
 
     A_nm = phi(q_n) . phi(k_m) / M within a head; O_n = sum_m A_nm v_m / (sum_m A_nm + 1e-6).
 
-    Args, Returns, Raises: as there; computed in the dtype that comes in.
+    Args, Returns, Raises: as there.
     """
     check_linear(q, k, v, scale, num_heads)
 

@@ -1,24 +1,23 @@
 """What circulant attention does between its transforms and products: softmax, gate, conjugates.
 
-Each function has a form in torch and, on a GPU, one in Triton that reads and writes every number
-once. Nobody has timed the latter, so it has to be asked for: MMCA_TRITON=1 in the environment.
-Where Triton is absent, or tensors lie otherwise than it wants them, torch's form is taken.
+Each function has a form in torch and one in Triton that reads and writes every number once; see
+`mmca.ops.backend`. The Triton kernels take contiguous maps, others take torch's form.
 """
 
-import os
-from functools import lru_cache
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmca.ops.backend import choose_backend
+
 
 def mul_conj(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """The product a * conj(b).
 
     Args:
-        a, b: (B, C, H, W') complex; b is used up.
+        a, b: (B, C, H, W') complex; b is overwritten.
         out: what the result is written to, a if not given; may be b.
 
     Returns:
@@ -101,23 +100,14 @@ def gate_backward_(
     if kernels is not None:
         return kernels.gate_backward_(logits, bias, out, grad)
     gate = F.silu(logits.add_(bias[:, None]))
-    gated, on_out = gate * out, gate.mul_(grad)
-    return gated, on_out, torch.ops.aten.silu_backward(grad.mul_(out), logits)
+    gated, grad_out = gate * out, gate.mul_(grad)
+    return gated, grad_out, torch.ops.aten.silu_backward(grad.mul_(out), logits)
 
 
 def _kernels(*tensors: Tensor) -> ModuleType | None:
-    """The module of Triton kernels, if it is asked for, there, and can take these tensors."""
-    kernels = _triton_kernels() if not torch.compiler.is_compiling() else None
-    fit = kernels is not None and all(x.is_contiguous() for x in tensors)
-    return kernels if fit and kernels.runs_on(tensors[0].device) else None
-
-
-@lru_cache
-def _triton_kernels() -> ModuleType | None:
-    if os.environ.get('MMCA_TRITON') != '1':
+    """The module of Triton kernels, if they are asked for and can take these tensors."""
+    if choose_backend(tensors[0]) != 'triton' or not all(x.is_contiguous() for x in tensors):
         return None
-    try:
-        from mmca.ops.triton import kernels
-    except ImportError:
-        return None
+    from mmca.ops.triton import kernels
+
     return kernels

@@ -37,22 +37,24 @@ def test_self_attention_by_hand():
     layer.qkv.weight.data *= 9
     layer.qkv.bias.data *= 9
     weights = (q @ k.mT / 2).softmax(-1)
-    assert attention_entropies(layer, x, (3, 4))[''] == pytest.approx(
+    assert attention_entropies(layer, x, (3, 4), num_queries=12)[''] == pytest.approx(
         normalised_entropy(weights), rel=1e-4
     )
 
 
-def test_masked_pairs_weigh_nothing():
+def test_windows_and_masked_pairs():
     """On 2 x 2 shifted windows of 4 x 4, three in four windows are cut by the mask."""
     plain, shifted = WindowAttention(8, 2, 4), WindowAttention(8, 2, 4, shift=True)
     for layer in (plain, shifted):
         layer.qkv.weight.data.zero_()
         layer.relative_position_bias_table.data.zero_()
     x = torch.randn(1, 64, 8)
-    assert attention_entropies(plain, x, (8, 8))[''] == pytest.approx(1)
+    found = attention_entropies(plain, x, (8, 8), num_queries=64)['']
+    assert found == pytest.approx(math.log(16) / math.log(64))
     # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbours.
-    expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(16)
-    assert attention_entropies(shifted, x, (8, 8))[''] == pytest.approx(expected)
+    expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(64)
+    found = attention_entropies(shifted, x, (8, 8), num_queries=64)['']
+    assert found == pytest.approx(expected)
 
 
 def test_circulant_layer_gets_sharper_with_its_scale():

@@ -169,9 +169,11 @@ def test_presets_and_attention_per_stage():
         SelfAttention,
         SelfAttention,
     ]
-    layer = FLattenPVT(PVT_TINY, linear={'focusing_factor': 2.0}).block1[0].attn
+    layer = FLattenPVT(PVT_TINY, attn_cfg={'linear': {'focusing_factor': 2.0}}).block1[0].attn
     assert layer.focusing_factor == 2.0
-    layer = CAPVT(PVT_TINY, circulant={'scale': 'paper', 'head_dim': 4}).block1[0].attn
+    layer = (
+        CAPVT(PVT_TINY, attn_cfg={'circulant': {'scale': 'paper', 'head_dim': 4}}).block1[0].attn
+    )
     assert (layer.scale, layer.head_dim) == ('paper', 4)
 
 
@@ -296,6 +298,18 @@ def test_position_embedding_of_another_grid():
         (DeiT, {'attn': 'CS'}, 'names 2 stages, the backbone has 12'),
         (CADeiT, {'arch': 'large'}, 'known are tiny, small, base'),
         (PVTv2, {'arch': 'b6'}, "unknown arch 'b6' of PVTv2; known are b0, b1, b2, b3, b4, b5$"),
+        (CAPVT, {'attn_cfg': {'circulent': {}}}, "unknown attention 'circulent'; known are"),
+        (
+            CAPVT,
+            {'attn_cfg': {'circulant': {'head_dims': 4}}},
+            "unknown option 'head_dims' of the attention 'circulant', did you mean 'head_dim'",
+        ),
+        (Swin, {'attn_cfg': {'softmax': {'sr_ratio': 4}}}, "'sr_ratio' of the attention 'window'"),
+        (CAPVT, {'attn_cfg': {'circulant': 'paper'}}, r"must be a dict of options, got 'paper'"),
+        (PVT, {'arch': {'depths': (1, 1, 1)}}, r'PVT: depths must have 4 values.*3 values: \(1'),
+        (PVT, {'arch': {'num_heads': 2}}, 'num_heads must have 4 values, one a stage, got 2'),
+        (Swin, {'arch': {'embed_dims': (8, 16)}}, 'embed_dims must be one number such as 96'),
+        (Swin, {'arch': {'depths': (2,) * 5}}, 'depths must have 4 values.*got 5 values'),
         (Swin, {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
         (PVT, {'frozen_stages': 5}, 'got 5'),
     ],

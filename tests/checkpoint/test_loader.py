@@ -12,11 +12,17 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from mmca.checkpoint import safe_pickle
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenSwin, Swin
-from mmca.checkpoint import Report, load_pretrained, match, read_checkpoint, read_state_dict
+from mmca.checkpoint import (
+    Report,
+    load_pretrained,
+    match,
+    read_checkpoint,
+    read_state_dict,
+    safe_pickle,
+)
+from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
-from mmca.checkpoint.softmax_init import circulant_from_softmax
 
 PVT_ARCH = {
     'embed_dims': (8, 16, 24, 32),
@@ -109,7 +115,7 @@ def test_circulant_backbones_take_all_that_is_shared(cls, arch, state, tmp_path)
     model = cls(arch)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     message = load_pretrained(model, save(state, tmp_path / 'softmax.pth'), gain=0.5)
-    kept, converted = 0, circulant_from_softmax(state, model, gain=0.5)[0]
+    kept, converted = 0, start_from_softmax(state, model, gain=0.5)[0]
     for name, value in model.state_dict().items():
         if name in converted and converted[name].shape == value.shape:
             assert torch.equal(value, converted[name]), name

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
+from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.ops import naive
-from mmca.checkpoint.softmax_init import circulant_from_softmax
 
 PVT_ARCH = {'embed_dims': (8, 16, 24, 32), 'depths': (1, 2, 1, 1), 'num_heads': (1, 2, 3, 4)}
 SWIN_ARCH = {'embed_dims': 8, 'depths': (2, 1, 2, 1), 'num_heads': (1, 2, 4, 8)}
@@ -33,7 +33,7 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
     """Biases included: those of q and k change nothing, that of v goes through."""
     state = softmax_state(softmax, arch)
     model = circulant(arch).double().eval()
-    new, made, unused = circulant_from_softmax(state, model, gain)
+    new, made, unused = start_from_softmax(state, model, gain)
     model.load_state_dict(new, strict=False)
     blocks = circulant_blocks(model)
     assert blocks
@@ -65,7 +65,7 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
 def test_nothing_else_changes():
     state, model = softmax_state(PVT, PVT_ARCH), CAPVT(PVT_ARCH)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    new, _, unused = circulant_from_softmax(state, model)
+    new, _, unused = start_from_softmax(state, model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     for name, value in state.items():
         if not name.startswith(('block1', 'block2')) or '.attn.' not in name:
@@ -76,19 +76,48 @@ def test_nothing_else_changes():
 
 @pytest.mark.parametrize(
     ('source', 'target'),
-    [(CAPVT, CAPVT), (PVT, PVT), (PVT, FLattenPVT)],
-    ids=['already circulant', 'nothing circulant', 'linear'],
+    [(CAPVT, CAPVT), (PVT, PVT), (FLattenPVT, FLattenPVT)],
+    ids=['already circulant', 'softmax', 'already linear'],
 )
 def test_passes_on_what_fits_already(source, target):
     state = softmax_state(source, PVT_ARCH)
-    new, made, unused = circulant_from_softmax(state, target(PVT_ARCH))
+    new, made, unused = start_from_softmax(state, target(PVT_ARCH))
     assert (made, unused) == ([], [])
     assert new.keys() == state.keys()
     assert all(torch.equal(new[name], state[name]) for name in state)
 
 
 def test_a_layer_without_gate():
-    model = CAPVT(PVT_ARCH, circulant={'reweighting': None})
-    new, made, _ = circulant_from_softmax(softmax_state(PVT, PVT_ARCH), model)
+    model = CAPVT(PVT_ARCH, attn_cfg={'circulant': {'reweighting': None}})
+    new, made, _ = start_from_softmax(softmax_state(PVT, PVT_ARCH), model)
     assert not any('gate' in name for name in made)
     assert set(model.state_dict()) <= set(new)
+
+
+def test_by_default_attentions_start_from_tensors_of_equal_name_and_shape():
+    state, model = softmax_state(PVT, PVT_ARCH), FLattenPVT(PVT_ARCH)
+    new, computed, unused = start_from_softmax(state, model)
+    assert computed == []
+    assert {name.split('.attn.')[1].split('.')[0] for name in unused} == {'sr', 'norm'}
+    own = model.state_dict()
+    for name, value in new.items():
+        assert torch.equal(value, state[name])
+        assert own[name].shape == value.shape
+    assert new.keys() == state.keys() - set(unused)
+
+
+@pytest.mark.parametrize('gain', [1.0, 2.0])
+@pytest.mark.parametrize(
+    ('source', 'arch', 'attn'),
+    [(PVT, PVT_ARCH, ['global'] * 4), (DeiT, DEIT_ARCH, 'spatial_reduction')],
+    ids=['q and kv to qkv', 'qkv to q and kv'],
+)
+def test_projections_are_there_under_both_conventions(source, arch, attn, gain):
+    state, model = softmax_state(source, arch), source(arch, attn=attn).double()
+    new, _, _ = start_from_softmax(state, model, gain)
+    path = 'block4.0.attn' if source is PVT else 'blocks.1.attn'
+    old, names = (('q', 'kv'), ('qkv',)) if source is PVT else (('qkv',), ('q', 'kv'))
+    q, k, v = torch.cat([state[f'{path}.{name}.weight'] for name in old]).chunk(3)
+    found = torch.cat([new[f'{path}.{name}.weight'] for name in names])
+    assert torch.equal(found, torch.cat([q * gain, k, v]))
+    assert model.state_dict().keys() >= {n for n in new if n.startswith(path)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmca.hooks import _seed
+from mmca.hooks.seed import _seed
 
 ROOT = Path(__file__).parents[1]
 COMMON = [

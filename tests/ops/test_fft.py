@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmca.ops import spectral
+from mmca.ops import fft
 from mmca.ops.fft import irfft2, parseval_product, rfft2
 
 
@@ -18,7 +18,7 @@ def test_parseval_product(hw_shape):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('hw_shape', [(1, 1), (1, 2), (2, 1), (3, 5), (7, 7), (8, 8), (14, 14)])
 def test_matrices_equal_the_transform(hw_shape, dtype, monkeypatch):
-    monkeypatch.setattr(spectral, 'FORWARD_TOKENS', 10**6)
+    monkeypatch.setattr(fft, 'FORWARD_TOKENS', 10**6)
     x = torch.randn(2, 3, *hw_shape, dtype=dtype)
     torch.testing.assert_close(rfft2(x), torch.fft.rfft2(x))
     # Half spectra that belong to no real map too: the inverse leaves out what cannot be.

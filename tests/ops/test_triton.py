@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import torch
 
+from mmca.errors import InputError
 from mmca.layers import CirculantAttention
-from mmca.ops import naive, pointwise
+from mmca.ops import backend, naive, pointwise
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton')
@@ -22,7 +23,7 @@ MAPS = [(1, 1), (1, 7), (31, 33), (25, 41), (64, 48), (90, 70)]
 
 @pytest.fixture
 def asked(monkeypatch):
-    """MMCA_TRITON=1; gives the names of the kernels' functions as they are called."""
+    """MMCA_BACKEND=triton; gives the names of the kernels' functions as they are called."""
     calls = []
 
     def spied(name, function, *args):
@@ -32,10 +33,8 @@ def asked(monkeypatch):
     for name in FUNCTIONS:
         function = getattr(triton_kernels, name)
         monkeypatch.setattr(triton_kernels, name, partial(spied, name, function))
-    monkeypatch.setenv('MMCA_TRITON', '1')
-    pointwise._triton_kernels.cache_clear()
-    yield calls
-    pointwise._triton_kernels.cache_clear()
+    monkeypatch.setenv('MMCA_BACKEND', 'triton')
+    return calls
 
 
 def random(*shape, dtype=torch.float64, seed=0):
@@ -124,7 +123,7 @@ def test_layer_against_the_dense_form(size, head_dim, asked):
     ]
 
 
-def test_other_layouts_take_the_plain_form(asked):
+def test_other_layouts_take_torchs_form(asked):
     logits = random(2, 3, 6, 5).transpose(2, 3)
     torch.testing.assert_close(
         pointwise.softmax(logits).sum((2, 3)), torch.ones_like(logits[..., 0, 0])
@@ -133,18 +132,20 @@ def test_other_layouts_take_the_plain_form(asked):
 
 
 def test_nothing_is_used_unasked(asked, monkeypatch):
-    monkeypatch.delenv('MMCA_TRITON')
+    monkeypatch.delenv('MMCA_BACKEND')
     pointwise.softmax(random(1, 2, 3, 4))
     assert not asked
 
 
-def test_silent_where_triton_is_absent(asked, monkeypatch):
-    monkeypatch.delattr('mmca.ops.triton.kernels')
-    monkeypatch.delitem(sys.modules, 'mmca.ops.triton.kernels')
-    monkeypatch.setitem(sys.modules, 'triton', None)
-    weights = pointwise.softmax(random(1, 2, 3, 4))
-    torch.testing.assert_close(weights.sum((2, 3)), torch.ones_like(weights[..., 0, 0]))
-    assert not asked
+def test_a_request_that_cannot_be_met_is_refused(asked, monkeypatch):
+    monkeypatch.setattr(backend, 'find_spec', lambda name: None)
+    with pytest.raises(InputError, match="MMCA_BACKEND: the backend 'triton' needs Triton"):
+        pointwise.softmax(random(1, 2, 3, 4))
+    monkeypatch.undo()
+    monkeypatch.setenv('MMCA_BACKEND', 'triton')
+    monkeypatch.setenv('TRITON_INTERPRET', '0' if DEVICE == 'cpu' else '1')
+    with pytest.raises(InputError, match=f'tensors here, got one on {DEVICE}'):
+        pointwise.softmax(random(1, 2, 3, 4))
 
 
 COMPILE = """

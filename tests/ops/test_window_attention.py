@@ -1,21 +1,11 @@
-"""Window attention with its written-out backward pass against the plain formula."""
+"""Window attention with its written-out backward pass against the naive form."""
 
 from importlib import import_module
 
 import pytest
 import torch
 
-from mmca.ops import window_attention
-
-
-def plain(x, w_qkv, b_qkv, w_proj, b_proj, bias, masks):
-    size = x.shape[1]
-    q, k, v = (x @ w_qkv.mT + b_qkv).unflatten(2, (3, len(bias), -1)).permute(2, 0, 3, 1, 4)
-    added = [(mask if mask is not None else x.new_zeros(size, size)) for _, mask in masks]
-    counts = torch.tensor([count for count, _ in masks])
-    mask = torch.stack(added).repeat_interleave(counts, 0)[:, None]
-    logits = q @ k.mT / q.shape[-1] ** 0.5 + bias + mask
-    return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2) @ w_proj.mT + b_proj
+from mmca.ops import naive, use_backend, window_attention
 
 
 def arguments(windows, size, heads, dims, kinds, dtype=torch.float64):
@@ -59,17 +49,20 @@ def outputs_and_gradients(function, tensors, masks):
 
 @pytest.mark.parametrize('chunk', [1, 200, 1 << 21])
 @pytest.mark.parametrize('case', CASES, ids=str)
-def test_equals_the_plain_formula(case, chunk, monkeypatch):
+@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+def test_equals_the_naive_form(backend, case, chunk, monkeypatch):
     monkeypatch.setattr(import_module('mmca.ops.window_attention'), 'CHUNK', chunk)
     given = arguments(*case)
-    ours, expected = (outputs_and_gradients(f, *given) for f in (window_attention, plain))
+    with use_backend(backend):
+        ours = outputs_and_gradients(window_attention, *given)
+    expected = outputs_and_gradients(naive.window_attention, *given)
     for value, exact in zip(ours, expected, strict=True):
         torch.testing.assert_close(value, exact, rtol=1e-10, atol=1e-12)
 
 
 def test_any_memory_layout_of_windows_and_gradients():
     (x, *tensors), masks = arguments(*CASES[2])
-    expected = outputs_and_gradients(plain, (x, *tensors), masks)
+    expected = outputs_and_gradients(naive.window_attention, (x, *tensors), masks)
     strided = lambda x, *args: window_attention(x.mT.contiguous().mT, *args).mT.contiguous().mT  # noqa: E731
     for value, exact in zip(
         outputs_and_gradients(strided, (x, *tensors), masks), expected, strict=True
@@ -84,7 +77,9 @@ def test_every_dtype_stays_near_float64(dtype, tolerance):
     tensors, masks = arguments(*CASES[2], dtype)
     values = outputs_and_gradients(window_attention, tensors, masks)
     wide = [t.double() for t in tensors], [(n, m if m is None else m.double()) for n, m in masks]
-    for value, expected in zip(values, outputs_and_gradients(plain, *wide), strict=True):
+    for value, expected in zip(
+        values, outputs_and_gradients(naive.window_attention, *wide), strict=True
+    ):
         assert value.dtype == dtype
         assert (value.double() - expected).abs().max() <= tolerance * expected.abs().max()
 
@@ -94,7 +89,7 @@ def test_autocast_multiplies_in_its_dtype():
     with torch.autocast('cpu', dtype=torch.bfloat16):
         out, *grads = outputs_and_gradients(window_attention, tensors, masks)
     assert out.dtype == torch.bfloat16
-    exact = outputs_and_gradients(plain, tensors, masks)
+    exact = outputs_and_gradients(naive.window_attention, tensors, masks)
     for value, expected in zip((out, *grads), exact, strict=True):
         assert (value.float() - expected).abs().max() <= 5e-2 * expected.abs().max()
 

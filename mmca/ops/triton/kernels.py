@@ -6,8 +6,6 @@ and compute in float32, in float64 for float64. With TRITON_INTERPRET=1 in the e
 Triton is imported they run on the CPU, slowly, which is how they are tested.
 """
 
-import os
-
 import torch
 import triton
 import triton.language as tl
@@ -17,12 +15,6 @@ from mmca.ops.precision import wide_dtype
 
 BLOCK = 1024  # numbers computed at a time
 PROGRAMS = 1024  # what a softmax is spread over, at least, where its maps are long enough
-INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
-
-
-def runs_on(device: torch.device) -> bool:
-    """Whether the kernels can take tensors of a device."""
-    return device.type == ('cpu' if INTERPRETED else 'cuda')
 
 
 def mul_conj(a: Tensor, b: Tensor, out: Tensor) -> Tensor:

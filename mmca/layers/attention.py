@@ -1,0 +1,376 @@
+"""The contract of an attention, and the registry that everything else iterates over.
+
+An attention is one file: its class states all that backbones, checkpoints, FLOP counts, entropies,
+benchmarks and tests need to know of it. A new one outside of this package:
+
+    # mean_attention.py, named in a config's custom_imports
+    from torch import nn
+    from mmca.layers import Attention, register_attention
+
+    @register_attention('mean', letter='M')
+    class MeanAttention(Attention):
+        def __init__(self, embed_dims, temperature=1.0):
+            super().__init__()
+            self.temperature = temperature
+            self.proj = nn.Linear(embed_dims, embed_dims)
+
+        def forward(self, x, hw_shape):
+            return self.proj(x.mean(1, keepdim=True).expand_as(x)) / self.temperature
+
+Configs then write `attn='MMSS'` and `attn_cfg=dict(mean=dict(temperature=2.0))`.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal, TypeVar
+
+from torch import Tensor, nn
+
+from mmca.errors import InputError
+
+SOFTMAX = 'softmax'  # every family's own attention goes by this name, too
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What a backbone tells an attention about its place.
+
+    Attributes:
+        embed_dims: C.
+        num_heads: heads of the family's softmax attention at this place.
+        stage: index of the stage, from 0.
+        block: index of the block within its stage, from 0.
+        grid_size: side of the square token grid at the pre-training image size.
+        sr_ratio: the family's spatial reduction of keys and values, 1 for none.
+        window_size: side of the family's attention windows in tokens.
+        drop_rate: dropout rate of projections.
+        split_qkv: whether the family projects by `q` and `kv` (PVT) rather than by `qkv`.
+    """
+
+    embed_dims: int
+    num_heads: int = 1
+    stage: int = 0
+    block: int = 0
+    grid_size: int = 14
+    sr_ratio: int = 1
+    window_size: int = 7
+    drop_rate: float = 0.0
+    split_qkv: bool = False
+
+
+class Attention(nn.Module):
+    """Base of all attentions: a module on a token grid, and what others need to know of it.
+
+    Only :meth:`forward` has to be written. The defaults of all else suit an attention that takes
+    `embed_dims` and options, has no positional convolution and starts from softmax weights of
+    equal name and shape.
+
+    Attributes:
+        memory_layout: 'channels_last' gets tokens that are contiguous as (B, N, C);
+            'channels_first' gets tokens whose `mT` is, which are maps (B, C, H, W) in memory.
+        uses_cpe: whether its block has the 3 x 3 positional convolution `cpe`.
+        no_weight_decay: names of parameters that recipes without weight decay on position tables
+            leave undecayed.
+        resized_parameters: parameters learned on a grid or window of a certain size -> 'bilinear'
+            or 'bicubic', how a checkpoint of another size is resized.
+        signature: name of a parameter that tells this attention in a checkpoint; '' for none.
+        method: what stands before the name of a family that uses this attention, such as 'CA-'.
+        spec: the place that :func:`build_attention` built it for; None if built otherwise.
+    """
+
+    memory_layout: ClassVar[Literal['channels_last', 'channels_first']] = 'channels_last'
+    uses_cpe: ClassVar[bool] = False
+    no_weight_decay: ClassVar[Collection[str]] = ()
+    resized_parameters: ClassVar[Mapping[str, str]] = {}
+    signature: ClassVar[str] = ''
+    method: ClassVar[str] = ''
+    spec: StageSpec | None = None
+
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'Attention':
+        """Build the attention for a place in a backbone.
+
+        Args:
+            spec: the place.
+            options: of the attention, from `attn_cfg`.
+
+        Returns:
+            The module.
+        """
+        return cls(spec.embed_dims, **options)
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Attend over the grid.
+
+        Args:
+            x: (B, N, C) with N = H * W.
+            hw_shape: (H, W).
+
+        Returns:
+            (B, N, C).
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> Mapping[str, Tensor]:
+        """Start weights from those of the softmax attention in the same place.
+
+        Args:
+            tensors: the softmax attention's, without prefix. Its projections are there under both
+                conventions, whichever the family has: `qkv.weight` (3C, C) with `qkv.bias` (3C,),
+                and `q.*` (C, ...) with `kv.*` (2C, ...).
+            spec: the place.
+
+        Returns:
+            Name -> tensor. Those that the module does not have, or has in another shape, are
+            ignored; by default, therefore, all of equal name and shape are taken.
+        """
+        return tensors
+
+    def extra_macs(self, hw_shape: tuple[int, int]) -> int:
+        """Multiply-adds for one image that torch's counter cannot see, such as transforms.
+
+        Args:
+            hw_shape: (H, W) of the grid.
+
+        Returns:
+            The count.
+        """
+        return 0
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """How much one query token attends to every token of the grid.
+
+        Args:
+            x: (B, N, C), the input of :meth:`forward`.
+            hw_shape: (H, W).
+            token: index of the query, from 0 to N - 1.
+
+        Returns:
+            (B, heads, H, W), not negative; the sum is one, or less where some of the weight lies
+            on padding.
+
+        Raises:
+            NotImplementedError: this attention has no weights.
+        """
+        raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
+
+
+_REGISTRY: dict[str, type[Attention]] = {}
+_LETTERS: dict[str, str] = {'S': SOFTMAX}
+Class = TypeVar('Class', bound=type[Attention])
+
+
+def register_attention(name: str, letter: str | None = None) -> Callable[[Class], Class]:
+    """A class decorator that makes an attention known by name.
+
+    Args:
+        name: as configs write it, such as 'circulant'.
+        letter: an upper-case letter for the short form of configs, such as 'C' in 'CCSS'; an
+            attention without one is used by name.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        InputError: the name or the letter is taken or malformed, or the class is not an
+            :class:`Attention`.
+
+    Example:
+        >>> from mmca.layers import Attention, register_attention, registered_attentions
+        >>> @register_attention('identity_example')
+        ... class IdentityAttention(Attention):
+        ...     def __init__(self, embed_dims): super().__init__()
+        ...     def forward(self, x, hw_shape): return x
+        >>> registered_attentions()['identity_example'].__name__
+        'IdentityAttention'
+        >>> from mmca.layers.attention import unregister_attention
+        >>> unregister_attention('identity_example')
+    """
+    if not name.isidentifier() or len(name) < 2:
+        raise InputError(
+            f'an attention needs a name of two characters or more that is a Python identifier, '
+            f'got {name!r}'
+        )
+    if letter is not None and not (len(letter) == 1 and letter.isascii() and letter.isupper()):
+        raise InputError(f'the letter of an attention must be one of A to Z, got {letter!r}')
+
+    def register(cls: Class) -> Class:
+        if not (isinstance(cls, type) and issubclass(cls, Attention)):
+            raise InputError(f'{cls!r} is no subclass of mmca.layers.Attention')
+        if name == SOFTMAX or name in _REGISTRY:
+            owner = 'the softmax attention of each family'
+            if name != SOFTMAX:
+                owner = _describe(_REGISTRY[name])
+            raise InputError(f'the attention name {name!r} is taken by {owner}: choose another')
+        if letter in _LETTERS:
+            raise InputError(
+                f'the attention letter {letter!r} is taken by {_LETTERS[letter]!r}: choose another'
+            )
+        _REGISTRY[name] = cls
+        if letter is not None:
+            _LETTERS[letter] = name
+        return cls
+
+    return register
+
+
+def unregister_attention(name: str) -> None:
+    """Forget a registered attention, such as one that a notebook defines anew.
+
+    Args:
+        name: of the attention.
+
+    Raises:
+        InputError: no such attention.
+    """
+    get_attention(name)
+    del _REGISTRY[name]
+    for letter in [letter for letter, owner in _LETTERS.items() if owner == name]:
+        del _LETTERS[letter]
+
+
+def registered_attentions() -> dict[str, type[Attention]]:
+    """All attentions by name, in the order of registration."""
+    return dict(_REGISTRY)
+
+
+def attention_letters() -> dict[str, str]:
+    """Letter -> name, 'S' for the family's own softmax attention among them."""
+    return dict(_LETTERS)
+
+
+def get_attention(name: str) -> type[Attention]:
+    """The class of an attention.
+
+    Args:
+        name: as registered; 'softmax' is the family's to resolve.
+
+    Returns:
+        The class.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in _REGISTRY:
+        raise InputError(f'unknown attention {name!r}; known are {_known()}')
+    return _REGISTRY[name]
+
+
+def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
+    """Name the attention of every stage.
+
+    Args:
+        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) a stage, or a single
+            one ('C', 'circulant') for all.
+        num_stages: how many stages there are.
+
+    Returns:
+        One name a stage; 'softmax' stands for the family's own attention.
+
+    Raises:
+        InputError: unknown name or wrong number of stages.
+
+    Example:
+        >>> resolve_attn('CCSS', 4)
+        ('circulant', 'circulant', 'softmax', 'softmax')
+    """
+    names = {SOFTMAX, *_REGISTRY}
+    items = (attn,) if isinstance(attn, str) and attn in names else tuple(attn)
+    resolved = tuple(_LETTERS.get(item, item) for item in items)
+    for name in resolved:
+        if name not in names:
+            raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {_known()}')
+    if len(resolved) == 1:
+        return resolved * num_stages
+    if len(resolved) != num_stages:
+        raise InputError(
+            f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
+            'give one letter or name a stage, such as "CCSS", or a single one for all'
+        )
+    return resolved
+
+
+def build_attention(
+    name: str, spec: StageSpec, options: Mapping[str, Any] | None = None
+) -> Attention:
+    """Build an attention for a place in a backbone.
+
+    Args:
+        name: as registered.
+        spec: the place.
+        options: of the attention, as in `attn_cfg`.
+
+    Returns:
+        The module, with `spec` set.
+
+    Raises:
+        InputError: unknown name or option, or a value that the attention refuses.
+
+    Example:
+        >>> attn = build_attention('circulant', StageSpec(embed_dims=8), {'head_dim': 4})
+        >>> attn.head_dim, attn.memory_layout
+        (4, 'channels_first')
+    """
+    cls, options = get_attention(name), dict(options or {})
+    check_options(name, options)
+    attn = cls.from_spec(spec, **options)
+    attn.spec = spec
+    return attn
+
+
+def check_options(name: str, options: Collection[str]) -> None:
+    """Refuse options that an attention does not have.
+
+    Args:
+        name: as registered.
+        options: their names.
+
+    Raises:
+        InputError: unknown attention or option.
+    """
+    known: set[str] = set()
+    for function in (get_attention(name).__init__, get_attention(name).from_spec):
+        parameters = inspect.signature(function).parameters.values()
+        if function.__name__ == '__init__' and any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return  # the class takes any keyword, and checks them itself
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        known |= {p.name for p in parameters if p.kind in named}
+    known -= {'self', 'embed_dims', 'spec'}
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, 1)
+            hint = f', did you mean {near[0]!r}?' if near else ''
+            raise InputError(
+                f'unknown option {option!r} of the attention {name!r}{hint} '
+                f'(known are {", ".join(sorted(known)) or "none"})'
+            )
+
+
+def _known() -> str:
+    lettered = {name: letter for letter, name in sorted(_LETTERS.items())}
+    others = [name for name in _REGISTRY if name not in lettered]
+    words = [f'{name!r} ({letter})' for name, letter in lettered.items()]
+    return ', '.join([*words, *map(repr, others)])
+
+
+def _describe(cls: type) -> str:
+    return f'{cls.__module__}.{cls.__qualname__}'
+
+
+def check_heads(embed_dims: int, num_heads: int) -> None:
+    """Refuse a number of heads that does not divide the channels.
+
+    Args:
+        embed_dims: C.
+        num_heads: heads.
+
+    Raises:
+        InputError: it does not.
+    """
+    if num_heads < 1 or embed_dims % num_heads:
+        raise InputError(
+            f'num_heads must divide embed_dims, got embed_dims={embed_dims}, num_heads={num_heads}'
+        )

@@ -1,0 +1,101 @@
+"""Softmax attention with keys and values of a reduced grid, PVT's own."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
+from mmca.layers.global_attention import softmax_weights
+from mmca.layers.padding import pad_to_minimum
+from mmca.ops.layout import check_tokens, to_maps, to_tokens
+
+
+@register_attention('spatial_reduction')
+class SpatialReductionAttention(Attention):
+    """Multi-head attention with keys and values of a reduced grid (PVT, arXiv 2102.12122, eq. 2).
+
+    Parameters: `q`, `kv`, `sr` and `norm` (where sr_ratio > 1), `proj`.
+
+    Args:
+        embed_dims: C.
+        num_heads: heads, must divide C.
+        sr_ratio: R; keys and values come from an R x R strided convolution of the grid. As in
+            the original, rows and columns beyond the last whole R x R cell are left out.
+        attn_drop: dropout rate of the attention weights.
+        proj_drop: dropout rate after the projection.
+
+    Raises:
+        InputError: num_heads does not divide embed_dims.
+
+    Example:
+        >>> import torch
+        >>> attn = SpatialReductionAttention(64, num_heads=2, sr_ratio=4)
+        >>> attn(torch.randn(2, 12 * 16, 64), hw_shape=(12, 16)).shape
+        torch.Size([2, 192, 64])
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        sr_ratio: int = 1,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dims, num_heads)
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.sr_ratio = sr_ratio
+        self.attn_drop = attn_drop
+        self.q = nn.Linear(embed_dims, embed_dims)
+        self.kv = nn.Linear(embed_dims, 2 * embed_dims)
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(embed_dims, embed_dims, sr_ratio, stride=sr_ratio)
+            self.norm = nn.LayerNorm(embed_dims, eps=1e-5)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'SpatialReductionAttention':
+        defaults = {
+            'num_heads': spec.num_heads,
+            'sr_ratio': spec.sr_ratio,
+            'proj_drop': spec.drop_rate,
+        }
+        return cls(spec.embed_dims, **{**defaults, **options})
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, N, C), N = H * W.
+
+        Raises:
+            InputError: H * W != N, or C is not embed_dims.
+        """
+        check_tokens(x, hw_shape, self.embed_dims)
+        q = self._query(x)
+        k, v = self._keys_and_values(x, hw_shape)
+        drop = self.attn_drop if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """(B, num_heads, H, W): the weight of each cell, spread evenly over its tokens."""
+        (height, width), ratio = hw_shape, self.sr_ratio
+        query = self._query(x[:, token : token + 1])[:, :, 0]
+        weights = softmax_weights(query, self._keys_and_values(x, hw_shape)[0])
+        cells = weights.unflatten(2, (-1, max(width // ratio, 1)))
+        grid = cells.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3) / ratio**2
+        rest = (0, max(width - grid.shape[3], 0), 0, max(height - grid.shape[2], 0))
+        return F.pad(grid, rest)[:, :, :height, :width]
+
+    def _query(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, h, N, d)."""
+        return self.q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    def _keys_and_values(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(B, N, C) -> two of (B, h, M, d), M tokens of the reduced grid."""
+        if self.sr_ratio > 1:
+            grid = pad_to_minimum(to_maps(x, hw_shape), self.sr_ratio)
+            x = self.norm(to_tokens(self.sr(grid)))
+        return self.kv(x).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
