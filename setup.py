@@ -7,7 +7,13 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-PARTS = ('configs/**/*.py', 'configs/**/metafile.yml', 'tools/*.py', 'tools/*.sh', 'model-index.yml')
+PARTS = (
+    'configs/**/*.py',
+    'configs/**/metafile.yml',
+    'tools/*.py',
+    'tools/*.sh',
+    'model-index.yml',
+)
 
 
 class BuildWithConfigs(build_py):

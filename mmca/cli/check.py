@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='check the checkpoint that training would go on from; default the last in the work dir',
+        help='check a checkpoint to go on from; without one, the last in the work dir',
     )
     start.add_argument(
         '--load-from', metavar='CHECKPOINT', help='check a checkpoint of a whole model'

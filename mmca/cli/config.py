@@ -25,7 +25,7 @@ examples:
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --copy standalone.py --cfg-options train_cfg.max_epochs=36
 
-A config of your own inherits from a shipped one by its name; what it sets replaces what it inherits:
+A config of your own inherits from a shipped one by its name, and replaces what it sets:
   _base_ = 'mmca::coco/maskrcnn_ca_pvt_s.py'
   train_dataloader = dict(batch_size=4)
 All commands of mmca read such a file. Elsewhere in mmengine, use what --copy writes."""

@@ -62,7 +62,11 @@ def how_to_install(name: str) -> str:
 
 def requirement(distribution: str) -> str:
     """A distribution with the range that mmca's metadata give it, such as 'torch>=2.6'."""
-    for line in metadata.requires('mmca') or ():
+    try:
+        lines = metadata.requires('mmca') or ()
+    except metadata.PackageNotFoundError:  # used from its folder
+        lines = ()
+    for line in lines:
         found = line.partition(';')[0].strip()
         if re.split(r'[<>=!~ ]', found)[0] == distribution:
             return found
