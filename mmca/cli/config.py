@@ -6,16 +6,12 @@ Without an option, prints the path of the config's file.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
+from mmca.cli.configs import read_config
 from mmca.cli.shipped import PREFIX, config_names, config_root, find_config
 from mmca.errors import InputError
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
 
 REQUIRES = ('mmengine',)
 EPILOG = """\
@@ -29,7 +25,12 @@ A config of your own inherits from a shipped one by its name, and replaces what 
   _base_ = 'mmca::coco/maskrcnn_ca_pvt_s.py'
   train_dataloader = dict(batch_size=4)
 All commands of mmca read such a file. Elsewhere in mmengine, use what --copy writes."""
-DATA_ROOT = 'MMCA_DATA_ROOT'
+TASKS = {
+    'ade20k': 'Semantic segmentation on ADE20K (mmseg); multiply-adds at 2048 x 512',
+    'coco': 'Instance segmentation on COCO (mmdet); multiply-adds at 1280 x 800',
+    'imagenet': 'Classification on ImageNet, for pre-training (mmpretrain); at 224 x 224',
+    'mini': 'The synthetic data set of `mmca make-mini`; minutes on a CPU',
+}
 STARTER = """\
 _base_ = '{prefix}{name}.py'
 
@@ -64,18 +65,11 @@ def run(args: argparse.Namespace) -> int:
     if args.cfg_options and not (args.print or args.copy):
         raise InputError('--cfg-options goes with --print or --copy')
     if args.print:
-        print(_merged(args).pretty_text, end='')
+        print(read_config(args.config, args.cfg_options).pretty_text, end='')
     elif args.copy:
-        # The copy, too, takes the data's folder from the environment.
-        default = os.environ.pop(DATA_ROOT, None)
-        os.environ[DATA_ROOT] = f'{{{{${DATA_ROOT}:data}}}}'
-        try:
-            text = _merged(args).pretty_text
-        finally:
-            del os.environ[DATA_ROOT]
-            if default is not None:
-                os.environ[DATA_ROOT] = default
-        _write(args.copy, text)
+        # {{$MMCA_DATA_ROOT:data}} stays, so that the copy reads it, too.
+        cfg = read_config(args.config, args.cfg_options, environment=False)
+        _write(args.copy, cfg.pretty_text)
     elif args.inherit:
         _write(args.inherit, _starter(args))
     else:
@@ -89,28 +83,23 @@ def _print_list() -> None:
 
     root = config_root()
     names = config_names()
-    for folder in sorted({name.partition('/')[0] for name in names}):
+    width = max(map(len, names)) + 2
+    print(f'{"CONFIG":{width}}{"model":16}{"backbone":18}{"params M":>9}{"GMACs":>8}  in the paper')
+    for folder in dict.fromkeys(name.partition('/')[0] for name in names):
         metafile = load(root / folder / 'metafile.yml')
-        models = {model['Name']: model for model in metafile['Models']}
-        own = [name for name in names if name.startswith(f'{folder}/')]
-        title = metafile['Collections'][0]['Metadata']['Training Data']
-        print(f'{folder}: {title}')
-        width = max(map(len, own)) + 2
-        for name in own:
-            model = models[name]
-            print(f'  {name:{width}}{_describe(model)}')
-        print()
-    print('accuracies are those of the papers; none was reproduced here')
+        print(f'\n{TASKS[folder]}')
+        for model in metafile['Models']:
+            data = model['Metadata']
+            name = model['Config'].removeprefix('configs/').removesuffix('.py')
+            head, backbone = data['Architecture']
+            size = f'{data["Parameters"] / 1e6:9.2f}{data["FLOPs"] / 1e9:8.1f}'
+            print(f'{name:{width}}{head:16}{backbone:18}{size}  {_published(model)}'.rstrip())
 
 
-def _describe(model: dict) -> str:
-    return ''
-
-
-def _merged(args: argparse.Namespace) -> Config:
-    from mmca.cli.configs import read_config
-
-    return read_config(args.config, args.cfg_options)
+def _published(model: dict) -> str:
+    """The accuracies that a paper gives for a model, in words."""
+    results = [result for result in model.get('Results', ()) if result['Source'] == 'paper']
+    return ', '.join(f'{key} {value}' for r in results for key, value in r['Metrics'].items())
 
 
 def _starter(args: argparse.Namespace) -> str:
@@ -119,7 +108,7 @@ def _starter(args: argparse.Namespace) -> str:
     root = config_root().resolve()
     if not path.is_relative_to(root):
         raise InputError(f'--inherit: {args.config} is not a shipped config')
-    cfg = _merged(args)
+    cfg = read_config(args.config)
     return STARTER.format(
         prefix=PREFIX,
         name=path.relative_to(root).with_suffix('').as_posix(),

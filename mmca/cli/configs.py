@@ -74,12 +74,13 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
     return cfg
 
 
-def read_config(name: str, pairs: Sequence[str] = ()) -> Config:
+def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) -> Config:
     """Read a config and merge the options; import nothing.
 
     Args:
         name: as for :func:`load_config`.
         pairs: as for :func:`load_config`.
+        environment: replace {{$NAME:default}} by the environment's value or the default.
 
     Returns:
         The config.
@@ -97,7 +98,9 @@ def read_config(name: str, pairs: Sequence[str] = ()) -> Config:
     # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there;
     # mmengine reads from a temporary copy, whose name would only confuse.
     try:
-        cfg = Config.fromfile(path, import_custom_modules=False)
+        cfg = Config.fromfile(
+            path, import_custom_modules=False, use_environment_variables=environment
+        )
     except Exception as error:
         reason = re.sub(r'There are syntax errors in config file \S+ ', '', str(error))
         kind = '' if isinstance(error, InputError) else f'{type(error).__name__}: '

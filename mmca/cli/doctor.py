@@ -59,7 +59,7 @@ class Finding:
         version: its version, or '-'.
         state: what to know of it, in words.
         problem: what is wrong, in one sentence, or ''.
-        fix: the command that fixes it, or ''.
+        fix: the command that fixes it.
         fatal: whether nothing that needs the package works.
     """
 
@@ -98,10 +98,9 @@ def run(args: argparse.Namespace) -> int:
     problems = [(f.problem, f.fix) for f in findings if f.problem] + devices.problems
     if problems:
         print('\nto fix:')
-    for problem, fix in problems:
-        print(f'- {problem}')
-        if fix:
-            print(f'    {fix}')
+    for fix in dict.fromkeys(fix for _, fix in problems):
+        print(f'- {"; ".join(problem for problem, own in problems if own == fix)}')
+        print(f'    {fix}')
     return 0 if ready else 1
 
 
