@@ -12,6 +12,7 @@ pytest.importorskip('mmseg')
 
 import torch
 from mmdet.testing import demo_mm_inputs
+from helpers import CONFIGS as CONFIG_ROOT
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -22,8 +23,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmca.layers import DropPath
-
-CONFIG_ROOT = Path(__file__).parents[2] / 'configs'
 
 PVT = [64, 128, 320, 512]
 SWIN = [96, 192, 384, 768]
