@@ -7,7 +7,7 @@ imports `mmca.registry` by itself as soon as a config names a type such as 'mmca
 from importlib import import_module
 from types import ModuleType
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 _SUBMODULES = ('analysis', 'backbones', 'checkpoint', 'hooks', 'layers', 'necks', 'ops', 'registry')
 
 

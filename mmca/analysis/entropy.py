@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmca.layers import Attention
 
 
-def normalised_entropy(weights: Tensor) -> float:
+def normalized_entropy(weights: Tensor) -> float:
     """Mean entropy of attention weights: 0 where one token has it all, 1 where all have the same.
 
     Args:
@@ -18,7 +18,7 @@ def normalised_entropy(weights: Tensor) -> float:
         The mean over all rows of -sum w log w / log M; 1 for M = 1.
 
     Example:
-        >>> normalised_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        >>> normalized_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
         0.5
     """
     tokens = weights.shape[-1]
@@ -40,7 +40,7 @@ def attention_entropies(model: nn.Module, *args: object, num_queries: int = 16) 
         num_queries: query tokens that the mean is taken over, evenly spaced on the grid.
 
     Returns:
-        Path of the attention -> normalised entropy, see :func:`normalised_entropy`. Attentions
+        Path of the attention -> normalized entropy, see :func:`normalized_entropy`. Attentions
         that define no weights are left out.
     """
     entropies: dict[str, list[float]] = {}
@@ -50,7 +50,7 @@ def attention_entropies(model: nn.Module, *args: object, num_queries: int = 16) 
         count = min(num_queries, x.shape[1])
         for token in torch.linspace(0, x.shape[1] - 1, count).long().tolist():
             weights = attn.attention_weights(x, hw_shape, token).flatten(2)
-            entropies.setdefault(path, []).append(normalised_entropy(weights))
+            entropies.setdefault(path, []).append(normalized_entropy(weights))
 
     handles = [
         module.register_forward_pre_hook(lambda attn, args, path=path: measure(path, attn, args))

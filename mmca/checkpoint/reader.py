@@ -96,11 +96,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 def _read_pickled(path: Path) -> Any:
     with warnings.catch_warnings():
-        # torch.load hands TorchScript archives, which hold code, to torch.jit.load: it says so
-        # first, and stops there.
+        # torch.load passes TorchScript archives, which hold code, to torch.jit.load, and warns
+        # first: the warning as an error stops it.
         warnings.filterwarnings('error', '.*TorchScript archive')
-        # weights_only=True would refuse every file with more than tensors; this unpickler reads
-        # the tensors of such files too, and executes as little.
+        # weights_only=True refuses every file with more than tensors; this unpickler reads the
+        # tensors of such files, too, and executes nothing either.
         return torch.load(path, map_location='cpu', weights_only=False, pickle_module=safe_pickle)
 
 

@@ -1,9 +1,9 @@
-"""An unpickler for untrusted checkpoints, to be handed to torch.load as its pickle_module.
+"""An unpickler for untrusted checkpoints, passed to torch.load as its pickle_module.
 
 Training checkpoints hold more than tensors: mmengine's log buffers, yacs configs, numpy scalars.
-torch.load(weights_only=True) refuses such files whole, plain unpickling would run what they say.
-This one builds tensors and plain containers and turns every other object into an inert one:
-nothing that a file names is imported or called.
+torch.load(weights_only=True) refuses such files, and ordinary unpickling executes them. This one
+builds tensors and containers and replaces every other object by an inert one: nothing that a file
+names is imported or called.
 """
 
 import pickle

@@ -1,4 +1,4 @@
-"""Randomness that a resumed run finds again: mmengine's checkpoints hold no generator's state."""
+"""Randomness that survives resuming: mmengine's checkpoints hold no random generator's state."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from mmca.registry import HOOKS
 
 def _seed(*key: int) -> None:
     """Seed python, numpy and torch (all devices) from a tuple of numbers."""
-    # Hashed, so that neighbouring iterations, ranks and seeds share no stream.
+    # Hashed, so that neighboring iterations, ranks and seeds share no stream.
     value = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)

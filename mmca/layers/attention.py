@@ -47,6 +47,10 @@ class StageSpec:
         window_size: side of the family's attention windows in tokens.
         drop_rate: dropout rate of projections.
         split_qkv: whether the family projects by `q` and `kv` (PVT) rather than by `qkv`.
+
+    Example:
+        >>> StageSpec(embed_dims=64, num_heads=2, stage=1).grid_size
+        14
     """
 
     embed_dims: int
@@ -78,6 +82,15 @@ class Attention(nn.Module):
         signature: name of a parameter that tells this attention in a checkpoint; '' for none.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
+
+    Example:
+        >>> class Identity(Attention):
+        ...     def __init__(self, embed_dims):
+        ...         super().__init__()
+        ...     def forward(self, x, hw_shape):
+        ...         return x
+        >>> Identity.from_spec(StageSpec(embed_dims=8)).extra_macs((3, 5))
+        0
     """
 
     memory_layout: ClassVar[Literal['channels_last', 'channels_first']] = 'channels_last'
@@ -149,8 +162,8 @@ class Attention(nn.Module):
             token: index of the query, from 0 to N - 1.
 
         Returns:
-            (B, heads, H, W), not negative; the sum is one, or less where some of the weight lies
-            on padding.
+            (B, heads, H, W), not negative; the sum is one, or less where padding takes some of
+            the weight.
 
         Raises:
             NotImplementedError: this attention has no weights.
@@ -233,7 +246,13 @@ def unregister_attention(name: str) -> None:
 
 
 def registered_attentions() -> dict[str, type[Attention]]:
-    """All attentions by name, in the order of registration."""
+    """All attentions by name, in the order of registration.
+
+    Example:
+        >>> from mmca.layers import registered_attentions
+        >>> list(registered_attentions())[:3]
+        ['circulant', 'linear', 'global']
+    """
     return dict(_REGISTRY)
 
 

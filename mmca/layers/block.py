@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmca.layers.fusion import is_plain, is_plain_linear
+from mmca.layers.fusion import is_unmodified, is_unmodified_linear
 from mmca.layers.norm import TokenNorm
 from mmca.ops import channels_first, mlp
 from mmca.ops.layout import to_maps, to_tokens
@@ -14,6 +14,10 @@ class DropPath(nn.Module):
 
     Args:
         drop_prob: probability of dropping, in [0, 1).
+
+    Example:
+        >>> DropPath(0.5).eval()(torch.ones(1, 2))
+        tensor([[1., 1.]])
     """
 
     def __init__(self, drop_prob: float = 0.0) -> None:
@@ -84,11 +88,11 @@ class Mlp(nn.Module):
     def _can_fuse(self) -> bool:
         return (
             self.dwconv is None
-            and is_plain_linear(self.fc1, bias=True)
-            and is_plain_linear(self.fc2, bias=True)
-            and is_plain(self.act, nn.GELU)
+            and is_unmodified_linear(self.fc1, bias=True)
+            and is_unmodified_linear(self.fc2, bias=True)
+            and is_unmodified(self.act, nn.GELU)
             and self.act.approximate == 'none'
-            and is_plain(self.drop, nn.Dropout)
+            and is_unmodified(self.drop, nn.Dropout)
             and (self.drop.p == 0 or not self.training)
         )
 

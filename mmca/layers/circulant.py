@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
-from mmca.layers.fusion import is_plain, is_plain_linear
+from mmca.layers.fusion import is_unmodified, is_unmodified_linear
 from mmca.ops import (
     channels_first,
     circulant_attention,
@@ -104,7 +104,7 @@ class CirculantAttention(Attention):
         check_tokens(x, hw_shape, self.embed_dims)
         x = channels_first(x).mT  # once, for the transform, the gate and their gradients
         args = (hw_shape, self.head_dim, self.scale)
-        if self.reweighting != 'pre' and is_plain_linear(self.qkv, bias=False):
+        if self.reweighting != 'pre' and is_unmodified_linear(self.qkv, bias=False):
             out = circulant_self_attention(x, self.qkv.weight, *args)
         else:
             q, k, v = self._project(x)
@@ -150,7 +150,7 @@ class CirculantAttention(Attention):
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
-        if is_plain_linear(self.qkv, bias=False):
+        if is_unmodified_linear(self.qkv, bias=False):
             # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
             qkv = torch.bmm(self.qkv.weight.expand(len(x), -1, -1), x.mT).mT
         else:
@@ -159,11 +159,11 @@ class CirculantAttention(Attention):
 
     def _can_fuse_gate(self) -> bool:
         return (
-            is_plain(self.gate, nn.Sequential)
+            is_unmodified(self.gate, nn.Sequential)
             and len(self.gate) == 2
-            and is_plain_linear(self.gate[0], bias=True)
-            and is_plain(self.gate[1], nn.SiLU)
-            and is_plain_linear(self.proj, bias=True)
+            and is_unmodified_linear(self.gate[0], bias=True)
+            and is_unmodified(self.gate[1], nn.SiLU)
+            and is_unmodified_linear(self.proj, bias=True)
         )
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ _GLOBAL_HOOKS = (
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
 
-def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+def is_unmodified(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is exactly torch's own, so that its weights say all that calling it does.
 
     A subclass (such as an adapter), a hook, a forward of the instance's own, or a parameter of
@@ -28,10 +28,10 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     Example:
         >>> from torch import nn
         >>> layer = nn.Linear(2, 2)
-        >>> is_plain(layer, nn.Linear)
+        >>> is_unmodified(layer, nn.Linear)
         True
         >>> handle = layer.register_forward_hook(lambda *_: None)
-        >>> is_plain(layer, nn.Linear)
+        >>> is_unmodified(layer, nn.Linear)
         False
     """
     parameters = (p for p in module._parameters.values() if p is not None)
@@ -44,6 +44,6 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     )
 
 
-def is_plain_linear(module: nn.Module, bias: bool) -> bool:
-    """:func:`is_plain` for a Linear that has a bias, or has none."""
-    return is_plain(module, nn.Linear) and (module.bias is not None) == bias
+def is_unmodified_linear(module: nn.Module, bias: bool) -> bool:
+    """:func:`is_unmodified` for a Linear that has a bias, or has none."""
+    return is_unmodified(module, nn.Linear) and (module.bias is not None) == bias

@@ -11,6 +11,12 @@ class TokenNorm(nn.LayerNorm):
     Args:
         embed_dims: C.
         eps: added to the variance.
+
+    Example:
+        >>> import torch
+        >>> tokens = torch.zeros(2, 8, 15).mT  # maps in memory
+        >>> TokenNorm(8, eps=1e-6)(tokens).mT.is_contiguous()
+        True
     """
 
     def __init__(self, embed_dims: int, eps: float) -> None:

@@ -1,7 +1,6 @@
-"""Zero padding of maps to the sizes that patches, cells and windows want.
+"""Zero padding of maps on the right and bottom, to the sizes that patches and windows need.
 
-On the right and bottom, keeping the memory layout; a map that fits is handed back as it is, where
-F.pad would copy it.
+The memory layout is kept, and a map that fits is returned as it is, where F.pad would copy it.
 """
 
 import torch.nn.functional as F
@@ -22,6 +21,6 @@ def _pad(x: Tensor, hw_shape: list[int]) -> Tensor:
     bottom, right = (new - old for new, old in zip(hw_shape, x.shape[2:], strict=True))
     if not (bottom or right):
         return x
-    if x.stride(1) == 1:  # channels last, which F.pad does not always recognise
+    if x.stride(1) == 1:  # channels last, which F.pad does not always recognize
         return F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, right, 0, bottom)).permute(0, 3, 1, 2)
     return F.pad(x, (0, right, 0, bottom))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.layers.fusion import is_plain_linear
+from mmca.layers.fusion import is_unmodified_linear
 from mmca.layers.global_attention import softmax_weights
 from mmca.layers.padding import pad_to_multiple
 from mmca.ops import window_attention
@@ -96,7 +96,7 @@ class WindowAttention(Attention):
         tokens = _Reorder.apply(grid.flatten(0, 2), layout.order, layout.inverse)
         windows = tokens.view(-1, self.window_size**2, self.embed_dims)
         drop = self.attn_drop if self.training else 0.0
-        if all(is_plain_linear(module, bias=True) for module in (self.qkv, self.proj)):
+        if all(is_unmodified_linear(module, bias=True) for module in (self.qkv, self.proj)):
             linears = (self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias)
             out = window_attention(windows, *linears, self._bias(), layout.masks, drop)
         else:

@@ -1,4 +1,4 @@
-"""The pyramid that a plain backbone needs to feed FPN-style heads."""
+"""A feature pyramid from a single map, for FPN-style heads on DeiT."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of a map, (B, C, H, W) -> (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise every position by itself."""
+        """Normalize every position by itself."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _chain(**modules: nn.Module) -> nn.Sequential:
-    """One after the other, by name: recipes find the norms by theirs."""
+    """A Sequential with names: recipes find the norms by theirs."""
     return nn.Sequential(OrderedDict(modules))
 
 
@@ -28,8 +28,8 @@ def _chain(**modules: nn.Module) -> nn.Sequential:
 class SimpleFeaturePyramid(BaseModule):
     """Levels at strides 4, 8, 16, 32 from one map at stride 16 (ViTDet, arXiv 2203.16527, sec. 3).
 
-    Up by transposed 2 x 2 convolutions, down by max pooling, each level by itself; then a 1 x 1
-    and a 3 x 3 convolution with LayerNorm bring it to `out_channels`.
+    Each level is resampled by itself, up by transposed 2 x 2 convolutions and down by max pooling;
+    a 1 x 1 and a 3 x 3 convolution with LayerNorm then give it `out_channels` channels.
 
     Args:
         in_channels: C of the backbone's map; must be a multiple of 4.
@@ -40,6 +40,12 @@ class SimpleFeaturePyramid(BaseModule):
 
     Raises:
         InputError: in_channels is no multiple of 4, or num_outs < 1.
+
+    Example:
+        >>> import torch
+        >>> levels = SimpleFeaturePyramid(192, 64)([torch.zeros(1, 192, 4, 6)])
+        >>> [tuple(level.shape[2:]) for level in levels]
+        [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
     """
 
     def __init__(

@@ -10,11 +10,16 @@ from mmca.registry import MODELS
 
 @MODELS.register_module()
 class NormPool(BaseModule):
-    """LayerNorm of every token, then their mean: what PVT's classifiers have before the head.
+    """LayerNorm of every token, then their mean, as PVT's classifiers have before the head.
 
     Args:
         in_channels: C of the backbone's last map.
         init_cfg: None; the norm starts as the identity.
+
+    Example:
+        >>> import torch
+        >>> NormPool(8)([torch.zeros(2, 8, 3, 5)])[0].shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, in_channels: int, init_cfg: dict | None = None) -> None:

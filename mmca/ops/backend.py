@@ -55,7 +55,14 @@ def set_backend(name: str | None) -> None:
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """A context with another implementation, see :func:`set_backend`."""
+    """A context with another implementation, see :func:`set_backend`.
+
+    Example:
+        >>> import torch
+        >>> with use_backend('eager'):
+        ...     choose_backend(torch.zeros(1))
+        'eager'
+    """
     previous = _asked
     set_backend(name)
     try:
@@ -76,6 +83,10 @@ def choose_backend(x: Tensor) -> str:
 
     Raises:
         InputError: what was asked for by name cannot run here.
+
+    Example:
+        >>> choose_backend(torch.zeros(1, device='meta'))
+        'eager'
     """
     kind = x.device.type
     if torch.compiler.is_compiling() or kind == 'meta':

@@ -36,6 +36,10 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
 
     Raises:
         InputError: unknown scale.
+
+    Example:
+        >>> logit_scale('sqrt', num_tokens=100, head_dim=1)
+        0.1
     """
     if scale == 'sqrt':
         return 1 / math.sqrt(num_tokens * head_dim)
@@ -98,6 +102,12 @@ def circulant_kernel(
 
     Returns:
         (B, C / d, H, W), float64 for float64, else float32; each kernel sums to one.
+
+    Example:
+        >>> q, k = torch.randn(2, 1, 15, 8)
+        >>> kernel = circulant_kernel(q, k, hw_shape=(3, 5), head_dim=4)
+        >>> kernel.shape, torch.allclose(kernel.sum((2, 3)), torch.ones(1, 2))
+        (torch.Size([1, 2, 3, 5]), True)
     """
     check_qkv(q, k, k, hw_shape, head_dim)
     dtype = wide_dtype(q.dtype)
@@ -245,7 +255,7 @@ def _input_gradients(
 
     Args:
         q_hat, k_hat, v_hat: (B, C, H, W'), q with the scale. All are overwritten: the gradient of
-            v lies where v_hat was, that of q where k_hat was, that of k where q_hat was.
+            v is written to v_hat, that of q to k_hat, that of k to q_hat.
         grad_out: (B, C, H, W) of the output.
         weights: (B, C / d, H, W) reversed kernels.
         head_dim: d.

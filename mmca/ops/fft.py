@@ -20,7 +20,7 @@ INVERSE_TOKENS = 256
 
 
 def rfft2(x: Tensor) -> Tensor:
-    """Unnormalised 2-D DFT of real maps.
+    """Unnormalized 2-D DFT of real maps.
 
     Args:
         x: (..., H, W), float32 or float64.

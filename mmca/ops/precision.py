@@ -1,4 +1,4 @@
-"""In which precision an op computes, whatever comes in."""
+"""The precision in which an op computes."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -17,14 +17,14 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A context in which nothing is cast to half precision on this device."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()  # the meta device knows no autocast
+    if device.type == 'meta':  # which knows no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which autocast multiplies matrices, that of x where it is off."""
+    """The dtype in which autocast multiplies matrices; the dtype of x where autocast is off."""
     kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+    if kind != 'meta' and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype

@@ -5,18 +5,19 @@ import math
 import pytest
 import torch
 
-from mmca.analysis import attention_entropies, normalised_entropy
+from mmca.analysis import attention_entropies, normalized_entropy
 from mmca.backbones import CAPVT, CASwin, DeiT
 from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
 from mmca.ops import circulant_kernel, naive
+from tests.tiny import DEIT, PVT, SWIN
 
 
 def test_entropy_of_known_weights():
-    assert normalised_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
-    assert normalised_entropy(torch.eye(5)) == 0
-    assert normalised_entropy(torch.ones(4, 1)) == 1
+    assert normalized_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
+    assert normalized_entropy(torch.eye(5)) == 0
+    assert normalized_entropy(torch.ones(4, 1)) == 1
     half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
-    assert normalised_entropy(half) == pytest.approx(math.log(2) / math.log(4))
+    assert normalized_entropy(half) == pytest.approx(math.log(2) / math.log(4))
 
 
 def test_the_kernel_is_the_first_row_of_the_attention():
@@ -38,7 +39,7 @@ def test_self_attention_by_hand():
     layer.qkv.bias.data *= 9
     weights = (q @ k.mT / 2).softmax(-1)
     assert attention_entropies(layer, x, (3, 4), num_queries=12)[''] == pytest.approx(
-        normalised_entropy(weights), rel=1e-4
+        normalized_entropy(weights), rel=1e-4
     )
 
 
@@ -51,7 +52,7 @@ def test_windows_and_masked_pairs():
     x = torch.randn(1, 64, 8)
     found = attention_entropies(plain, x, (8, 8), num_queries=64)['']
     assert found == pytest.approx(math.log(16) / math.log(64))
-    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbours.
+    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbors.
     expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(64)
     found = attention_entropies(shifted, x, (8, 8), num_queries=64)['']
     assert found == pytest.approx(expected)
@@ -67,10 +68,7 @@ def test_circulant_layer_gets_sharper_with_its_scale():
 
 
 def test_every_layer_of_a_backbone():
-    pvt = {'embed_dims': (8, 16, 24, 32), 'num_heads': (1, 2, 3, 4), 'depths': (1, 1, 1, 1)}
-    swin = {'embed_dims': 8, 'num_heads': (1, 2, 4, 8), 'depths': (1, 1, 2, 1)}
-    deit = {'embed_dims': 16, 'depth': 3, 'num_heads': 2}
-    for model, count in ((CAPVT(pvt), 4), (CASwin(swin), 5), (DeiT(deit), 3)):
+    for model, count in ((CAPVT(PVT), 5), (CASwin(SWIN), 8), (DeiT(DEIT), 4)):
         entropies = attention_entropies(model.eval(), torch.randn(1, 3, 64, 96))
         assert len(entropies) == count
         assert all(path.endswith('attn') and 0 < e <= 1 + 1e-6 for path, e in entropies.items())

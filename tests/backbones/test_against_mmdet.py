@@ -1,6 +1,6 @@
-"""PVT and Swin against mmdet's own, with mmdet's weights renamed: another hand wrote those.
+"""PVT and Swin against mmdet's independent implementations, with mmdet's weights renamed.
 
-All drop rates act in training only; the models are in evaluation mode.
+Models are in evaluation mode, where drop rates have no effect.
 """
 
 import pytest
@@ -38,8 +38,8 @@ def with_random_weights(model):
 
 
 def assert_same_maps(ours, theirs, hw_shape):
-    state_dict, dialect = to_original_names(theirs.state_dict())
-    assert dialect is not None
+    state_dict, mapping = to_original_names(theirs.state_dict())
+    assert mapping is not None
     buffers = [name for name in state_dict if name.endswith('relative_position_index')]
     ours.eval().load_state_dict({k: v for k, v in state_dict.items() if k not in buffers})
     x = torch.randn(1, 3, *hw_shape, generator=torch.Generator().manual_seed(1))
@@ -84,8 +84,8 @@ def test_swin(hw_shape):
     assert_same_maps(Swin(arch), with_random_weights(theirs), hw_shape)
 
 
-def test_mmdets_converter_goes_the_other_way():
-    """PVTv2, which is not a backbone here: its original names, there and back."""
+def test_mmdets_own_converter_is_inverted():
+    """PVTv2's original names, to mmdet's by mmdet's converter and back by ours."""
     shapes = {
         'patch_embed2.proj.weight': (6, 4, 3, 3),
         'patch_embed2.norm.bias': (6,),
@@ -106,7 +106,7 @@ def test_mmdets_converter_goes_the_other_way():
         'norm4.bias': (6,),
     }
     original = {name: torch.randn(shape) for name, shape in shapes.items()}
-    renamed, dialect = to_original_names(mmdet_pvt.pvt_convert(original))
-    assert dialect == "mmdet's PVTv2"
+    renamed, mapping = to_original_names(mmdet_pvt.pvt_convert(original))
+    assert mapping == "mmdet's PVTv2"
     assert renamed.keys() == original.keys()
     assert all(torch.equal(renamed[name], original[name]) for name in original)

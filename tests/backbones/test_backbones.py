@@ -17,43 +17,15 @@ from mmca.backbones import (
     Swin,
 )
 from mmca.errors import InputError
-from mmca.layers import (
-    CirculantAttention,
-    FocusedLinearAttention,
-    SelfAttention,
-    SpatialReductionAttention,
-    WindowAttention,
-)
+from mmca.layers import Attention, CirculantAttention, FocusedLinearAttention, SelfAttention
 from mmca.necks import SimpleFeaturePyramid
 from mmca.registry import MODELS
+from tests.tiny import DEIT as DEIT_TINY
+from tests.tiny import HIERARCHICAL, PLAIN
+from tests.tiny import PVT as PVT_TINY
+from tests.tiny import SWIN as SWIN_TINY
 
-PVT_TINY = {
-    'embed_dims': (8, 16, 24, 32),
-    'depths': (1, 1, 2, 1),
-    'num_heads': (1, 2, 3, 4),
-    'mlp_ratios': (2, 2, 2, 2),
-}
-SWIN_TINY = {'embed_dims': 8, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
-DEIT_TINY = {'embed_dims': 16, 'depth': 4, 'num_heads': 2, 'mlp_ratio': 2}
-HIERARCHICAL = [
-    (PVT, PVT_TINY),
-    (CAPVT, PVT_TINY),
-    (FLattenPVT, PVT_TINY),
-    (PVTv2, PVT_TINY),
-    (FLattenPVTv2, PVT_TINY),
-    (Swin, SWIN_TINY),
-    (CASwin, SWIN_TINY),
-    (FLattenSwin, SWIN_TINY),
-]
-PLAIN = [(DeiT, DEIT_TINY), (CADeiT, DEIT_TINY)]
 CLASSIFIER_LACKS = ('norm0', 'norm1', 'norm2')
-ATTENTIONS = (
-    CirculantAttention,
-    FocusedLinearAttention,
-    SelfAttention,
-    SpatialReductionAttention,
-    WindowAttention,
-)
 
 
 def name(value):
@@ -151,7 +123,7 @@ def test_parameters_are_those_published(cls, arch, millions, digits):
 
 def test_presets_and_attention_per_stage():
     def kinds(model):
-        attns = [m for m in model.modules() if isinstance(m, ATTENTIONS)]
+        attns = [m for m in model.modules() if isinstance(m, Attention)]
         return [type(m).__name__[:1] for m in attns]
 
     assert kinds(CAPVT(PVT_TINY)) == list('CCSSS')
@@ -222,7 +194,7 @@ def test_activation_checkpointing_changes_nothing(cls, arch):
     checkpointed.load_state_dict(plain.state_dict())
     images, calls = torch.randn(1, 3, 64, 96), []
     for model in (plain, checkpointed):
-        attn = next(m for m in model.modules() if isinstance(m, ATTENTIONS))
+        attn = next(m for m in model.modules() if isinstance(m, Attention))
         attn.register_forward_hook(lambda *_: calls.append(1))
         sum(out.square().sum() for out in model(images)).backward()
     assert len(calls) == 3  # once plainly; forward and again in backward where checkpointed

@@ -8,7 +8,7 @@ from mmca.backbones import CADeiT, DeiT, Swin
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.errors import InputError
 
-# (dialect's name, original name) of tensors whose layout is the same.
+# (mapping's name, original name) of tensors whose layout is the same.
 PVT = [
     ('layers.0.0.projection.weight', 'patch_embed1.proj.weight'),
     ('layers.3.0.norm.bias', 'patch_embed4.norm.bias'),
@@ -65,7 +65,7 @@ TIMM_SWIN = [
 
 
 @pytest.mark.parametrize(
-    ('dialect', 'pairs'),
+    ('mapping', 'pairs'),
     [
         ("mmdet's PVT", PVT),
         ("mmdet's PVTv2", PVTV2),
@@ -74,10 +74,10 @@ TIMM_SWIN = [
         ("timm's Swin", TIMM_SWIN),
     ],
 )
-def test_names(dialect, pairs):
+def test_names(mapping, pairs):
     state = {name: torch.full((4, 4), i) for i, (name, _) in enumerate(pairs)}
     renamed, found = to_original_names(state)
-    assert found == dialect
+    assert found == mapping
     assert {name: int(tensor[0, 0]) for name, tensor in renamed.items()} == {
         original: i for i, (_, original) in enumerate(pairs)
     }
@@ -142,8 +142,8 @@ def test_impossible_layouts_are_named(shape):
 def test_original_names_are_left_alone(model):
     small = {'depth': 2} if model is not Swin else {}
     state = model({'embed_dims': 24, **small}).state_dict()
-    renamed, dialect = to_original_names(state)
-    assert dialect is None
+    renamed, mapping = to_original_names(state)
+    assert mapping is None
     assert renamed.keys() == state.keys()
     assert all(renamed[name] is tensor for name, tensor in state.items())
 

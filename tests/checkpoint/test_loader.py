@@ -23,14 +23,9 @@ from mmca.checkpoint import (
 )
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
+from tests.tiny import PVT as PVT_ARCH
+from tests.tiny import SHORT_SWIN
 
-PVT_ARCH = {
-    'embed_dims': (8, 16, 24, 32),
-    'depths': (1, 1, 1, 1),
-    'num_heads': (1, 2, 3, 4),
-    'mlp_ratios': (2, 2, 2, 2),
-}
-SWIN_ARCH = {'embed_dims': 8, 'depths': (1, 1, 2, 1), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
 DEIT_ARCH = {'embed_dims': 12, 'depth': 2, 'num_heads': 3, 'mlp_ratio': 2}
 
 
@@ -54,7 +49,7 @@ def pvt_classifier():
 
 def swin_classifier():
     """A file as the original Swin code writes it: under 'model', with index buffers."""
-    state = random_state(Swin(SWIN_ARCH))
+    state = random_state(Swin(SHORT_SWIN))
     state = {k: v for k, v in state.items() if k[:5] not in ('norm0', 'norm1', 'norm2', 'norm3')}
     return state | {
         'layers.2.blocks.1.attn_mask': torch.zeros(4, 49, 49),
@@ -83,7 +78,7 @@ def test_original_pvt_loads_by_name(tmp_path):
 
 
 def test_original_swin_loads_by_name(tmp_path):
-    state, model = swin_classifier(), Swin(SWIN_ARCH)
+    state, model = swin_classifier(), Swin(SHORT_SWIN)
     message = load_pretrained(model, save({'model': state, 'epoch': 3}, tmp_path / 'swin.pth'))
     for name, value in model.state_dict().items():
         # The classifier has no norm0..2 of the maps: they keep their initial values, and it is
@@ -98,7 +93,7 @@ def test_original_swin_loads_by_name(tmp_path):
 
 def test_a_last_norm_does_not_displace_norm3(tmp_path):
     state = swin_classifier() | {'norm3.weight': torch.randn(64), 'norm.bias': torch.randn(32)}
-    model = Swin(SWIN_ARCH)
+    model = Swin(SHORT_SWIN)
     message = load_pretrained(model, save(state, tmp_path / 'swin.pth'))
     assert torch.equal(model.norm3.weight, state['norm3.weight'])
     assert '0 moved' in message
@@ -109,7 +104,7 @@ def test_a_last_norm_does_not_displace_norm3(tmp_path):
 
 @pytest.mark.parametrize(
     ('cls', 'arch', 'state'),
-    [(CAPVT, PVT_ARCH, pvt_classifier()), (CASwin, SWIN_ARCH, swin_classifier())],
+    [(CAPVT, PVT_ARCH, pvt_classifier()), (CASwin, SHORT_SWIN, swin_classifier())],
 )
 def test_circulant_backbones_take_all_that_is_shared(cls, arch, state, tmp_path):
     model = cls(arch)
@@ -219,7 +214,7 @@ def test_renamed_weights_load_whole(tmp_path):
         for i in [int(name.split('.')[1]) if name.startswith('layers') else 0]
     }
     timm['head.fc.weight'] = timm.pop('head.weight')
-    model = Swin(SWIN_ARCH)
+    model = Swin(SHORT_SWIN)
     message = load_pretrained(model, save(timm, tmp_path / 'timm.pth'))
     assert "names: timm's Swin; family: Swin" in message
     assert '6 missing, 0 unexpected, 0 mismatched' in message
@@ -262,7 +257,7 @@ def test_positions_are_resized(tmp_path):
     message = load_pretrained(model, save(state, tmp_path / 'small.pth'))
     torch.testing.assert_close(model.pos_embed1.data, torch.full((1, 56 * 56, 8), 3.0))
     assert '4 resized' in message
-    wide = Swin({**SWIN_ARCH, 'window_size': 5})
+    wide = Swin({**SHORT_SWIN, 'window_size': 5})
     message = load_pretrained(wide, save(swin_classifier(), tmp_path / 'swin.pth'))
     assert '5 resized' in message
 
@@ -298,14 +293,14 @@ def test_deits_single_position_embedding(side, extra, tmp_path):
 
 def test_positional_encodings_and_tables_are_resized(tmp_path):
     """A table of the parabola x^2 + y^2, which bicubic, but not bilinear, sampling keeps."""
-    source = FLattenSwin(SWIN_ARCH, pretrain_img_size=64)
+    source = FLattenSwin(SHORT_SWIN, pretrain_img_size=64)
     state = random_state(source)
     name = 'layers.0.blocks.0.attn.positional_encoding'
     state[name] = torch.randn(1, 16 * 16, 8)
     table = 'layers.2.blocks.1.attn.relative_position_bias_table'
     steps = torch.linspace(-1, 1, 13)
     state[table] = (steps[:, None] ** 2 + steps**2).reshape(-1, 1).repeat(1, 4)
-    model = FLattenSwin({**SWIN_ARCH, 'window_size': 9}, pretrain_img_size=128)
+    model = FLattenSwin({**SHORT_SWIN, 'window_size': 9}, pretrain_img_size=128)
     message = load_pretrained(model, save(state, tmp_path / 'flatten.pth'))
     expected = F.interpolate(state[name].mT.reshape(1, 8, 16, 16), (32, 32), mode='bilinear')
     torch.testing.assert_close(model.state_dict()[name], expected.flatten(2).mT)

@@ -6,11 +6,10 @@ import torch
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.ops import naive
+from tests.tiny import PVT as PVT_ARCH
+from tests.tiny import SHORT_DEIT, SHORT_SWIN
 
-PVT_ARCH = {'embed_dims': (8, 16, 24, 32), 'depths': (1, 2, 1, 1), 'num_heads': (1, 2, 3, 4)}
-SWIN_ARCH = {'embed_dims': 8, 'depths': (2, 1, 2, 1), 'num_heads': (1, 2, 4, 8)}
-DEIT_ARCH = {'embed_dims': 16, 'depth': 2, 'num_heads': 2}
-FAMILIES = [(PVT, CAPVT, PVT_ARCH), (Swin, CASwin, SWIN_ARCH), (DeiT, CADeiT, DEIT_ARCH)]
+FAMILIES = [(PVT, CAPVT, PVT_ARCH), (Swin, CASwin, SHORT_SWIN), (DeiT, CADeiT, SHORT_DEIT)]
 
 
 def softmax_state(cls, arch):
@@ -109,7 +108,7 @@ def test_by_default_attentions_start_from_tensors_of_equal_name_and_shape():
 @pytest.mark.parametrize('gain', [1.0, 2.0])
 @pytest.mark.parametrize(
     ('source', 'arch', 'attn'),
-    [(PVT, PVT_ARCH, ['global'] * 4), (DeiT, DEIT_ARCH, 'spatial_reduction')],
+    [(PVT, PVT_ARCH, ['global'] * 4), (DeiT, SHORT_DEIT, 'spatial_reduction')],
     ids=['q and kv to qkv', 'qkv to q and kv'],
 )
 def test_projections_are_there_under_both_conventions(source, arch, attn, gain):

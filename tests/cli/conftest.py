@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import SEG, error_line, forget_mmengine, write_image
+from tests.helpers import SEG, error_line, forget_mmengine, write_image
 
 from mmca.cli.main import main
 

@@ -1,7 +1,7 @@
 """Reading configs: one clear line for whatever is wrong with one or with its options."""
 
 import pytest
-from helpers import CLS, DET, SEG
+from tests.helpers import CLS, DET, SEG
 
 from mmca.cli import packages
 from mmca.cli.configs import parse_options

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT
+from tests.helpers import ROOT
 
 CONFIG = 'configs/mini/upernet_ca_swin_mini.py'
 # Whatever is random, or depends on the batch of one process, is off; SGD, because Adam makes

@@ -1,7 +1,7 @@
 """mmca flops: hand counts, and the totals that the paper prints for whole networks."""
 
 import pytest
-from helpers import error_line
+from tests.helpers import error_line
 
 from mmca.cli.main import main
 

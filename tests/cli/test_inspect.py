@@ -4,7 +4,7 @@ import ast
 
 import pytest
 import torch
-from helpers import ROOT, error_line
+from tests.helpers import ROOT, error_line
 
 from mmca import backbones
 from mmca.checkpoint import Report

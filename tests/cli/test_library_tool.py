@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
+from tests.helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
 from mmengine.config import Config
 
 from mmca.cli import library_tool, preflight

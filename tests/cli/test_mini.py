@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT
+from tests.helpers import ROOT
 from pycocotools.coco import COCO
 
 from mmca.cli.main import main

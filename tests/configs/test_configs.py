@@ -12,7 +12,7 @@ pytest.importorskip('mmseg')
 
 import torch
 from mmdet.testing import demo_mm_inputs
-from helpers import CONFIGS as CONFIG_ROOT
+from tests.helpers import CONFIGS as CONFIG_ROOT
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CONFIGS
+from tests.helpers import CONFIGS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope

@@ -13,7 +13,7 @@ import torch
 
 from mmca.hooks.seed import _seed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMON = [
     'model.backbone.arch.depths=(1,1,1,1)',
     'model.backbone.arch.num_heads=(1,1,1,1)',
@@ -85,8 +85,8 @@ def weights(path):
 def test_a_resumed_run_ends_where_an_unbroken_one_does(config, options, half, end, seed, tmp_path):
     if config.startswith('pretrain') and find_spec('mmpretrain') is None:
         pytest.skip('needs requirements-pretrain.txt')
-    drawn = [sys.executable, 'tools/make_mini.py', '--out', str(tmp_path / 'mini')]
-    subprocess.run([*drawn, '--train', '6', '--val', '1'], cwd=ROOT, check=True)
+    command = [sys.executable, 'tools/make_mini.py', '--out', str(tmp_path / 'mini')]
+    subprocess.run([*command, '--train', '6', '--val', '1'], cwd=ROOT, check=True)
     options = [*COMMON, *options, f'randomness.seed={seed}']
     train(config, options, tmp_path / 'whole', tmp_path)
     start = tmp_path / 'whole' / f'{half}.pth'

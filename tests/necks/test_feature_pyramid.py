@@ -42,7 +42,7 @@ def test_a_level_is_its_formula_written_out():
 
 
 def test_up_is_in_place():
-    """A single bright position of the map brightens its own 4 x 4 cells and their neighbours."""
+    """A single bright position of the map brightens its own 4 x 4 cells and their neighbors."""
     neck = SimpleFeaturePyramid(8, 4).eval()
     x = torch.zeros(1, 8, 5, 5)
     with torch.no_grad():

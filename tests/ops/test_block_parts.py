@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmca.ops import gated_projection, layer_norm, mlp, naive, use_backend
+from tests.tiny import BLOCK_TOLERANCE
 
 SHAPES = [(1, 1, 1), (1, 2, 3), (2, 1, 5), (2, 35, 8), (3, 101, 6), (1, 600, 16)]
 EPS = 1e-6
@@ -65,9 +66,7 @@ def test_equals_the_naive_form(backend, name, shape, layout):
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ('dtype', 'tolerance'), [(torch.float32, 2e-5), (torch.float16, 1e-2), (torch.bfloat16, 6e-2)]
-)
+@pytest.mark.parametrize(('dtype', 'tolerance'), BLOCK_TOLERANCE.items())
 @pytest.mark.parametrize('name', OPS)
 def test_every_dtype_stays_near_float64(name, dtype, tolerance):
     ours, naive_form = OPS[name]

@@ -8,6 +8,7 @@ import torch
 from mmca.errors import InputError
 from mmca.ops import circulant_attention, circulant_self_attention, naive
 from mmca.ops.circulant import logit_scale
+from tests.tiny import ATTENTION_TOLERANCE as TOLERANCE
 
 # (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
 SHAPES = [
@@ -59,13 +60,6 @@ SHAPES = [
     (32, 24, 4, 2),
 ]
 SCALES = ['sqrt', 'paper', 0.03]
-# Largest error over the largest magnitude, for what the dtype itself can hold.
-TOLERANCE = {
-    torch.float64: 1e-12,
-    torch.float32: 2e-5,
-    torch.float16: 2e-3,
-    torch.bfloat16: 1.6e-2,
-}
 
 
 def inputs(shape, dtype=torch.float64, batch=2, seed=0):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmca.errors import InputError
 from mmca.ops import focused_linear_attention, naive
 from mmca.ops.focused_linear import focus
+from tests.tiny import ATTENTION_TOLERANCE
 
 # (N, M, C, heads, focusing factor)
 SHAPES = [
@@ -34,12 +35,7 @@ SHAPES = [
     (323, 323, 8, 2, 3.0),
     (784, 784, 16, 4, 3.0),
 ]
-TOLERANCE = {
-    torch.float64: 1e-11,
-    torch.float32: 2e-5,
-    torch.float16: 2e-3,
-    torch.bfloat16: 1.6e-2,
-}
+TOLERANCE = {**ATTENTION_TOLERANCE, torch.float64: 1e-11}
 each_shape = pytest.mark.parametrize('shape', SHAPES, ids=str)
 
 

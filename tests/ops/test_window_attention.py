@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mmca.ops import naive, use_backend, window_attention
+from tests.tiny import BLOCK_TOLERANCE
 
 
 def arguments(windows, size, heads, dims, kinds, dtype=torch.float64):
@@ -70,9 +71,7 @@ def test_any_memory_layout_of_windows_and_gradients():
         torch.testing.assert_close(value, exact, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ('dtype', 'tolerance'), [(torch.float32, 2e-5), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)]
-)
+@pytest.mark.parametrize(('dtype', 'tolerance'), BLOCK_TOLERANCE.items())
 def test_every_dtype_stays_near_float64(dtype, tolerance):
     tensors, masks = arguments(*CASES[2], dtype)
     values = outputs_and_gradients(window_attention, tensors, masks)

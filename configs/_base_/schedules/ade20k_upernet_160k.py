@@ -2,17 +2,11 @@
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    # 'norm' is every LayerNorm of the backbone and of DeiT's pyramid; the heads' batch norms are
-    # called bn. The others are the position tables of Swin, FLatten, and PVT and DeiT.
-    paramwise_cfg=dict(
-        custom_keys={
-            'norm': dict(decay_mult=0.0),
-            'relative_position_bias_table': dict(decay_mult=0.0),
-            'positional_encoding': dict(decay_mult=0.0),
-            'pos_embed': dict(decay_mult=0.0),
-        }
-    ),
+    # 'norm' matches every LayerNorm of the backbone and of DeiT's pyramid; the heads' batch norms
+    # are called bn.
+    paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -2,16 +2,10 @@
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    # 'norm' is every LayerNorm of the backbone and of DeiT's pyramid, and nothing else.
-    paramwise_cfg=dict(
-        custom_keys={
-            'norm': dict(decay_mult=0.0),
-            'relative_position_bias_table': dict(decay_mult=0.0),
-            'positional_encoding': dict(decay_mult=0.0),
-            'pos_embed': dict(decay_mult=0.0),
-        }
-    ),
+    # 'norm' matches every LayerNorm of the backbone and of DeiT's pyramid, and nothing else.
+    paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),

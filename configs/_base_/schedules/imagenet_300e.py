@@ -2,17 +2,9 @@
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    # No decay for norms, biases and the position tables of PVT, DeiT, Swin and FLatten.
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={
-            'pos_embed': dict(decay_mult=0.0),
-            'relative_position_bias_table': dict(decay_mult=0.0),
-            'positional_encoding': dict(decay_mult=0.0),
-        },
-    ),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0),
 )
 # The paper names 20 epochs of warm-up and the cosine; where they begin and end, 1e-6 and 1e-5, is

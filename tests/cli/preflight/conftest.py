@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import error_line, forget_mmengine, write_ade, write_coco, write_image
+from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, write_image
 from mmdet.datasets import CocoDataset
 
 from mmca.cli import library_tool

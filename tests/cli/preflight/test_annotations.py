@@ -4,7 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
-from helpers import CLS, DET, SEG, THREE, needs_mmpretrain, write_coco, write_image
+from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain, write_coco, write_image
 from mmdet.datasets import CocoDataset
 
 from mmca.errors import InputError

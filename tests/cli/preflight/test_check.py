@@ -1,7 +1,7 @@
 """What the checks say when all is well, and who runs them."""
 
 import pytest
-from helpers import DET, SEG
+from tests.helpers import DET, SEG
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CLS, SEG, THREE, needs_mmpretrain
+from tests.helpers import CLS, SEG, THREE, needs_mmpretrain
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,6 @@
 """Data that are missing are reported, with the expected tree and the ways out."""
 
-from helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
+from tests.helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
 
 
 def test_training_without_validation_needs_no_validation_data(run, config, data):

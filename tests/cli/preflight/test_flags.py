@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import CLS, CONFIGS, DET, SEG, THREE, needs_mmpretrain
+from tests.helpers import CLS, CONFIGS, DET, SEG, THREE, needs_mmpretrain
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='works with a GPU')

@@ -1,0 +1,351 @@
+"""The contract of attentions: every registered one, the registry, and one of a user's own."""
+
+import math
+from importlib import import_module
+
+import pytest
+import torch
+from torch import nn
+
+from mmca.errors import InputError
+from mmca.layers import (
+    Attention,
+    Block,
+    CirculantAttention,
+    FocusedLinearAttention,
+    SelfAttention,
+    SpatialReductionAttention,
+    StageSpec,
+    WindowAttention,
+    build_attention,
+    register_attention,
+    registered_attentions,
+)
+from mmca.layers.attention import attention_letters, resolve_attn, unregister_attention
+from mmca.ops import naive
+
+SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
+every_attention = pytest.mark.parametrize('name', registered_attentions())
+sizes = pytest.mark.parametrize('hw_shape', [(1, 1), (1, 7), (5, 7), (6, 6), (9, 4)], ids=str)
+
+
+def random_block(name, spec=SPEC, **options):
+    """A block in float64 whose parameters are all away from their neutral initial values."""
+    torch.manual_seed(0)
+    attn = build_attention(name, spec, options)
+    block = Block(spec.embed_dims, attn, mlp_ratio=2, cpe=attn.uses_cpe).double()
+    for parameter in block.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    return block
+
+
+def tokens(hw_shape, batch=2):
+    generator = torch.Generator().manual_seed(1)
+    shape = (batch, math.prod(hw_shape), SPEC.embed_dims)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.fixture(autouse=True)
+def fused_paths_in_small_blocks(monkeypatch):
+    """Without this, hidden layers as small as here take the eager form anyway."""
+    # By name, because the package's attribute `mlp` is the function.
+    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 16)
+
+
+@pytest.fixture(autouse=True)
+def registry_as_it_was():
+    known = registered_attentions()
+    yield
+    for name in registered_attentions().keys() - known.keys():
+        unregister_attention(name)
+
+
+@every_attention
+@sizes
+def test_any_grid_and_a_gradient_for_every_parameter(name, hw_shape):
+    block, x = random_block(name), tokens(hw_shape).requires_grad_()
+    out = block(x, hw_shape)
+    assert out.shape == x.shape
+    out.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert [n for n, p in block.named_parameters() if p.grad is None] == []
+    if min(hw_shape) > 4:
+        assert [n for n, p in block.named_parameters() if not p.grad.any()] == []
+
+
+@every_attention
+def test_both_memory_layouts_give_the_same(name):
+    attn, x = random_block(name).attn, tokens((5, 7))
+    channels_first = x.mT.contiguous().mT
+    torch.testing.assert_close(attn(channels_first, (5, 7)), attn(x, (5, 7)))
+
+
+@every_attention
+def test_a_row_of_blocks_converts_the_layout_once(name):
+    block, x = random_block(name), tokens((5, 7))
+    first = block.attn.memory_layout == 'channels_first'
+    for layout in (x, x.mT.contiguous().mT):
+        out = block(layout, (5, 7))
+        assert (out.mT if first else out).is_contiguous()
+
+
+@every_attention
+@pytest.mark.parametrize('training', [True, False])
+def test_hooks_fire_on_fused_paths_and_change_nothing(name, training):
+    block, x, fired = random_block(name).train(training), tokens((5, 7)), set()
+    expected = block(x, (5, 7))
+    for path, module in block.named_modules():
+        module.register_forward_hook(lambda *_, path=path: fired.add(path))
+    torch.testing.assert_close(block(x, (5, 7)), expected)
+    assert fired == {path for path, _ in block.named_modules()}
+
+
+@every_attention
+@pytest.mark.parametrize('kind', ['pre', 'backward', 'global'])
+def test_other_hooks_fire_too(name, kind):
+    block, x, fired = random_block(name), tokens((5, 7)), set()
+    linears = {module: path for path, module in block.named_modules() if type(module) is nn.Linear}
+    note = lambda module, *_: fired.add(linears.get(module))  # noqa: E731
+    if kind == 'global':
+        handle = nn.modules.module.register_module_forward_hook(note)
+    for module in linears:
+        if kind == 'pre':
+            module.register_forward_pre_hook(note)
+        elif kind == 'backward':
+            module.register_full_backward_hook(note)
+    block(x.requires_grad_(), (5, 7)).sum().backward()
+    if kind == 'global':
+        handle.remove()
+    assert fired >= set(linears.values())
+
+
+class LoRALinear(nn.Module):
+    """A frozen Linear plus a product of two small matrices, as adapters have it."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+        self.down = nn.Parameter(0.3 * torch.randn(2, linear.in_features, dtype=torch.float64))
+        self.up = nn.Parameter(0.3 * torch.randn(linear.out_features, 2, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.linear(x) + x @ self.down.mT @ self.up.mT
+
+
+@every_attention
+@pytest.mark.parametrize('hw_shape', [(5, 7), (9, 4)], ids=str)
+def test_adapters_act_on_fused_paths(name, hw_shape):
+    adapted, merged, x = random_block(name), random_block(name), tokens(hw_shape)
+    before = merged(x, hw_shape)
+    for path, module in list(adapted.named_modules()):
+        if type(module) is nn.Linear:
+            adapter = LoRALinear(module)
+            adapted.set_submodule(path, adapter)
+            merged.get_submodule(path).weight.data += adapter.up @ adapter.down
+    out = adapted(x, hw_shape)
+    torch.testing.assert_close(out, merged(x, hw_shape))
+    assert not torch.allclose(out, before)
+    out.sum().backward()
+    adapters = [m for m in adapted.modules() if isinstance(m, LoRALinear)]
+    assert adapters
+    assert all(m.down.grad.any() and m.up.grad.any() for m in adapters)
+
+
+@pytest.mark.parametrize('path', ['mlp.act', 'attn.gate.1'])
+def test_another_activation_acts(path):
+    block, x = random_block('circulant'), tokens((5, 7))
+    before = block(x, (5, 7))
+    block.set_submodule(path, nn.Tanh())
+    assert not torch.allclose(block(x, (5, 7)), before)
+
+
+def test_quantized_weights_are_not_read():
+    """A parameter of a tensor type of its own is for its module alone."""
+
+    class Halved(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            with torch._C.DisableTorchFunctionSubclass():
+                args = [a.as_subclass(torch.Tensor) / 2 if isinstance(a, cls) else a for a in args]
+                return func(*args, **(kwargs or {}))
+
+    block, halved, x = random_block('circulant'), random_block('circulant'), tokens((5, 7))
+    for module in (block.attn.qkv, block.mlp.fc1):
+        module.weight.data /= 2
+    for module in (halved.attn.qkv, halved.mlp.fc1):
+        module._parameters['weight'] = module.weight.data.as_subclass(Halved)
+    with torch.no_grad():
+        torch.testing.assert_close(halved(x, (5, 7)), block(x, (5, 7)))
+
+
+@every_attention
+@sizes
+def test_attention_weights_are_a_distribution_over_the_grid(name, hw_shape):
+    attn, x = random_block(name).attn, tokens(hw_shape)
+    for token in {0, math.prod(hw_shape) // 2, math.prod(hw_shape) - 1}:
+        weights = attn.attention_weights(x, hw_shape, token)
+        assert weights.shape == (2, weights.shape[1], *hw_shape)
+        assert (weights >= 0).all()
+        assert (weights.sum((2, 3)) <= 1 + 1e-9).all()
+        assert (weights.sum((2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize('hw_shape', [(1, 7), (5, 7), (6, 6), (3, 3)], ids=str)
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('circulant', {'reweighting': None}),
+        ('circulant', {'reweighting': None, 'head_dim': 4}),
+        ('linear', {}),
+        ('global', {}),
+        ('spatial_reduction', {'sr_ratio': 1}),
+        ('window', {}),
+        ('window', {'shift': False}),
+    ],
+    ids=str,
+)
+def test_the_output_is_the_sum_of_values_by_the_weights(name, options, hw_shape):
+    attn, x = random_block(name, **options).attn, tokens(hw_shape)
+    attn.proj = nn.Identity()
+    if name == 'linear':
+        nn.init.zeros_(attn.dwc.weight)
+        nn.init.zeros_(attn.dwc.bias)
+    out = attn(x, hw_shape)
+    projected = attn.qkv(x) if hasattr(attn, 'qkv') else attn.kv(x)
+    value = projected[..., -SPEC.embed_dims :]
+    for token in (0, math.prod(hw_shape) // 2, math.prod(hw_shape) - 1):
+        weights = attn.attention_weights(x, hw_shape, token).flatten(2)
+        heads = value.unflatten(2, (weights.shape[1], -1))
+        found = torch.einsum('bhm,bmhd->bhd', weights, heads).flatten(1)
+        if name == 'window':  # padding tokens have values, too: their projection's bias
+            bias = attn.qkv.bias[-SPEC.embed_dims :].unflatten(0, (weights.shape[1], -1))
+            found += ((1 - weights.sum(2))[..., None] * bias).flatten(1)
+        torch.testing.assert_close(found, out[:, token])
+
+
+def test_circulant_weights_are_the_rows_of_the_naive_matrix():
+    attn, x = random_block('circulant', head_dim=2).attn, tokens((3, 5))
+    q, k, _ = attn.qkv(x).chunk(3, dim=2)
+    matrix = naive.bccb(naive.circulant_kernel(q, k, (3, 5), head_dim=2).flatten(2), (3, 5))
+    for token in range(15):
+        weights = attn.attention_weights(x, (3, 5), token)
+        torch.testing.assert_close(weights.flatten(2), matrix[:, :, token])
+
+
+def test_spatial_reduction_spreads_a_cell_evenly():
+    attn = random_block('spatial_reduction').attn
+    weights = attn.attention_weights(tokens((5, 7)), (5, 7), 3)
+    cells = weights[:, :, :4, :6].unflatten(2, (2, 2)).unflatten(4, (3, 2))
+    assert torch.equal(cells.amin((3, 5)), cells.amax((3, 5)))
+    assert not weights[:, :, 4:].any()
+    assert not weights[:, :, :, 6:].any()
+    torch.testing.assert_close(weights.sum((2, 3)), torch.ones(2, 2, dtype=torch.float64))
+
+
+@every_attention
+def test_declared_parameters_exist(name):
+    attn = build_attention(name, SPEC)
+    declared = {*attn.no_weight_decay, *attn.resized_parameters}
+    declared |= {attn.signature} if attn.signature else set()
+    assert declared <= dict(attn.named_parameters()).keys()
+    assert set(attn.resized_parameters.values()) <= {'bilinear', 'bicubic'}
+    assert attn.spec is SPEC
+    assert attn.extra_macs((5, 7)) >= 0
+
+
+@every_attention
+def test_one_graph_under_compile(name):
+    torch._dynamo.reset()
+    block = random_block(name)
+    compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
+    results = []
+    for run in (block, compiled):
+        x = tokens((5, 7)).requires_grad_()
+        y = run(x, (5, 7))
+        gradients = torch.autograd.grad(y.square().sum(), [x, *block.parameters()])
+        results.append([y, *gradients])
+    for value, expected in zip(*results, strict=True):
+        torch.testing.assert_close(value, expected)
+
+
+@every_attention
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_and_autocast_stay_near(name, dtype):
+    block, x = random_block(name).float(), tokens((5, 7)).float()
+    expected = block(x, (5, 7))
+    with torch.autocast('cpu', dtype):
+        cast = block(x, (5, 7))
+    half = block.to(dtype)(x.to(dtype), (5, 7))
+    for out in (cast, half):
+        assert (out.float() - expected).abs().max() <= 0.1 * expected.abs().max()
+
+
+def test_letters_and_names():
+    letters = {'C': 'circulant', 'L': 'linear', 'S': 'softmax'}
+    assert {k: v for k, v in attention_letters().items() if k in letters} == letters
+    assert registered_attentions()['circulant'] is CirculantAttention
+    assert registered_attentions()['linear'] is FocusedLinearAttention
+    assert registered_attentions()['global'] is SelfAttention
+    assert registered_attentions()['spatial_reduction'] is SpatialReductionAttention
+    assert registered_attentions()['window'] is WindowAttention
+    assert resolve_attn('CL', 2) == ('circulant', 'linear')
+    assert resolve_attn(['window', 'S'], 2) == ('window', 'softmax')
+    assert resolve_attn('global', 3) == ('global',) * 3
+
+
+class Mean(Attention):
+    def __init__(self, embed_dims, temperature=1.0):
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('circulant',), "name 'circulant' is taken by mmca.layers.circulant.CirculantAttention"),
+        (('softmax',), "name 'softmax' is taken by the softmax attention of each family"),
+        (('mean', 'C'), "letter 'C' is taken by 'circulant'"),
+        (('mean', 'S'), "letter 'S' is taken by 'softmax'"),
+        (('mean', 'm'), "one of A to Z, got 'm'"),
+        (('mean', 'ME'), "one of A to Z, got 'ME'"),
+        (('my mean',), "Python identifier, got 'my mean'"),
+        (('M',), "two characters or more that is a Python identifier, got 'M'"),
+    ],
+    ids=str,
+)
+def test_names_and_letters_that_cannot_be_taken(arguments, message):
+    before = registered_attentions(), attention_letters()
+    with pytest.raises(InputError, match=message):
+        register_attention(*arguments)(Mean)
+    assert (registered_attentions(), attention_letters()) == before
+
+
+def test_only_attentions_are_registered():
+    with pytest.raises(InputError, match=r'no subclass of mmca\.layers\.Attention'):
+        register_attention('linear_layer')(nn.Linear)
+    register_attention('mean', letter='M')(Mean)
+    with pytest.raises(InputError, match="name 'mean' is taken"):
+        register_attention('mean')(Mean)
+    unregister_attention('mean')
+    register_attention('mean', letter='M')(Mean)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'message'),
+    [
+        ('mean', {'temprature': 2}, "'temprature' of the attention 'mean', did you mean 'temper"),
+        ('mean', {'window': 2}, r'\(known are temperature\)'),
+        ('mean', {'embed_dims': 2}, "unknown option 'embed_dims'"),
+        ('absent', {}, "unknown attention 'absent'; known are 'circulant' \\(C\\)"),
+        ('circulant', {'head_dim': 3}, 'head_dim=3, embed_dims=8'),
+    ],
+)
+def test_bad_options_are_named(name, options, message):
+    register_attention('mean', letter='M')(Mean)
+    with pytest.raises(InputError, match=message):
+        build_attention(name, SPEC, options)
+
+
+def test_options_override_what_the_place_says():
+    attn = build_attention('window', SPEC, {'window_size': 5, 'shift': False, 'attn_drop': 0.1})
+    assert (attn.window_size, attn.shift_size, attn.attn_drop) == (5, 0, 0.1)
+    assert build_attention('linear', SPEC, {'grid_size': 3}).positional_encoding.shape[1] == 9

@@ -1,0 +1,39 @@
+"""Tiny architectures of all families, and the tolerances of each dtype, defined once."""
+
+import torch
+
+from mmca import backbones
+
+PVT = {
+    'embed_dims': (8, 16, 24, 32),
+    'depths': (1, 1, 2, 1),
+    'num_heads': (1, 2, 3, 4),
+    'mlp_ratios': (2, 2, 2, 2),
+}
+SWIN = {'embed_dims': 8, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
+DEIT = {'embed_dims': 16, 'depth': 4, 'num_heads': 2, 'mlp_ratio': 2}
+SHORT_SWIN = {**SWIN, 'depths': (1, 1, 2, 1)}
+SHORT_DEIT = {**DEIT, 'depth': 2}
+
+# (backbone, architecture): those with four maps, and those with one.
+HIERARCHICAL = [
+    (backbones.PVT, PVT),
+    (backbones.CAPVT, PVT),
+    (backbones.FLattenPVT, PVT),
+    (backbones.PVTv2, PVT),
+    (backbones.FLattenPVTv2, PVT),
+    (backbones.Swin, SWIN),
+    (backbones.CASwin, SWIN),
+    (backbones.FLattenSwin, SWIN),
+]
+PLAIN = [(backbones.DeiT, DEIT), (backbones.CADeiT, DEIT)]
+
+# Largest error over the largest magnitude: of an attention, within what the dtype can hold, and of
+# the parts of a block, which sum over channels in the dtype itself.
+ATTENTION_TOLERANCE = {
+    torch.float64: 1e-12,
+    torch.float32: 2e-5,
+    torch.float16: 2e-3,
+    torch.bfloat16: 1.6e-2,
+}
+BLOCK_TOLERANCE = {torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
