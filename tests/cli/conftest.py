@@ -4,9 +4,9 @@ import sys
 
 import numpy as np
 import pytest
-from tests.helpers import SEG, error_line, forget_mmengine, write_image
 
 from mmca.cli.main import main
+from tests.helpers import SEG, error_line, forget_mmengine, write_image
 
 
 @pytest.fixture(autouse=True)

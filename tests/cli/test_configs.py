@@ -1,10 +1,10 @@
 """Reading configs: one clear line for whatever is wrong with one or with its options."""
 
 import pytest
-from tests.helpers import CLS, DET, SEG
 
 from mmca.cli import packages
 from mmca.cli.configs import parse_options
+from tests.helpers import CLS, DET, SEG
 
 
 def test_missing_config(fail):

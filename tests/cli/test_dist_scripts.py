@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tests.helpers import ROOT
 
 CONFIG = 'configs/mini/upernet_ca_swin_mini.py'

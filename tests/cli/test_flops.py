@@ -1,9 +1,9 @@
 """mmca flops: hand counts, and the totals that the paper prints for whole networks."""
 
 import pytest
-from tests.helpers import error_line
 
 from mmca.cli.main import main
+from tests.helpers import error_line
 
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
 

@@ -4,12 +4,12 @@ import ast
 
 import pytest
 import torch
-from tests.helpers import ROOT, error_line
 
 from mmca import backbones
 from mmca.checkpoint import Report
 from mmca.cli.inspect import likeness
 from mmca.cli.main import main
+from tests.helpers import ROOT, error_line
 
 
 @pytest.fixture

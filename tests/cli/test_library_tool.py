@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
 from mmengine.config import Config
 
 from mmca.cli import library_tool, preflight
@@ -15,6 +14,7 @@ from mmca.cli.configs import parse_options
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
 from mmca.errors import InputError
+from tests.helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
 
 CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
 

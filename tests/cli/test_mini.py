@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.helpers import ROOT
 from pycocotools.coco import COCO
 
 from mmca.cli.main import main
 from mmca.cli.mini import STUFF, THINGS, drawing, layouts, make_mini
 from mmca.errors import InputError
+from tests.helpers import ROOT
 
 COUNTS = {'train': 30, 'val': 15}
 ADE_NAMES = {'train': 'training', 'val': 'validation'}
@@ -50,8 +50,8 @@ def test_coco_annotations_are_consistent(data, split, coco):
     assert len(coco.anns) == len(coco.dataset['annotations'])
     assert {a['category_id'] for a in coco.anns.values()} == set(range(1, 6))
     for image in coco.imgs.values():
-        image = cv2.imread(str(data / 'coco' / split / image['file_name']))
-        assert image.shape == (image['height'], image['width'], 3) == (128, 160, 3)
+        pixels = cv2.imread(str(data / 'coco' / split / image['file_name']))
+        assert pixels.shape == (image['height'], image['width'], 3) == (128, 160, 3)
         assert 2 <= len(coco.getAnnIds(image['id'])) <= 6
     for annotation in coco.anns.values():
         mask = coco.annToMask(annotation)
@@ -163,7 +163,7 @@ def test_splits_share_no_image(data):
     assert (len(train), len(val), len(train | val)) == (120, 60, 180)
 
 
-def test_a_image_depends_on_seed_split_and_index_only(data, tmp_path):
+def test_an_image_depends_on_seed_split_and_index_only(data, tmp_path):
     make_mini(tmp_path / 'few', train=3, val=2)
     make_mini(tmp_path / 'again', train=3, val=2)
     make_mini(tmp_path / 'other', train=3, val=2, seed=1)
@@ -195,7 +195,18 @@ def test_mmdet_reads_the_masks(data, coco, split):
 
 
 def test_the_same_data_set_is_not_written_again(tmp_path, capsys):
-    command = ['make-mini', '--out', str(tmp_path / 'mini'), '--train', '1', '--val', '1', '--size', '96', '64']
+    command = [
+        'make-mini',
+        '--out',
+        str(tmp_path / 'mini'),
+        '--train',
+        '1',
+        '--val',
+        '1',
+        '--size',
+        '96',
+        '64',
+    ]
     assert main(command) == 0
     assert capsys.readouterr().out.startswith('mini data set in ')
     image = tmp_path / 'mini/coco/train/000000.jpg'

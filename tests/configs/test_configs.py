@@ -12,7 +12,6 @@ pytest.importorskip('mmseg')
 
 import torch
 from mmdet.testing import demo_mm_inputs
-from tests.helpers import CONFIGS as CONFIG_ROOT
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmca.layers import DropPath
+from tests.helpers import CONFIGS as CONFIG_ROOT
 
 PVT = [64, 128, 320, 512]
 SWIN = [96, 192, 384, 768]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.helpers import CONFIGS as CONFIG_ROOT
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, MODELS, PARAM_SCHEDULERS, init_default_scope
@@ -19,6 +18,7 @@ from mmca.checkpoint import load_pretrained
 from mmca.cli import no_torchvision
 from mmca.cli.mini import make_mini
 from mmca.layers import DropPath
+from tests.helpers import CONFIGS as CONFIG_ROOT
 
 # Not importorskip: an mmpretrain that is there and cannot be imported is a failure.
 if find_spec('mmpretrain') is None:

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.helpers import CONFIGS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmca.cli.mini import STUFF, THINGS, make_mini
+from tests.helpers import CONFIGS
 
 
 @pytest.fixture(scope='module')

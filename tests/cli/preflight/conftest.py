@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, write_image
 from mmdet.datasets import CocoDataset
 
 from mmca.cli import library_tool
 from mmca.cli.main import run_command
+from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, write_image
 
 
 @pytest.fixture(autouse=True)

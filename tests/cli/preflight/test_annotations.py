@@ -4,10 +4,10 @@ import importlib
 
 import numpy as np
 import pytest
-from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain, write_coco, write_image
 from mmdet.datasets import CocoDataset
 
 from mmca.errors import InputError
+from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain, write_coco, write_image
 
 NAMES = CocoDataset.METAINFO['classes']
 

@@ -1,6 +1,7 @@
 """What the checks say when all is well, and who runs them."""
 
 import pytest
+
 from tests.helpers import DET, SEG
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tests.helpers import CLS, SEG, THREE, needs_mmpretrain
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+
+from mmca.cli.preflight.flags import RANKS, is_first_process
 from tests.helpers import CLS, CONFIGS, DET, SEG, THREE, needs_mmpretrain
 
 
@@ -47,3 +49,34 @@ def test_flags_of_one_library(run, fail, folders):
     assert 'needs --out FILE' in fail('test', CLS, 'x.pth', '--out-item', 'pred')
     argv = ['http://x/y.pth', '--out', 'a.json', '--out-item', 'metrics']
     assert run('test', CLS, *argv, *THREE).argv[2:7] == argv
+
+
+@pytest.mark.parametrize(
+    ('launcher', 'environment', 'first'),
+    [
+        ('none', {}, True),
+        ('none', {'SLURM_PROCID': '3'}, True),  # its own run in a task of slurm's
+        ('none', {'RANK': '1'}, False),
+        ('pytorch', {'RANK': '0', 'LOCAL_RANK': '0'}, True),
+        ('pytorch', {'RANK': '8', 'LOCAL_RANK': '0'}, False),
+        ('slurm', {'SLURM_PROCID': '0', 'RANK': '1'}, True),
+        ('slurm', {'SLURM_PROCID': '1'}, False),
+        ('mpi', {'OMPI_COMM_WORLD_RANK': '0'}, True),
+        ('mpi', {'OMPI_COMM_WORLD_RANK': '2'}, False),
+        ('mpi', {'PMI_RANK': '2'}, False),
+    ],
+)
+def test_the_first_process_of_each_launcher(monkeypatch, launcher, environment, first):
+    for names, _ in RANKS.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process(launcher) == first
+
+
+@pytest.mark.parametrize(('launcher', 'command'), [('slurm', 'srun'), ('mpi', 'mpirun')])
+def test_other_launchers_without_theirs(fail, monkeypatch, launcher, command):
+    monkeypatch.delenv('SLURM_PROCID', raising=False)
+    line = fail('train', DET, '--launcher', launcher)
+    assert f'--launcher {launcher} needs its launcher: use {command}' in line
