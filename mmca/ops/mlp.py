@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmca.ops.backend import choose_backend
-from mmca.ops.precision import matmul_dtype, without_autocast
+from mmca.ops.precision import first_order_backward, matmul_dtype, without_autocast
 
 # Numbers of the hidden layer computed at a time: 8 MiB of float32. Measured once on a CPU at
 # 200 x 336 x 64 with 512 hidden channels, 2^18 to 2^22 numbers: 88, 78, 74, 73, 71 ms, all at
@@ -80,7 +80,7 @@ class _Mlp(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         x, w_in, b_in, w_out = ctx.saved_tensors
         grad_x = torch.empty_like(x)

@@ -6,9 +6,10 @@ from itertools import accumulate, pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmca.ops.backend import choose_backend
+from mmca.ops.precision import first_order_backward
 
 # Numbers that the largest tensor of a chunk may have: 8 MiB of float32. Measured once on a CPU,
 # forward, 1392 windows of 49 tokens, 96 channels, 3 heads: 1 to 8 MiB 70, 58, 57, 57 ms, all at
@@ -135,7 +136,7 @@ class _WindowAttention(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, w_qkv, b_qkv, w_proj, bias = ctx.saved_tensors
         scale = (x.shape[2] // len(bias)) ** -0.5
