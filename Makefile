@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both set the environment up first.
+# `make demo` and `make test` set up the environment first.
 # An active virtual or conda environment is used; otherwise .venv is made in this folder.
 
 ifneq ($(CONDA_DEFAULT_ENV),base)
@@ -14,15 +14,15 @@ READY := $(VENV)/.mmca-ready
 .PHONY: help env pretrain-env triton-env demo test test-slow lint format clean
 
 help:
-	@echo 'make demo       train and test on a drawn data set: box / mask AP, mIoU, pictures'
-	@echo 'make test       the tests (under 10 minutes on 2 cores)'
-	@echo 'make test-slow  the longer tests'
-	@echo 'make lint       ruff, as CI runs it'
-	@echo 'make format     ruff, changing the files'
-	@echo 'make env        the environment alone, in $(VENV)'
+	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
+	@echo 'make test          the tests (under 10 minutes on 2 cores)'
+	@echo 'make test-slow     the longer tests'
+	@echo 'make lint          ruff, as CI runs it'
+	@echo 'make format        ruff, changing the files'
+	@echo 'make env           the environment alone, in $(VENV)'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
-	@echo 'make clean      remove .venv, data/mini and work_dirs/demo'
+	@echo 'make clean         remove .venv, build, data/mini and work_dirs/demo'
 
 env: $(READY)
 
@@ -30,8 +30,8 @@ $(RUN):
 	$(PYTHON) -m venv '$(VENV)'
 
 $(READY): requirements.txt requirements-build.txt pyproject.toml | $(RUN)
-	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'error: mmca needs Python 3.11 or newer; name one with make PYTHON=...'; exit 1; }
+	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'error: mmca needs Python 3.10 or newer; name one with make PYTHON=...'; exit 1; }
 	$(RUN) -m pip install -r requirements-build.txt
 	@echo 'Building onedl-mmcv takes about 10 minutes on 2 cores, once: pip keeps the wheel.'
 	$(RUN) -m pip install --no-build-isolation -r requirements.txt
@@ -48,7 +48,7 @@ triton-env: env
 	$(RUN) -m pip install -r requirements-triton.txt
 
 demo: env
-	$(RUN) tools/demo.py
+	$(RUN) -m mmca demo
 
 test: env
 	$(RUN) -m pytest
@@ -65,4 +65,4 @@ format: env
 	$(RUN) -m ruff format .
 
 clean:
-	rm -rf .venv data/mini work_dirs/demo
+	rm -rf .venv build data/mini work_dirs/demo

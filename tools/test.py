@@ -1,8 +1,8 @@
-"""Test a detector, a segmentor or a classifier: python tools/test.py CONFIG CHECKPOINT [flags]."""
+"""The same as `mmca test`."""
 
 import sys
 
-from launcher import main
+from mmca.cli.main import run_command
 
 if __name__ == '__main__':
-    sys.exit(main('test', sys.argv[1:]))
+    sys.exit(run_command('test', sys.argv[1:], prog='python tools/test.py'))

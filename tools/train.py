@@ -1,8 +1,8 @@
-"""Train a detector, a segmentor or a classifier: python tools/train.py CONFIG [flags]."""
+"""The same as `mmca train`."""
 
 import sys
 
-from launcher import main
+from mmca.cli.main import run_command
 
 if __name__ == '__main__':
-    sys.exit(main('train', sys.argv[1:]))
+    sys.exit(run_command('train', sys.argv[1:], prog='python tools/train.py'))

@@ -1,4 +1,4 @@
-# Mask R-CNN with a small CA-PVT on the drawn data set of tools/make_mini.py; minutes on a CPU.
+# Mask R-CNN with a small CA-PVT on the synthetic data set of `mmca make-mini`; minutes on a CPU.
 _base_ = ['../_base_/models/maskrcnn_fpn.py', '../_base_/det_runtime.py']
 
 data_root = '{{$MMCA_DATA_ROOT:data}}/mini/coco'
@@ -19,7 +19,7 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 192], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
-        # One sample a cell is enough for things of this size, and RoIAlign is serial on CPUs: the
+        # One sample a cell is enough for objects of this size, and RoIAlign is serial on CPUs: the
         # adaptive number takes a sixth of the step more.
         bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5),

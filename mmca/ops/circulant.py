@@ -9,14 +9,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
 from mmca.ops.dft_matrices import real_form
 from mmca.ops.fft import irfft2, parseval_product, rfft2
 from mmca.ops.layout import check_tokens, to_maps, to_tokens
 from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
-from mmca.ops.precision import wide_dtype, without_autocast
+from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
 
 Scale = Literal['sqrt', 'paper'] | float
 
@@ -291,7 +291,7 @@ class _CirculantAttention(torch.autograd.Function):
         return _apply(weights, v_hat, head_dim)
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         *spectra, weights = ctx.saved_tensors
         spectra = [x_hat.clone() for x_hat in spectra]
@@ -316,7 +316,7 @@ class _CirculantSelfAttention(torch.autograd.Function):
         return _apply(weights, _project(w_v, x_hat), head_dim)
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x_hat, weight, weights = ctx.saved_tensors
         hw_shape = weights.shape[2:]

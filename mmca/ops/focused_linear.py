@@ -7,9 +7,10 @@ Attention", ICCV 2023, arXiv 2308.00442, equations 3 to 6. The dense form is in
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
-from mmca.ops.precision import wide_dtype, without_autocast
+from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
 
 EPS = 1e-6
 
@@ -92,20 +93,92 @@ def focused_linear_attention(
     """
     check_linear(q, k, v, scale, num_heads)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-
-    def heads(x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, heads, N, d)."""
-        return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
-
     with without_autocast(q.device):
-        scale = scale.to(dtype)
-        phi_q = heads(focus(q.to(dtype), scale, focusing_factor))
-        phi_k = heads(focus(k.to(dtype), scale, focusing_factor))
+        tensors = (x.to(dtype) for x in (q, k, v, scale))
+        out = _FocusedLinearAttention.apply(*tensors, num_heads, focusing_factor)
+    return out.to(v.dtype)
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, N, C) -> (B, h, N, d)."""
+    return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """(B, h, N, d) -> (B, N, C)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class _FocusedLinearAttention(torch.autograd.Function):
+    """q (B, N, C), k and v (B, M, C) and the scale -> (B, N, C).
+
+    Written out so that a backward pass under autocast stays in full precision, and so that only
+    the inputs are kept for it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: Tensor,
+        num_heads: int,
+        focusing_factor: float,
+    ) -> Tensor:
+        ctx.save_for_backward(q, k, v, scale)
+        ctx.num_heads, ctx.focusing_factor = num_heads, focusing_factor
+        phi_q, phi_k = (_heads(focus(x, scale, focusing_factor), num_heads) for x in (q, k))
         root = k.shape[1] ** -0.5
-        context = (phi_k.mT * root) @ (heads(v.to(dtype)) * root)
+        context = (phi_k.mT * root) @ (_heads(v, num_heads) * root)
         norm = phi_q @ phi_k.mean(2, keepdim=True).mT + EPS
+        return _tokens(phi_q @ context / norm)
+
+    @staticmethod
+    @first_order_backward
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, scale = ctx.saved_tensors
+        heads, power = ctx.num_heads, ctx.focusing_factor
+        grad, v = _heads(grad, heads), _heads(v, heads)
+        phi_q, phi_k = (_heads(focus(x, scale, power), heads) for x in (q, k))
+        root, mean = k.shape[1] ** -0.5, phi_k.mean(2, keepdim=True)
+        context = (phi_k.mT * root) @ (v * root)
+        norm = phi_q @ mean.mT + EPS
         out = phi_q @ context / norm
-    return out.transpose(1, 2).flatten(2).to(v.dtype)
+        grad_numerator = grad / norm
+        grad_norm = -(grad_numerator * out).sum(-1, keepdim=True)
+        grad_context = (phi_q.mT * root) @ (grad_numerator * root)
+        grad_phi_q = grad_numerator @ context.mT + grad_norm * mean
+        grad_phi_k = v @ grad_context.mT + grad_norm.mT @ phi_q / k.shape[1]
+        grad_v = _tokens(phi_k @ grad_context)
+        grad_q, scale_by_q = _focus_backward(_tokens(grad_phi_q), q, scale, power)
+        grad_k, scale_by_k = _focus_backward(_tokens(grad_phi_k), k, scale, power)
+        return grad_q, grad_k, grad_v, scale_by_q + scale_by_k, None, None
+
+
+def _focus_backward(
+    grad: Tensor, x: Tensor, scale: Tensor, focusing_factor: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x and of the scale of :func:`focus`.
+
+    Args:
+        grad: (B, N, C) of the result.
+        x, scale, focusing_factor: as there.
+
+    Returns:
+        (B, N, C), and one of the shape of the scale.
+    """
+    u = (x.relu() + EPS) / scale
+    ratio = u / u.amax(-1, keepdim=True)
+    power = ratio**focusing_factor
+    u_norm, power_norm = u.norm(dim=-1, keepdim=True), power.norm(dim=-1, keepdim=True)
+    direction = power / power_norm
+    along = (grad * direction).sum(-1, keepdim=True)
+    # The direction's gradient loses its part along the direction; the length's is the other term.
+    grad_power = (grad - along * direction) * (u_norm / power_norm)
+    grad_u = grad_power * focusing_factor * power / u + along * u / u_norm
+    grad_scale = -(grad_u * u / scale).flatten(0, 1).sum(0).view_as(scale)
+    return (grad_u / scale).masked_fill(x <= 0, 0.0), grad_scale
 
 
 def focused_weights(

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmca.ops.pointwise import gate_, gate_backward_
-from mmca.ops.precision import matmul_dtype, without_autocast
+from mmca.ops.precision import first_order_backward, matmul_dtype, without_autocast
 
 
 def gated_projection(
@@ -44,7 +44,7 @@ def gated_projection(
 
 def _project(weight: Tensor, maps: Tensor) -> Tensor:
     """(B, C, N) -> (B, D, N)."""
-    return torch.bmm(weight.expand(len(maps), -1, -1), maps)
+    return torch.bmm(weight.expand(maps.shape[0], -1, -1), maps)
 
 
 class _GatedProjection(torch.autograd.Function):
@@ -65,7 +65,7 @@ class _GatedProjection(torch.autograd.Function):
         return _project(proj_weight, gated).add_(proj_bias[:, None])
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
         out, x, gate_weight, gate_bias, proj_weight = ctx.saved_tensors
         logits, grad_gated = _project(gate_weight, x), _project(proj_weight.mT, grad)

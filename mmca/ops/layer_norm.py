@@ -3,9 +3,10 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmca.ops.backend import choose_backend
+from mmca.ops.precision import first_order_backward
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -49,7 +50,7 @@ class _LayerNorm(torch.autograd.Function):
         return out.mul_(rstd).mul_(weight[:, None]).add_(bias[:, None])
 
     @staticmethod
-    @once_differentiable
+    @first_order_backward
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         maps, mean, rstd, weight = ctx.saved_tensors
         normal = (maps - mean).mul_(rstd)

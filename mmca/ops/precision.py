@@ -1,9 +1,12 @@
 """The precision in which an op computes."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -28,3 +31,19 @@ def matmul_dtype(x: Tensor) -> torch.dtype:
     if kind != 'meta' and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
+
+
+def first_order_backward(backward: Callable) -> Callable:
+    """A decorator for the backward pass of an autograd.Function that autograd cannot differentiate.
+
+    It runs without autocast, as the forward pass does: autocast surrounds a backward pass under
+    torch.compile, and wherever it is called inside of an autocast context.
+    """
+
+    @once_differentiable
+    @wraps(backward)
+    def without_cast(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with without_autocast(grads[0].device):
+            return backward(ctx, *grads)
+
+    return without_cast

@@ -22,8 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmca.layers import DropPath
-
-CONFIG_ROOT = Path(__file__).parents[2] / 'configs'
+from tests.helpers import CONFIGS as CONFIG_ROOT
 
 PVT = [64, 128, 320, 512]
 SWIN = [96, 192, 384, 768]

@@ -1,7 +1,5 @@
 """The ImageNet configs: what they say, their size, a step, a prediction, their way on."""
 
-import importlib
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,16 +15,16 @@ from torch import Tensor, nn
 
 from mmca.backbones import CAPVT
 from mmca.checkpoint import load_pretrained
+from mmca.cli import no_torchvision
+from mmca.cli.mini import make_mini
 from mmca.layers import DropPath
+from tests.helpers import CONFIGS as CONFIG_ROOT
 
 # Not importorskip: an mmpretrain that is there and cannot be imported is a failure.
 if find_spec('mmpretrain') is None:
     pytest.skip('needs requirements-pretrain.txt', allow_module_level=True)
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / 'tools'))
-importlib.import_module('no_torchvision').stand_in()
-mini = importlib.import_module('make_mini')
+no_torchvision.stand_in()
 
 from mmpretrain.structures import DataSample  # noqa: E402
 
@@ -63,7 +61,7 @@ def _one_thread():
 
 def load(name: str) -> Config:
     """A config, its library's scope switched on."""
-    cfg = Config.fromfile(ROOT / f'configs/{name}.py')
+    cfg = Config.fromfile(CONFIG_ROOT / f'{name}.py')
     init_default_scope(cfg.default_scope)
     return cfg
 
@@ -87,7 +85,7 @@ def demo_data(number: int, side: int = 64) -> dict:
 
 
 def test_the_configs_are_those_of_the_table():
-    assert {path.stem for path in (ROOT / 'configs/imagenet').glob('*.py')} == set(CONFIGS)
+    assert {path.stem for path in (CONFIG_ROOT / 'imagenet').glob('*.py')} == set(CONFIGS)
 
 
 @every_config
@@ -251,7 +249,7 @@ def test_class_folders_are_read_from_the_data_root(folders):
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         item = DATASETS.build(loader.dataset)[1]
         assert Path(item['data_samples'].img_path) == folders / 'val/n02/val_n02.JPEG'
-        # The middle of the whole picture, whose shorter side is 256.
+        # The middle of the whole image, whose shorter side is 256.
         whole = Image.open(folders / 'val/n02/val_n02.JPEG').resize((384, 256), Image.BICUBIC)
         middle = np.asarray(whole)[16:240, 80:304, ::-1].transpose(2, 0, 1)
         assert np.abs(item['inputs'].numpy() - middle.astype(int)).mean() < 1
@@ -265,7 +263,7 @@ def test_the_data_root_has_a_default(monkeypatch):
 def test_the_mini_classifier_has_the_mini_detectors_backbone(tmp_path, monkeypatch):
     detector = load('mini/maskrcnn_ca_pvt_mini').model.backbone
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    mini.make_mini(tmp_path / 'mini', train=4, val=1, size=(96, 64))
+    make_mini(tmp_path / 'mini', train=4, val=1, size=(96, 64))
     cfg = load('mini/pretrain_ca_pvt_mini')
     assert cfg.model.backbone == {**detector, 'out_indices': (3,)}
 

@@ -1,8 +1,4 @@
-"""The configs of the drawn data set: its classes, a step on its pictures, a prediction."""
-
-import importlib
-import sys
-from pathlib import Path
+"""The configs of the synthetic data set: its classes, a step on its images, a prediction."""
 
 import pytest
 import torch
@@ -11,24 +7,23 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / 'tools'))
-mini = importlib.import_module('make_mini')
+from mmca.cli.mini import STUFF, THINGS, make_mini
+from tests.helpers import CONFIGS
 
 
 @pytest.fixture(scope='module')
 def data_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('data')
-    mini.make_mini(root / 'mini', train=4, val=1)
+    make_mini(root / 'mini', train=4, val=1)
     return root
 
 
 @pytest.mark.parametrize('name', ['maskrcnn_ca_pvt_mini', 'upernet_ca_swin_mini'])
 def test_a_step_and_a_prediction(name, data_root, monkeypatch):
     monkeypatch.setenv('MMCA_DATA_ROOT', str(data_root))
-    cfg = Config.fromfile(ROOT / f'configs/mini/{name}.py')
+    cfg = Config.fromfile(CONFIGS / f'mini/{name}.py')
     init_default_scope(cfg.default_scope)
-    classes = mini.THINGS if cfg.default_scope == 'mmdet' else mini.THINGS + mini.STUFF
+    classes = THINGS if cfg.default_scope == 'mmdet' else THINGS + STUFF
     for key in ('train_dataloader', 'val_dataloader'):
         cfg[key].update(num_workers=0, persistent_workers=False)
         assert tuple(cfg[key].dataset.metainfo.classes) == classes

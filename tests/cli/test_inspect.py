@@ -1,30 +1,24 @@
-"""tools/inspect_checkpoint.py: it names what is in a file, and the backbone that the file is of."""
+"""mmca inspect: it names what is in a file, and the backbone that the file is of."""
 
 import ast
-import importlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
 
 from mmca import backbones
 from mmca.checkpoint import Report
-
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / 'tools'))
-inspect_checkpoint = importlib.import_module('inspect_checkpoint')
+from mmca.cli.inspect import likeness
+from mmca.cli.main import main
+from tests.helpers import ROOT, error_line
 
 
 @pytest.fixture
 def inspect(capsys):
-    """Run the tool on some content; returns its output."""
-    MMLogger._instance_dict.clear()  # its handlers hold the streams of the test before
+    """Run it on some content; returns its output."""
 
     def run(path, content, *argv):
         torch.save(content, path)
-        code = inspect_checkpoint.main([str(path), *argv])
+        code = main(['inspect', str(path), *argv])
         out, err = capsys.readouterr()
         assert code == 0, err
         return out
@@ -64,7 +58,7 @@ def test_the_backbone_is_found(inspect, tmp_path, name, arch):
 
 
 def test_against_a_config(inspect, tmp_path):
-    config = f'{ROOT}/configs/coco/maskrcnn_ca_pvt_t.py'
+    config = 'coco/maskrcnn_ca_pvt_t'
     argv = ('--config', config)
     out = inspect(tmp_path / 'pvt.pth', zeros('CAPVT'), *argv)
     assert f'CAPVT of {config}: 100.0% filled; ' in out
@@ -84,8 +78,8 @@ def test_nothing_of_ours(inspect, tmp_path):
 
 def test_likeness_by_hand():
     report = Report(loaded=['a', 'b'], missing=['c'], mismatched=['d'], unexpected=['e'] * 4)
-    assert inspect_checkpoint.likeness(report) == 0.25
-    assert inspect_checkpoint.likeness(Report()) == 0
+    assert likeness(report) == 0.25
+    assert likeness(Report()) == 0
 
 
 @pytest.mark.parametrize(
@@ -101,7 +95,5 @@ def test_bad_input_is_one_line(capsys, tmp_path, argv, expected):
     torch.save({'a': torch.zeros(1)}, tmp_path / 'good.pth')
     (tmp_path / 'empty.py').write_text("default_scope = 'mmdet'\n")
     files = {'good': tmp_path / 'good.pth', 'empty': tmp_path / 'empty.py'}
-    assert inspect_checkpoint.main([item.format(**files) for item in argv]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
-    assert len(errors) == 1
-    assert expected in errors[0]
+    assert main(['inspect', *(item.format(**files) for item in argv)]) == 2
+    assert expected in error_line(capsys.readouterr().err)

@@ -1,13 +1,15 @@
 """mmpretrain where there is no torchvision.
 
 mmpretrain imports torchvision for transforms named 'torchvision/...' and for phrase grounding,
-which no config here uses, and does not declare it. The registry's torchvision does not load with
-a CPU torch, and a torchvision that does not load stops mmengine's runner.
+which no config here uses, and does not declare it. A torchvision made for another torch does not
+load and stops mmengine's runner, so none is better than the wrong one.
 """
 
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
+
+from mmca.errors import InputError
 
 MODULES = (
     'torchvision',
@@ -23,8 +25,6 @@ class _Absent:
     """A class or constant of torchvision; only its use fails."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        from mmca.errors import InputError
-
         raise InputError(
             'this needs torchvision, which is not installed: install the one made for your torch'
         )

@@ -1,4 +1,4 @@
-"""Two processes train as one process with twice the batch does."""
+"""Several processes: the scripts' arguments, and training as one process with twice the batch."""
 
 import os
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers import ROOT
+
 CONFIG = 'configs/mini/upernet_ca_swin_mini.py'
 # Whatever is random, or depends on the batch of one process, is off; SGD, because Adam makes
 # steps of equal size out of gradients that are rounding errors. One epoch: 16 pictures.
@@ -63,3 +64,47 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     near = max((one[name] - two[name]).abs().max() for name in one)
     assert near < 1e-4
     assert near < 0.01 * far
+
+
+@pytest.mark.parametrize(
+    ('script', 'argv'),
+    [
+        ('dist_train.sh', ['config.py']),
+        ('dist_train.sh', ['config.py', '--amp']),
+        ('dist_test.sh', ['config.py', '2']),
+        ('dist_test.sh', []),
+    ],
+)
+def test_dist_scripts_ask_for_what_is_missing(script, argv):
+    done = subprocess.run([ROOT / 'tools' / script, *argv], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'usage: tools/{script} CONFIG ')
+
+
+def test_dist_script_hands_over_quoted_arguments(tmp_path):
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    env = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'NNODES': '2', 'PORT': '1234'}
+    done = subprocess.run(
+        [ROOT / 'tools/dist_test.sh', 'my config.py', 'x.pth', '3', '--show-dir', 'a b'],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    argv = done.stdout.splitlines()
+    assert argv[:2] == ['-m', 'torch.distributed.run']
+    assert {'--nnodes=2', '--node_rank=0', '--master_port=1234', '--nproc_per_node=3'} < set(argv)
+    assert argv[-6:] == ['my config.py', 'x.pth', '--launcher', 'pytorch', '--show-dir', 'a b']
+
+
+@pytest.mark.slow
+def test_two_processes_train(tiny_run, tmp_path):
+    config, *options = tiny_run
+    command = [ROOT / 'tools/dist_train.sh', config, '2', *options]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    env = {**os.environ, 'PATH': path, 'PORT': '29617', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count('2 train images, 150 classes') == 1
+    assert (tmp_path / 'work/iter_1.pth').is_file()

@@ -1,0 +1,183 @@
+"""Find the library that a config belongs to, check the input, run that library's own tool.
+
+The tools of mmdet, mmseg and mmpretrain come with their packages, in `<package>/.mim/tools`. They
+are run as they are, with the same arguments, so that every flag of theirs works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmca.cli.configs import library_of, load_config, parse_options
+from mmca.cli.main import find_linked
+from mmca.cli.shipped import find_config
+from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def run_tool(tool: str, args: argparse.Namespace) -> int:
+    """Run `train` or `test` of the library that the config belongs to.
+
+    Args:
+        tool: 'train' or 'test'.
+        args: the parsed command line, with the raw one as `argv` and its parser as `parser`.
+
+    Returns:
+        The exit code: 0, or 130 after an interrupt.
+
+    Raises:
+        InputError: whatever the user has to fix first.
+    """
+    from mmengine.device import get_device
+
+    from mmca.cli.preflight import check, check_flags, handed_over
+    from mmca.cli.preflight.flags import is_first_process
+
+    cfg = load_config(args.config, args.cfg_options)
+    library = library_of(cfg, args.config)
+    work_dir = default_work_dir(args, cfg)
+    own_argv = translate(library, tool, with_config_file(args), cfg)
+    prepared = []
+    if is_first_process(args.launcher):
+        check_flags(tool, args, cfg, library)
+        found = check(tool, args, cfg, library, work_dir)
+        print(found.summary, flush=True)
+        prepared = found.prepared
+    if args.launcher == 'pytorch' and get_device() == 'cpu':
+        own_argv += ['--cfg-options', *_join_cpu_group(cfg)]
+    script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
+    sys.argv = [str(script), *own_argv]
+    try:
+        with handed_over(library, prepared):
+            runpy.run_path(str(script), run_name='__main__')
+    except BaseException as error:
+        # mmengine turns an interrupt while it writes the config into a SyntaxError.
+        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is None:
+            raise
+        print(f'interrupted: {_how_to_go_on(tool, work_dir)}', file=sys.stderr)
+        return 130
+    return 0
+
+
+def default_work_dir(args: argparse.Namespace, cfg: Config) -> str:
+    """Where logs and checkpoints go: the flag, the config's, or work_dirs/CONFIG."""
+    return args.work_dir or cfg.get('work_dir') or f'./work_dirs/{Path(args.config).stem}'
+
+
+def with_config_file(args: argparse.Namespace) -> list[str]:
+    """Put the file into a command line that has the name of a shipped config.
+
+    Args:
+        args: the parsed command line, with the raw one as `argv` and its parser as `parser`.
+
+    Returns:
+        The raw command line with the config's file.
+    """
+    file = find_config(args.config)
+    for index, word in enumerate(args.argv):
+        changed = [*args.argv[:index], file, *args.argv[index + 1 :]]
+        # The same word may be the value of a flag, too.
+        if word == args.config and args.parser.parse_known_args(changed)[0].config == file:
+            return changed
+    raise AssertionError(f'no {args.config} in {args.argv}')
+
+
+def translate(library: str, tool: str, argv: Sequence[str], cfg: Config) -> list[str]:
+    """Write the common flags as one library's tool takes them.
+
+    mmseg's train.py knows no `--auto-scale-lr`, takes no path with `--resume`, and forgets a
+    `resume` that the config sets.
+
+    Args:
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
+        tool: 'train' or 'test'.
+        argv: the arguments that fit all libraries.
+        cfg: the config with its options merged.
+
+    Returns:
+        The arguments for the library's tool.
+
+    Raises:
+        InputError: a path that mmengine's option syntax would change.
+    """
+    if (library, tool) != ('mmseg', 'train'):
+        return list(argv)
+    parser = argparse.ArgumentParser(add_help=False)
+    add_translated_flags(parser)
+    args, rest = parser.parse_known_args(argv)
+    pairs = []
+    if args.auto_scale_lr:
+        pairs.append('auto_scale_lr.enable=True')
+    if args.resume is not None:
+        pairs.append(f'load_from={None if args.resume == "auto" else args.resume}')
+        if args.resume != 'auto' and parse_options(pairs)['load_from'] != args.resume:
+            raise InputError(
+                f'--resume {args.resume!r}: mmseg takes no path with blanks, commas or brackets; '
+                'rename the file or link to it'
+            )
+    if args.resume is not None or cfg.get('resume'):
+        rest.append('--resume')
+    return [*rest, '--cfg-options', *pairs] if pairs else rest
+
+
+def add_translated_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags which the libraries' train tools do not share, see :func:`translate`."""
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the total batch size',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; without one, the last in the work dir',
+    )
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags which training and testing share, but --cfg-options."""
+    parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/CONFIG')
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='how processes are started, see below',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def _join_cpu_group(cfg: Config) -> list[str]:
+    """Start a process group of CPUs and name the options that it needs.
+
+    mmengine gives every process a GPU, whatever the backend, unless there is a group already; and
+    it gives DDP the number of that GPU, unless the config has its own.
+    """
+    from torch.distributed import init_process_group
+
+    init_process_group('gloo')
+    options = ['sync_bn=None', 'model_wrapper_cfg.device_ids=None']
+    if not cfg.get('model_wrapper_cfg'):
+        options += [
+            'model_wrapper_cfg.type=MMDistributedDataParallel',
+            'model_wrapper_cfg.broadcast_buffers=False',
+            f'model_wrapper_cfg.find_unused_parameters={cfg.get("find_unused_parameters", False)}',
+        ]
+    return options
+
+
+def _how_to_go_on(tool: str, work_dir: str) -> str:
+    if tool == 'test':
+        return 'start the same command again'
+    if (Path(work_dir) / 'last_checkpoint').is_file():
+        return f'go on with the same command and --resume (last checkpoint in {work_dir})'
+    return f'no checkpoint in {work_dir} yet, start the same command again'

@@ -1,0 +1,149 @@
+"""The `mmca` command: finds the sub-command and turns user-fixable errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from mmca.cli.packages import require
+from mmca.errors import InputError
+
+DESCRIPTION = """\
+Circulant Attention for detection and segmentation: trains, tests and examines models with
+CA-PVT, CA-Swin and CA-DeiT backbones, by the tools of mmdetection, mmsegmentation and mmpretrain.
+CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s."""
+# A sub-command is the module of its name in mmca.cli: its docstring is the help's first paragraph;
+# `REQUIRES` names the packages that it needs, `add_arguments(parser)` adds its arguments, and
+# `run(args)` does the work and returns the exit code. `EXTRA_FLAGS = True` lets flags through that
+# it does not know. Modules import torch and mmengine inside functions, so that help is quick.
+COMMANDS = {
+    'train': 'train a detector, a segmentor or a classifier',
+    'test': 'test one on its test data',
+    'check': 'run the checks that precede training, without training',
+    'config': 'list, find, print or copy the shipped configs',
+    'flops': "count a model's parameters and multiply-adds",
+    'inspect': 'show what is in a checkpoint and which backbone it fits',
+    'softmax-start': 'choose the gain for starting from softmax weights',
+    'backbone-table': 'count all backbones in all sizes',
+    'make-mini': 'write the synthetic data set of the mini configs',
+    'demo': 'train and test on the synthetic data set',
+    'doctor': 'report versions, devices and what is missing',
+}
+EXAMPLES = """\
+examples:
+  mmca doctor
+  mmca config --list
+  mmca check coco/maskrcnn_ca_pvt_s
+  mmca train coco/maskrcnn_ca_pvt_s --amp --auto-scale-lr
+  torchrun --nproc_per_node 8 -m mmca train coco/maskrcnn_ca_pvt_s --launcher pytorch
+  mmca test coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth
+
+`mmca COMMAND --help` shows the arguments of a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `mmca` command.
+
+    Args:
+        argv: the command line without the program's name; default `sys.argv[1:]`.
+
+    Returns:
+        The exit code: 0, 2 after bad input, 130 after an interrupt, or what the command says.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in COMMANDS:
+        return run_command(argv[0], argv[1:])
+    _top_parser().parse_args(argv or ['--help'])
+    return 0
+
+
+def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
+    """Run one sub-command.
+
+    Args:
+        name: a key of `COMMANDS`.
+        argv: its command line.
+        prog: how it was called, for its help; default 'mmca NAME'.
+
+    Returns:
+        The exit code, as :func:`main`.
+    """
+    command = import_module(f'mmca.cli.{name.replace("-", "_")}')
+    parser = argparse.ArgumentParser(
+        prog=prog or f'mmca {name}',
+        description=command.__doc__.strip(),
+        epilog=getattr(command, 'EPILOG', None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    if getattr(command, 'EXTRA_FLAGS', False):
+        args, _ = parser.parse_known_args(argv)
+        args.argv, args.parser = list(argv), parser
+    else:
+        args = parser.parse_args(argv)
+
+    def job() -> int:
+        require(*command.REQUIRES)
+        return command.run(args)
+
+    return guarded(job)
+
+
+def guarded(job: Callable[[], int]) -> int:
+    """Run a job; what the user can fix becomes one line on stderr, a bug keeps its traceback.
+
+    Args:
+        job: does the work and returns an exit code.
+
+    Returns:
+        The job's exit code, or 2 after an `InputError`, also one that is the cause of another
+        exception, or 130 after an interrupt.
+    """
+    try:
+        return job()
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    except Exception as error:
+        cause = find_linked(error, InputError, '__cause__')
+        if cause is None:
+            raise
+        print(f'error: {cause}', file=sys.stderr)
+        return 2
+
+
+def find_linked(
+    error: BaseException | None, kind: type[BaseException], *links: str
+) -> BaseException | None:
+    """Find an exception of a kind among an exception and those that it is linked to.
+
+    Args:
+        error: the exception that was caught.
+        kind: the class to find.
+        links: attributes to follow: '__cause__', '__context__'.
+
+    Returns:
+        The nearest one, or None.
+    """
+    while error is not None and not isinstance(error, kind):
+        error = next((getattr(error, link) for link in links if getattr(error, link)), None)
+    return error
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    from mmca import __version__
+
+    width = max(map(len, COMMANDS)) + 2
+    commands = '\n'.join(f'  {name:{width}}{text}' for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='mmca',
+        usage='mmca COMMAND [arguments]',
+        description=f'{DESCRIPTION}\n\ncommands:\n{commands}',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'mmca {__version__}')
+    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help=argparse.SUPPRESS)
+    return parser

@@ -1,0 +1,96 @@
+"""All checks of one run, in their order."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mmca.cli.preflight import checkpoint as checkpoints
+from mmca.cli.preflight.annotations import check_annotations
+from mmca.cli.preflight.data import (
+    EVALUATORS,
+    LOADERS,
+    Split,
+    check_evaluator,
+    check_paths,
+    open_splits,
+)
+from mmca.cli.preflight.model import build_for_shapes, class_counts
+
+if TYPE_CHECKING:
+    from mmengine.config import Config, ConfigDict
+    from mmengine.dataset import BaseDataset
+    from torch import nn
+
+
+@dataclass
+class Findings:
+    """What the checks found.
+
+    Attributes:
+        summary: what will run, in one line.
+        splits: the data sets, read.
+        checkpoint: the file or address that the run will read, or None.
+        counts: how many of its tensors the model has, in words; '' for an address or none.
+        model: for names and shapes alone, or None where nothing asked for it.
+    """
+
+    summary: str
+    splits: list[Split] = field(default_factory=list)
+    checkpoint: str | None = None
+    counts: str = ''
+    model: nn.Module | None = None
+
+    @property
+    def prepared(self) -> list[tuple[ConfigDict, BaseDataset]]:
+        """Configs and data sets, for :func:`mmca.cli.preflight.handed_over`."""
+        return [(split.cfg, split.dataset) for split in self.splits]
+
+
+def check(
+    tool: str,
+    args: Namespace,
+    cfg: Config,
+    library: str,
+    work_dir: str,
+    build_model: bool = False,
+) -> Findings:
+    """Check data, classes and checkpoint.
+
+    Args:
+        tool: 'train' or 'test'.
+        args: the parsed command line.
+        cfg: the config with its options merged.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
+        work_dir: where logs and checkpoints go.
+        build_model: build the model also where there is no checkpoint to compare it with.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: whatever the user has to fix first.
+    """
+    from mmengine.registry import DefaultScope
+
+    loaders = LOADERS[tool][:1] if vars(args).get('no_validate') else LOADERS[tool]
+    found = Findings('')
+    with DefaultScope.overwrite_default_scope(library):
+        found.splits = open_splits(cfg, library, loaders)
+        check_paths(cfg, found.splits)
+        check_evaluator(cfg, EVALUATORS[tool], found.splits)
+        check_annotations(cfg, library, found.splits, class_counts(cfg.model, library))
+        found.checkpoint = checkpoints.checkpoint_of(tool, args, cfg, work_dir)
+        local = found.checkpoint is not None and '://' not in found.checkpoint
+        if local or build_model:
+            found.model = build_for_shapes(cfg.model)
+        if local:
+            found.counts = checkpoints.check_checkpoint(found.checkpoint, found.model)
+    images = sum(split.images for split in found.splits if split.key.startswith(loaders[0]))
+    classes = len(found.splits[0].classes) if found.splits else 'unknown'
+    found.summary = (
+        f'{library} {tool}: {args.config}, work dir {work_dir}, {images} {tool} images, '
+        f'{classes} classes'
+    )
+    return found

@@ -1,0 +1,232 @@
+"""Running a library's tool: flags, errors, interrupts, and real runs from end to end."""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmca.cli import library_tool, preflight
+from mmca.cli.configs import parse_options
+from mmca.cli.library_tool import translate
+from mmca.cli.main import run_command
+from mmca.errors import InputError
+from tests.helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
+
+CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
+
+
+@pytest.mark.parametrize(
+    ('argv', 'expected'),
+    [
+        (['c.py', '--amp'], ['c.py', '--amp']),
+        (['c.py', '--auto-scale-lr'], ['c.py', '--cfg-options', 'auto_scale_lr.enable=True']),
+        (['c.py', '--resume'], ['c.py', '--resume', '--cfg-options', 'load_from=None']),
+        (
+            ['c.py', '--cfg-options', 'a=1', '--resume', 'd/x.pth', '--auto-scale-lr'],
+            [
+                'c.py',
+                '--cfg-options',
+                'a=1',
+                '--resume',
+                '--cfg-options',
+                'auto_scale_lr.enable=True',
+                'load_from=d/x.pth',
+            ],
+        ),
+    ],
+)
+def test_translate_for_mmseg_training(argv, expected):
+    assert translate('mmseg', 'train', argv, Config()) == expected
+
+
+def test_translate_leaves_the_rest_alone():
+    argv = ['c.py', '--resume', 'x.pth', '--auto-scale-lr', '--new-flag']
+    assert translate('mmdet', 'train', argv, Config()) == argv
+    argv = ['c.py', '--resume', '--auto-scale-lr', '--no-validate']
+    assert translate('mmpretrain', 'train', argv, Config()) == argv
+    argv = ['c.py', 'x.pth', '--tta', '--show-dir', 'd']
+    assert translate('mmseg', 'test', argv, Config()) == argv
+    assert translate('mmpretrain', 'test', argv, Config()) == argv
+
+
+def test_translate_keeps_the_resume_of_a_config():
+    cfg = Config({'resume': True})
+    assert translate('mmseg', 'train', ['c.py'], cfg) == ['c.py', '--resume']
+
+
+@pytest.mark.parametrize('path', ['my runs/x.pth', 'a,b.pth'])
+def test_translate_refuses_a_path_that_options_would_change(path):
+    with pytest.raises(InputError, match='no path with blanks, commas or brackets'):
+        translate('mmseg', 'train', ['c.py', '--resume', path], Config())
+
+
+def test_cpu_group_keeps_what_the_config_says(monkeypatch):
+    backends = []
+    monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
+    options = parse_options(library_tool._join_cpu_group(Config({'find_unused_parameters': True})))
+    assert backends == ['gloo']
+    assert options['sync_bn'] is None
+    assert options['model_wrapper_cfg.device_ids'] is None
+    assert options['model_wrapper_cfg.find_unused_parameters'] is True
+    own = Config({'model_wrapper_cfg': {'type': 'MMDistributedDataParallel'}})
+    assert library_tool._join_cpu_group(own) == [
+        'sync_bn=None',
+        'model_wrapper_cfg.device_ids=None',
+    ]
+
+
+@pytest.fixture
+def tool_raises(monkeypatch, tmp_path):
+    """Let the library's tool raise; returns the argv of a run up to it."""
+
+    def prepare(error):
+        def raise_it(path, run_name):
+            raise error
+
+        monkeypatch.setattr(library_tool.runpy, 'run_path', raise_it)
+        monkeypatch.setattr(preflight, 'check', lambda *args: preflight.Findings(''))
+        monkeypatch.setattr(sys, 'argv', ['tool'])
+        return [SEG, '--work-dir', str(tmp_path)]
+
+    return prepare
+
+
+def test_input_error_inside_the_run(tool_raises, fail):
+    assert fail('train', *tool_raises(InputError('arch is huge'))) == 'error: arch is huge\n'
+    wrapped = KeyError('class CAPVT cannot be built')
+    wrapped.__cause__ = InputError('arch is huge')
+    assert fail('train', *tool_raises(wrapped)) == 'error: arch is huge\n'
+
+
+def test_bug_keeps_its_traceback(tool_raises):
+    with pytest.raises(ZeroDivisionError):
+        run_command('train', tool_raises(ZeroDivisionError()))
+    hidden = RuntimeError('while reporting')
+    hidden.__context__ = InputError('arch is huge')
+    with pytest.raises(RuntimeError, match='while reporting'):
+        run_command('train', tool_raises(hidden))
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_interrupt_says_how_to_go_on(tool_raises, capsys, tmp_path, wrapped):
+    error = KeyboardInterrupt()
+    if wrapped:
+        error = SyntaxError('while mmengine writes the config')
+        error.__context__ = KeyboardInterrupt()
+    argv = tool_raises(error)
+    assert run_command('train', argv) == 130
+    assert f'no checkpoint in {tmp_path} yet' in capsys.readouterr().err
+    (tmp_path / 'last_checkpoint').write_text('iter_1.pth')
+    assert run_command('train', argv) == 130
+    assert capsys.readouterr().err == (
+        f'interrupted: go on with the same command and --resume (last checkpoint in {tmp_path})\n'
+    )
+
+
+def test_train_resume_and_test(tiny_run, tmp_path, capfd, forget):
+    work, images = tmp_path / 'work', tmp_path / 'images'
+    assert run_command('train', [*tiny_run, '--auto-scale-lr']) == 0
+    assert Config.fromfile(next(work.glob('*/vis_data/config.py'))).auto_scale_lr.enable
+
+    forget()
+    more = ['train_cfg.max_iters=2', '--resume', str(work / 'iter_1.pth')]
+    assert run_command('train', [*tiny_run, *more]) == 0
+    out, err = capfd.readouterr()
+    assert 'resumed epoch: 0, iter: 1' in out + err
+    assert torch.load(work / 'iter_2.pth', weights_only=False)['meta']['iter'] == 2
+
+    forget()
+    config, *options = tiny_run
+    argv = [config, str(work / 'iter_2.pth'), '--show-dir', str(images), *options]
+    assert run_command('test', argv) == 0
+    out, err = capfd.readouterr()
+    assert 'mIoU' in out + err
+    assert 'warning:' not in err
+    assert len(list(images.glob('**/*.png'))) == 2
+
+
+TINY_CLASSIFIER = f"""
+_base_ = {CLS!r}
+model = dict(
+    data_preprocessor=dict(num_classes=2),
+    backbone=dict(_delete_=True, type='mmca.CAPVT', out_indices=(3,), arch=dict(
+        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))),
+    neck=dict(in_channels=32),
+    head=dict(in_channels=32, num_classes=2))
+one_process = dict(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=2)
+train_dataloader = one_process
+val_dataloader = one_process
+test_dataloader = one_process
+val_evaluator = dict(topk=(1,))
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=True)]
+"""
+
+
+@pytest.fixture
+def tiny_classifier(tmp_path, monkeypatch):
+    """A small classifier with a few images of two classes: its config and options."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in ('dark', 'light'):
+            folder = tmp_path / 'imagenet' / split / name
+            for i in range(2):
+                values = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+                values += np.uint8(120 * (name == 'light'))
+                write_image(folder / f'{name}{i}.png', values)
+    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    config = tmp_path / 'tiny.py'
+    config.write_text(TINY_CLASSIFIER)
+    return [str(config), '--work-dir', str(tmp_path / 'work')]
+
+
+@needs_mmpretrain
+def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path, capfd, forget):
+    work, images = tmp_path / 'work', tmp_path / 'images'
+    assert run_command('train', [*tiny_classifier, '--auto-scale-lr']) == 0
+    out, err = capfd.readouterr()
+    assert f'mmpretrain train: {tiny_classifier[0]}, work dir {work}, 4 train images, 2 cl' in out
+    assert Config.fromfile(next(work.glob('*/vis_data/config.py'))).auto_scale_lr.enable
+    assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
+
+    forget()
+    more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
+    assert run_command('train', [*tiny_classifier, *more]) == 0
+    out, err = capfd.readouterr()
+    assert 'resumed epoch: 1, iter: 2' in out + err
+    assert 'Epoch(val)' not in out + err
+    assert torch.load(work / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
+
+    config, *options = tiny_classifier
+    for more in (['--show-dir', str(images)], ['--tta']):
+        forget()
+        predictions = tmp_path / f'{more[0]}.pkl'
+        argv = [config, str(work / 'epoch_2.pth'), '--out', str(predictions), *more, *options]
+        assert run_command('test', argv) == 0
+        out, err = capfd.readouterr()
+        assert 'accuracy/top1: ' in out + err
+        assert 'warning:' not in err
+        found = pickle.loads(predictions.read_bytes())
+        assert [item['gt_label'].item() for item in found] == [0, 0, 1, 1]
+    assert len(list(images.glob('*.png'))) == 4
+
+    forget()
+    metrics = tmp_path / 'metrics.json'
+    argv = [config, str(work / 'epoch_2.pth'), '--out', str(metrics), '--out-item', 'metrics']
+    assert run_command('test', [*argv, *options]) == 0
+    assert json.loads(metrics.read_text()).keys() == {'accuracy/top1'}
+
+
+def test_unknown_arch_in_a_real_run(tiny_run, tmp_path, capfd):
+    options = [SEG, *tiny_run[1:], 'model.backbone.arch=huge']
+    assert run_command('train', options) == 2
+    out, err = capfd.readouterr()
+    assert 'Traceback' not in out
+    assert 'huge' in error_line(err)
+    assert 'small' in error_line(err)

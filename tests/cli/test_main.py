@@ -1,0 +1,101 @@
+"""The command itself: help, version, dispatch, and the scripts in tools/."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mmca import __version__
+from mmca.cli.main import COMMANDS, main, run_command
+from tests.helpers import ROOT
+
+# tools/NAME.py -> the sub-command that it runs.
+DOORS = {
+    'train': 'train',
+    'test': 'test',
+    'get_flops': 'flops',
+    'inspect_checkpoint': 'inspect',
+    'softmax_start': 'softmax-start',
+    'make_mini': 'make-mini',
+    'demo': 'demo',
+    'backbone_table': 'backbone-table',
+}
+
+
+def python(*argv, **options):
+    command = [sys.executable, *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
+    code = """
+import sys
+from mmca.cli.main import main
+try:
+    main(['--help'])
+finally:
+    print(sorted({'torch', 'numpy', 'mmengine', 'mmcv'} & sys.modules.keys()))
+"""
+    done = python('-c', code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == '[]'
+    listed = re.findall(r'^  ([a-z-]+)  +\S', done.stdout, re.MULTILINE)
+    assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+    assert 'mmca train coco/maskrcnn_ca_pvt_s' in done.stdout
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_of_a_command(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([name, '--help'])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f'usage: mmca {name} ')
+
+
+def test_version_and_nothing_and_a_misspelt_command(capsys):
+    for argv, code in ((['--version'], 0), ([], 0), (['trian'], 2)):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == code
+    out, err = capsys.readouterr()
+    assert out.startswith(f'mmca {__version__}\nusage: mmca COMMAND')
+    assert "invalid choice: 'trian'" in err
+
+
+def test_as_a_module_and_one_line_for_an_error(tmp_path):
+    done = python('-m', 'mmca', 'train', 'absent.py', cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        'error: config not found: absent.py (mmca config --list shows the shipped ones)\n'
+    )
+
+
+@pytest.mark.parametrize(('script', 'command'), DOORS.items())
+def test_scripts_in_tools_run_the_command_of_another_name(script, command, monkeypatch):
+    called = {}
+    monkeypatch.setattr('mmca.cli.main.run_command', lambda *a, **k: called.update(a=a, k=k) or 7)
+    monkeypatch.setattr(sys, 'argv', ['script', '--flag', 'x y'])
+    text = (ROOT / f'tools/{script}.py').read_text()
+    assert len(text.splitlines()) < 12
+    with pytest.raises(SystemExit) as stop:
+        exec(compile(text, script, 'exec'), {'__name__': '__main__'})
+    assert stop.value.code == 7
+    assert called['a'] == (command, ['--flag', 'x y'])
+    assert called['k'] == {'prog': f'python tools/{script}.py'}
+
+
+def test_a_script_in_tools_works_and_names_itself(tmp_path):
+    done = python(ROOT / 'tools/make_mini.py', '--out', tmp_path, '--train', '0', cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == 'error: train must be 1 or more, got 0\n'
+
+
+@pytest.mark.parametrize('command', ['train', 'test'])
+def test_help_of_a_script_shows_how_to_call_it(command, capsys):
+    with pytest.raises(SystemExit):
+        run_command(command, ['--help'], prog=f'python tools/{command}.py')
+    out = capsys.readouterr().out
+    assert f'python tools/{command}.py coco/maskrcnn_ca_pvt_s' in out
+    assert '--cfg-options' in out
+    assert 'torchrun --nproc_per_node 8 -m mmca' in out

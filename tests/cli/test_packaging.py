@@ -1,0 +1,103 @@
+"""The wheel and the source archive hold everything; the metafiles tell of every config."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import PurePosixPath
+
+import pytest
+import yaml
+
+from mmca.cli.shipped import config_names
+from tests.helpers import ROOT
+
+PARTS = ('configs', 'mmca', 'tools')
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A copy of what a build reads, so that it leaves nothing in the checkout."""
+    folder = tmp_path_factory.mktemp('source')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim')
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=ignore)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return folder
+
+
+def shipped_files(root):
+    """What must be in mmca/.mim."""
+    found = [path for part in ('configs', 'tools') for path in (root / part).rglob('*')]
+    return {
+        path.relative_to(root).as_posix() for path in found if path.suffix in ('.py', '.sh', '.yml')
+    } | {'model-index.yml'}
+
+
+def test_the_wheel_holds_configs_tools_and_metadata(source, tmp_path):
+    command = [sys.executable, '-m', 'pip', 'wheel', str(source), '--no-deps', '-w', str(tmp_path)]
+    done = subprocess.run([*command, '--no-build-isolation'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob('mmca-*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = next(name for name in names if name.endswith('.dist-info/METADATA'))
+        metadata = archive.read(info).decode()
+        scripts = archive.read(info.replace('METADATA', 'entry_points.txt')).decode()
+        script = archive.getinfo('mmca/.mim/tools/dist_train.sh')
+    assert {f'mmca/.mim/{name}' for name in shipped_files(ROOT)} == {
+        name for name in names if name.startswith('mmca/.mim/')
+    }
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / 'mmca').rglob('*.py')
+        if '.mim' not in path.parts
+    }
+    assert modules <= names
+    assert 'mmca/py.typed' in names
+    assert {PurePosixPath(name).parts[0].partition('-')[0] for name in names} == {'mmca'}
+    assert script.external_attr >> 16 & 0o111  # executable
+    assert 'mmca = mmca.cli.main:main' in scripts
+    assert 'Requires-Python: >=3.10' in metadata
+    required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist: ')]
+    assert [line for line in required if 'extra ==' not in line] == ['Requires-Dist: torch>=2.6']
+    # mmdet, mmseg and mmpretrain declare neither.
+    for extra in ('det', 'seg', 'cls'):
+        own = ' '.join(line for line in required if f'"{extra}"' in line)
+        assert 'onedl-mmcv' in own
+        assert 'onedl-mmengine' in own
+
+
+def test_the_source_archive_can_build_the_wheel(source, tmp_path):
+    code = f'from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})'
+    done = subprocess.run([sys.executable, '-c', code], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob('mmca-*.tar.gz')
+    with tarfile.open(archive) as tar:
+        names = {name.partition('/')[2] for name in tar.getnames()}
+    assert shipped_files(ROOT) | {'setup.py', 'mmca/py.typed'} <= names
+
+
+def test_the_metafiles_tell_of_every_config_once():
+    files = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    assert sorted(files) == sorted(
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob('configs/*/metafile.yml')
+    )
+    names, collections = [], []
+    for file in files:
+        content = yaml.safe_load((ROOT / file).read_text())
+        own = [item['Name'] for item in content['Collections']]
+        collections += own
+        for model in content['Models']:
+            path = PurePosixPath(model['Config'])
+            assert path.parts[:2] == PurePosixPath(file).parts[:2]
+            assert path.stem == model['Name']
+            assert model['In Collection'] in own
+            # No result is one of ours: whoever adds one must say whose it is.
+            assert all(result['Source'] == 'paper' for result in model.get('Results', ()))
+            names.append('/'.join(path.with_suffix('').parts[1:]))
+    assert sorted(names) == config_names()
+    assert len(set(collections)) == len(collections)

@@ -1,0 +1,103 @@
+"""What tests of several folders share."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / 'configs'
+DET = str(CONFIGS / 'coco/maskrcnn_ca_pvt_t.py')
+SEG = str(CONFIGS / 'ade20k/fpn_ca_pvt_t.py')
+CLS = str(CONFIGS / 'imagenet/ca_deit_t.py')
+THREE = [  # the options that fit CLS to three classes
+    '--cfg-options',
+    'model.head.num_classes=3',
+    'model.data_preprocessor.num_classes=3',
+]
+
+needs_mmpretrain = pytest.mark.skipif(
+    find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
+)
+
+# --- Commands
+
+
+def error_line(err: str) -> str:
+    """The one line that starts with 'error: ' on stderr."""
+    lines = [line for line in err.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1, err
+    assert 'Traceback' not in err
+    return lines[0]
+
+
+def forget_mmengine() -> None:
+    """Forget mmengine's global state: loggers hold the streams of the test before."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.visualization import Visualizer
+
+    for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()
+
+
+# --- Tiny data sets
+
+
+def write_image(path: Path, values: np.ndarray) -> None:
+    """Write an image file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+def write_coco(root: Path, split: str, number: int, names: tuple[str, ...]) -> Path:
+    """Write black images with one object each, in COCO's layout.
+
+    Args:
+        root: the folder that gets annotations/ and {split}2017/.
+        split: 'train' or 'val'.
+        number: of images.
+        names: of the categories; the objects are of the first.
+
+    Returns:
+        The annotation file.
+    """
+    images = [{'id': i, 'file_name': f'{i}.jpg', 'height': 32, 'width': 32} for i in range(number)]
+    for image in images:
+        write_image(root / f'{split}2017' / image['file_name'], np.zeros((32, 32, 3)))
+    box = {'bbox': [2, 2, 20, 20], 'area': 400, 'iscrowd': 0, 'category_id': 1}
+    box['segmentation'] = [[2, 2, 22, 2, 22, 22, 2, 22]]
+    path = root / f'annotations/instances_{split}2017.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps(
+            {
+                'info': {'categories': 'this is not the list', 'images': [1, 2]},
+                'images': images,
+                'annotations': [{'id': i, 'image_id': i, **box} for i in range(number)],
+                'categories': [{'id': 7 * i + 1, 'name': name} for i, name in enumerate(names)],
+            }
+        )
+    )
+    return path
+
+
+def write_ade(root: Path, train: int, val: int) -> Path:
+    """Write black images whose label is 149 everywhere, in ADE20K's layout.
+
+    Args:
+        root: the folder that gets ADEChallengeData2016/.
+        train: number of training images.
+        val: number of validation images.
+
+    Returns:
+        The folder of the data set.
+    """
+    folder = root / 'ADEChallengeData2016'
+    for split, number in (('training', train), ('validation', val)):
+        for i in range(number):
+            write_image(folder / f'images/{split}/{i}.jpg', np.zeros((32, 32, 3)))
+            write_image(folder / f'annotations/{split}/{i}.png', np.full((32, 32), 150))
+    return folder

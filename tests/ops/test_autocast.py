@@ -1,0 +1,140 @@
+"""Backward passes under a surrounding autocast.
+
+Autocast surrounds a backward pass under torch.compile with AMP and wherever a user calls
+`loss.backward()` inside of it.
+"""
+
+from functools import partial
+from importlib import import_module
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmca.layers import Block, StageSpec, build_attention, registered_attentions
+from mmca.ops import (
+    circulant_attention,
+    circulant_self_attention,
+    focused_linear_attention,
+    gated_projection,
+    layer_norm,
+    mlp,
+    use_backend,
+    window_attention,
+)
+
+SIZES = {
+    'tokens': (2, 35, 8),
+    'square': (8, 8),
+    'wide': (24, 8),
+    'tall': (8, 24),
+    'vector': (8,),
+    'long': (24,),
+    'windows': (5, 9, 8),
+    'bias': (2, 9, 9),
+}
+OPS = {
+    'circulant_attention': (partial(circulant_attention, hw_shape=(5, 7)), ['tokens'] * 3),
+    'circulant_self_attention': (
+        partial(circulant_self_attention, hw_shape=(5, 7)),
+        ['tokens', 'wide'],
+    ),
+    'focused_linear_attention': (
+        lambda q, k, v, s: focused_linear_attention(q, k, v, s.exp(), num_heads=2),
+        [*['tokens'] * 3, 'vector'],
+    ),
+    'gated_projection': (
+        gated_projection,
+        ['tokens', 'tokens', 'square', 'vector', 'square', 'vector'],
+    ),
+    'layer_norm': (partial(layer_norm, eps=1e-6), ['tokens', 'vector', 'vector']),
+    'mlp': (mlp, ['tokens', 'wide', 'long', 'tall', 'vector']),
+    'window_attention': (
+        partial(window_attention, masks=[(5, None)]),
+        ['windows', 'wide', 'long', 'square', 'vector', 'bias'],
+    ),
+}
+FULL_PRECISION = ('circulant_attention', 'circulant_self_attention', 'focused_linear_attention')
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 100)
+
+
+def inputs(name):
+    torch.manual_seed(0)
+    tensors = [torch.randn(SIZES[size]) for size in OPS[name][1]]
+    if name in ('layer_norm', 'gated_projection'):
+        tensors[0] = tensors[0].mT.contiguous().mT
+    return [t.requires_grad_() for t in tensors]
+
+
+class SeenDtypes(TorchDispatchMode):
+    """Records the dtypes that matrix products compute in."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket._qualified_op_name in ('aten::mm', 'aten::bmm', 'aten::addmm'):
+            self.dtypes |= {a.dtype for a in args if isinstance(a, torch.Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('name', FULL_PRECISION)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_backward_inside_autocast_is_that_outside(name, dtype, backend):
+    function = OPS[name][0]
+    gradients = []
+    with use_backend(backend):
+        for inside in (False, True):
+            tensors = inputs(name)
+            with torch.autocast('cpu', dtype):
+                loss = function(*tensors).square().sum()
+                if inside:
+                    with SeenDtypes() as seen:
+                        gradients.append(torch.autograd.grad(loss, tensors))
+                    assert seen.dtypes <= {torch.float32}
+            if not inside:
+                gradients.append(torch.autograd.grad(loss, tensors))
+    for found, expected in zip(*gradients, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize('name', ['mlp', 'gated_projection', 'window_attention', 'layer_norm'])
+def test_backward_of_parts_of_a_block_is_the_same_inside_autocast(name):
+    function = OPS[name][0]
+    gradients = []
+    for inside in (False, True):
+        tensors = inputs(name)
+        with torch.autocast('cpu', torch.bfloat16):
+            loss = function(*tensors).float().square().sum()
+            if inside:
+                gradients.append(torch.autograd.grad(loss, tensors))
+        if not inside:
+            gradients.append(torch.autograd.grad(loss, tensors))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2 * expected.abs().max())
+
+
+@pytest.mark.parametrize('name', registered_attentions())
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_compiled_with_autocast_the_gradients_are_finite_and_near(name, dtype):
+    torch._dynamo.reset()
+    spec = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3)
+    torch.manual_seed(0)
+    attn = build_attention(name, spec)
+    block = Block(8, attn, cpe=attn.uses_cpe)
+    compiled = torch.compile(block, fullgraph=True, backend='aot_eager')
+    results = []
+    for run, cast in ((block, False), (compiled, True)):
+        x = torch.linspace(-2, 2, 2 * 35 * 8).reshape(2, 35, 8).sin().requires_grad_()
+        with torch.autocast('cpu', dtype, enabled=cast):
+            loss = run(x, (5, 7)).float().square().mean()
+        results.append(torch.autograd.grad(loss, [x, *block.parameters()]))
+    for found, expected in zip(results[1], results[0], strict=True):
+        assert found.isfinite().all()
+        assert (found - expected).abs().max() <= 0.1 * expected.abs().max() + 1e-4
