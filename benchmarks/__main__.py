@@ -67,11 +67,7 @@ def _parser() -> Parser:
 
     for name, suite in SUITES.items():
         about = suite.cases.__doc__.splitlines()[0]
-        rounds = {
-            'type': at_least(1),
-            'default': suite.rounds,
-            'help': 'timed; default %(default)s',
-        }
+        rounds = dict(type=at_least(1), default=suite.rounds, help='timed; default %(default)s')
         add_command(name, about, {**suite.flags, '--rounds': rounds, **COMMON})
     add_command('numerics', numerics.__doc__, numerics.FLAGS)
     return parser

@@ -15,7 +15,7 @@ from mmca import ops
 from mmca.layers.attention import StageSpec, build_attention, registered_attentions
 from mmca.ops import naive
 
-SIZES = ('1x200x336x64', '1x100x168x128', '8x56x56x64')
+SIZES = ((1, 200, 336, 64), (1, 100, 168, 128), (8, 56, 56, 64))
 SIDES = (56, 80, 112, 160, 224, 320, 448, 512)
 MLP_RATIO = 8  # of PVT's first two stages, where circulant attention is used
 NORM_EPS = 1e-6
@@ -28,7 +28,7 @@ SIZE = dict(
     action='append',
     type=parse_size,
     metavar='BxHxWxC',
-    help=f'images, grid, channels; repeatable; default {" ".join(SIZES)}',
+    help='images, grid, channels; repeatable; default 1x200x336x64 1x100x168x128 8x56x56x64',
 )
 SOFTMAX_TOKENS = dict(
     type=at_least(1),
@@ -42,7 +42,7 @@ Size = tuple[int, int, int, int]
 def op_cases(args: Namespace) -> list[Case]:
     """Each op of mmca.ops that has an efficient baseline, at every size."""
     cases = []
-    for size in _sizes(args):
+    for size in args.size or SIZES:
         for name, (baseline, shapes, options) in _ops(size).items():
             inputs = partial(random_inputs, shapes, args, name in CHANNELS_FIRST)
             ours = partial(getattr(ops, name), **options)
@@ -53,10 +53,6 @@ def op_cases(args: Namespace) -> list[Case]:
             label = f'{name} {"x".join(map(str, size))}'
             cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
     return cases
-
-
-def _sizes(args: Namespace) -> list[Size]:
-    return args.size or list(map(parse_size, SIZES))
 
 
 def _ops(size: Size) -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...], dict]]:
@@ -71,7 +67,7 @@ def _ops(size: Size) -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...], d
     self_attention = partial(baselines.circulant_self_attention, **grid)
     gate = (tokens, tokens, square, vector, square, vector)
     mlp = (tokens, (hidden, channels), (hidden,), (channels, hidden), vector)
-    window = (windows, qkv, qkv[:1], square, vector, bias)
+    window = (windows, qkv, (3 * channels,), square, vector, bias)
     return {
         'circulant_attention': (attention, (tokens, tokens, tokens), grid),
         'circulant_self_attention': (self_attention, (tokens, qkv), grid),
@@ -90,7 +86,7 @@ def _op_workload(call: Callable, inputs: Callable[[], list]) -> Workload:
 def layer_cases(args: Namespace) -> list[Case]:
     """The circulant layer against its baseline, all other attentions and mmdet's."""
     cases = []
-    for size in _sizes(args):
+    for size in args.size or SIZES:
         _, height, width, channels = size
         sr_ratio = min(8 if channels <= 64 else 4, height, width)
         theirs, skipped = baselines.mmdet_attentions(channels, sr_ratio), {}
