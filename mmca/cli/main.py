@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -99,13 +100,16 @@ def guarded(job: Callable[[], int]) -> int:
 
     Returns:
         The job's exit code, or 2 after an `InputError`, also one that is the cause of another
-        exception, or 130 after an interrupt.
+        exception, 130 after an interrupt, or 141 when nobody reads the output any more.
     """
     try:
         return job()
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         cause = find_linked(error, InputError, '__cause__')
         if cause is None:

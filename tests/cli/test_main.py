@@ -99,3 +99,10 @@ def test_help_of_a_script_shows_how_to_call_it(command, capsys):
     assert f'python tools/{command}.py coco/maskrcnn_ca_pvt_s' in out
     assert '--cfg-options' in out
     assert 'torchrun --nproc_per_node 8 -m mmca' in out
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    command = f'{sys.executable} -m mmca config --list | head -n 1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr == ''
+    assert done.stdout.splitlines()[-1] in ('0', '141')
