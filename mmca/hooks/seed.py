@@ -1,7 +1,6 @@
 """Randomness that survives resuming: mmengine's checkpoints hold no random generator's state."""
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from mmca.registry import HOOKS
 
@@ -27,20 +26,26 @@ class _SeededLoading:
     """Seeds a loading process for each batch by the batch's number, while it collates.
 
     Args:
-        collate: What joins the samples of a batch.
-        start: What a new loading process calls with its number, or None.
+        loader: the data loader.
     """
 
-    def __init__(self, collate: Callable, start: Callable | None) -> None:
-        self._collate = collate
-        self._start = start
+    def __init__(self, loader: DataLoader) -> None:
+        self._collate = loader.collate_fn
+        self._start = loader.worker_init_fn
+        self._sampler = loader.batch_sampler.sampler
+        self._batches_per_pass = len(loader)
         self.key: tuple[int, ...] = ()  # numbers that all batches share
-        self.batch = 0  # number of the first batch that new processes will load
+        self.batch = 0  # number of the first batch that new processes load
 
     def start(self, worker_id: int) -> None:
-        """Begin in a new process; batches go round the processes in turn."""
+        """Begin in a new process; the processes take turns with the batches."""
         if self._start is not None:
             self._start(worker_id)
+        # A finite sampler counts its passes. A loop of iterations starts new processes for each,
+        # without telling a hook.
+        passes = getattr(self._sampler, 'epoch', None)
+        if passes is not None:
+            self.batch = passes * self._batches_per_pass
         self.batch += worker_id
         _seed(*self.key, self.batch)
 
@@ -56,8 +61,9 @@ class SeedHook(Hook):
     """Make all randomness of training a function of seed, rank and iteration.
 
     A run that was stopped and resumed from a checkpoint then sees the same augmentations, drop
-    paths and samples as one that ran through on as many processes. The kernels must be
-    deterministic for the same digits, as PyTorch's on CPU are; see `randomness` for CUDA.
+    paths and samples as an uninterrupted one with the same number of processes. For the same
+    weights to the last bit the kernels must be deterministic, as PyTorch's on CPU are; see
+    `randomness` for CUDA.
 
     Loading in processes (`num_workers` > 0) is covered for `IterBasedTrainLoop`, and for
     `EpochBasedTrainLoop` with `persistent_workers=False`: a process that outlives its epoch
@@ -65,9 +71,9 @@ class SeedHook(Hook):
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed what this epoch, or this whole run in iterations, will load."""
+        """Seed the loading of this epoch, or of a whole run in iterations."""
         loader = runner.train_loop.dataloader
-        # The seed is the checkpoint's after a resume, the samplers' is from before.
+        # After a resume the seed is the checkpoint's; the sampler was built before.
         sampler = loader.batch_sampler.sampler
         if hasattr(sampler, 'seed') and not runner.cfg.get('randomness', {}).get('diff_rank_seed'):
             sampler.seed = runner.seed
@@ -75,11 +81,11 @@ class SeedHook(Hook):
         if not loader.num_workers:
             return
         if not isinstance(loader.collate_fn, _SeededLoading):
-            loader.collate_fn = _SeededLoading(loader.collate_fn, loader.worker_init_fn)
+            loader.collate_fn = _SeededLoading(loader)
             loader.worker_init_fn = loader.collate_fn.start
         loader.collate_fn.key = (runner.seed, get_rank(), 1)
         loader.collate_fn.batch = runner.iter
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed what the model and its losses draw."""
+        """Seed the random numbers of the model and its losses."""
         _seed(runner.seed, get_rank(), 0, runner.iter)

@@ -152,7 +152,7 @@ class CirculantAttention(Attention):
         """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
         if is_unmodified_linear(self.qkv, bias=False):
             # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
-            qkv = torch.bmm(self.qkv.weight.expand(len(x), -1, -1), x.mT).mT
+            qkv = torch.bmm(self.qkv.weight.expand(x.shape[0], -1, -1), x.mT).mT
         else:
             qkv = self.qkv(x)
         return qkv.chunk(3, dim=2)

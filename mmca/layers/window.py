@@ -134,7 +134,10 @@ class WindowAttention(Attention):
     def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> 'WindowLayout':
         shift = 0 if max(hw_shape) <= self.window_size else self.shift_size
         batch, *padded = grid.shape[:3]
-        return window_layout(batch, tuple(padded), self.window_size, shift, grid.device)
+        # What is cached while a program is traced would hold tensors without data.
+        tracing = torch.compiler.is_compiling() or type(grid) is not Tensor
+        layout = window_layout if tracing else _cached_window_layout
+        return layout(batch, tuple(padded), self.window_size, shift, grid.device)
 
     def _bias(self) -> Tensor:
         """(h, M^2, M^2), query by key."""
@@ -186,8 +189,6 @@ class WindowLayout(NamedTuple):
     masks: tuple[tuple[int, Tensor | None], ...]
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # what is cached must serve training too
 def window_layout(
     batch: int, hw_shape: tuple[int, int], window_size: int, shift_size: int, device: torch.device
 ) -> WindowLayout:
@@ -221,8 +222,12 @@ def window_layout(
                 region = (cut * last_row)[:, None] * 2 + cut * last_col
                 far = region.flatten()[:, None] != region.flatten()
                 mask = torch.zeros(far.shape, device=device).masked_fill(far, float('-inf'))
-                masks.append(
-                    (len(kinds[-1]) // window_size**2, mask if last_row or last_col else None)
-                )
+                count = batch * (1 if last_row else rows - 1) * (1 if last_col else cols - 1)
+                masks.append((count, mask if last_row or last_col else None))
         order, masks = torch.cat(kinds), tuple(masks)
-    return WindowLayout(order, order.argsort(), masks)
+    index = torch.arange(order.shape[0], device=device)
+    return WindowLayout(order, torch.empty_like(order).scatter_(0, order, index), masks)
+
+
+# Outside of inference mode, so that what is cached serves training, too.
+_cached_window_layout = lru_cache(maxsize=32)(torch.inference_mode(False)(window_layout))

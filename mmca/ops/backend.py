@@ -19,6 +19,7 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from mmca.errors import InputError
 
@@ -78,8 +79,8 @@ def choose_backend(x: Tensor) -> str:
         x: an input of the op.
 
     Returns:
-        One of `BACKENDS`. While torch.compile or torch.export trace, and for tensors without
-        data, always 'eager'.
+        One of `BACKENDS`. While torch.compile or torch.export trace, for tensors without data,
+        and for subclasses of Tensor, always 'eager'.
 
     Raises:
         InputError: what was asked for by name cannot run here.
@@ -89,7 +90,7 @@ def choose_backend(x: Tensor) -> str:
         'eager'
     """
     kind = x.device.type
-    if torch.compiler.is_compiling() or kind == 'meta':
+    if torch.compiler.is_compiling() or kind == 'meta' or type(x) not in (Tensor, Parameter):
         return 'eager'
     asked = _asked or os.environ.get(VARIABLE)
     if asked is None:

@@ -44,7 +44,7 @@ def gated_projection(
 
 def _project(weight: Tensor, maps: Tensor) -> Tensor:
     """(B, C, N) -> (B, D, N)."""
-    return torch.bmm(weight.expand(len(maps), -1, -1), maps)
+    return torch.bmm(weight.expand(maps.shape[0], -1, -1), maps)
 
 
 class _GatedProjection(torch.autograd.Function):

@@ -1,7 +1,6 @@
 """Softmax attention in windows, with a bias for each pair of positions."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -79,12 +78,15 @@ def attend_windows(qkv: Tensor, bias: Tensor, masks: Masks, dropout: float = 0.0
     return torch.cat(outs)
 
 
-def _kinds(bias: Tensor, masks: Masks) -> Iterator[tuple[slice, Tensor]]:
+def _kinds(bias: Tensor, masks: Masks) -> list[tuple[slice, Tensor]]:
     """For every kind of window that occurs: its range and its bias (h, M, M)."""
-    ends = accumulate((count for count, _ in masks), initial=0)
-    for (start, end), (_, mask) in zip(pairwise(ends), masks, strict=True):
-        if end > start:
-            yield slice(start, end), bias if mask is None else bias + mask.to(bias.dtype)
+    kinds, start = [], 0
+    for count, mask in masks:
+        if count:
+            kind_bias = bias if mask is None else bias + mask.to(bias.dtype)
+            kinds.append((slice(start, start + count), kind_bias))
+        start += count
+    return kinds
 
 
 def _heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:

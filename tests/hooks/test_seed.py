@@ -6,12 +6,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from mmca.hooks.seed import _seed
+from mmca.hooks.seed import SeedHook, _seed
 
 ROOT = Path(__file__).parents[2]
 COMMON = [
@@ -97,3 +98,37 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(config, options, half, en
         assert torch.equal(whole[name], resumed[name]), name
     start = weights(start)
     assert any(not torch.equal(start[name], whole[name]) for name in whole)
+
+
+class Noise(torch.utils.data.Dataset):
+    """Every sample is a random number."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return random.random()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_passes_of_a_finite_sampler_differ_in_a_loop_of_iterations(workers, tmp_path):
+    """And are the same in every run."""
+    from mmengine.dataset import DefaultSampler
+    from mmengine.runner.loops import _InfiniteDataloaderIterator
+
+    def batches(number):
+        data = Noise()
+        sampler = DefaultSampler(data, shuffle=False, seed=0)
+        loader = torch.utils.data.DataLoader(
+            data, batch_size=2, sampler=sampler, num_workers=workers
+        )
+        runner = SimpleNamespace(
+            seed=3, iter=0, cfg={}, train_loop=SimpleNamespace(dataloader=loader)
+        )
+        SeedHook().before_train_epoch(runner)
+        iterator = _InfiniteDataloaderIterator(loader)
+        return [tuple(next(iterator).tolist()) for _ in range(number)]
+
+    seen = batches(6)
+    assert len(set(seen)) == 6
+    assert batches(6) == seen

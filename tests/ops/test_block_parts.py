@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmca.ops import gated_projection, layer_norm, mlp, naive, use_backend
-from tests.tiny import BLOCK_TOLERANCE
+from tests.tolerances import BLOCK_TOLERANCE
 
 SHAPES = [(1, 1, 1), (1, 2, 3), (2, 1, 5), (2, 35, 8), (3, 101, 6), (1, 600, 16)]
 EPS = 1e-6
@@ -116,3 +116,18 @@ def test_autocast_multiplies_in_its_dtype(name):
     expected = outputs_and_gradients(naive_form, tensors, channels_first)
     for value, exact in zip(values, expected, strict=True):
         assert (value - exact).abs().max() <= 6e-2 * exact.abs().max()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_mlp_accumulates_the_weights_gradients_in_float32(dtype, monkeypatch):
+    """A thousand chunks of alike tokens: sums in half precision stop growing."""
+    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 32)
+    x = torch.ones(1, 4096, 4, dtype=dtype)
+    parameters = [torch.full(size, 0.01, dtype=dtype) for size in ((8, 4), (8,), (4, 8), (4,))]
+    exact = [t.double().requires_grad_() for t in parameters]
+    naive.mlp(x.double(), *exact).mean().backward()
+    parameters = [t.requires_grad_() for t in parameters]
+    mlp(x, *parameters).mean().backward()
+    for found, expected in zip(parameters, exact, strict=True):
+        error = (found.grad.double() - expected.grad).abs().max()
+        assert error <= 0.02 * expected.grad.abs().max()

@@ -8,7 +8,7 @@ import torch
 from mmca.errors import InputError
 from mmca.ops import circulant_attention, circulant_self_attention, naive
 from mmca.ops.circulant import logit_scale
-from tests.tiny import ATTENTION_TOLERANCE as TOLERANCE
+from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 # (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
 SHAPES = [

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmca.errors import InputError
 from mmca.ops import focused_linear_attention, naive
 from mmca.ops.focused_linear import focus
-from tests.tiny import ATTENTION_TOLERANCE
+from tests.tolerances import ATTENTION_TOLERANCE
 
 # (N, M, C, heads, focusing factor)
 SHAPES = [

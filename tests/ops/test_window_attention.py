@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmca.ops import naive, use_backend, window_attention
-from tests.tiny import BLOCK_TOLERANCE
+from tests.tolerances import BLOCK_TOLERANCE
 
 
 def arguments(windows, size, heads, dims, kinds, dtype=torch.float64):

@@ -1,33 +1,38 @@
-"""Where time goes: torch.profiler's own times of operators, summed by kind."""
+"""Where the time of a workload goes: torch.profiler's self times, summed by kind of operator."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from argparse import Namespace
 
 import torch
 from torch.autograd.profiler_util import FunctionEvent
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity
+
+from benchmarks.cases import Workload
+from benchmarks.measurement import MODES, execute, prepare
 
 ROUNDS = 5
 PRODUCTS = ('mm', 'addmm', 'bmm', 'baddbmm', 'convolution')
 TRANSFORMS = ('_fft_r2c', '_fft_c2r', '_fft_c2c')
 
 
-def op_shares(run: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Profile a function.
-
-    Args:
-        run: called once to warm up, then `ROUNDS` times.
-        device: whose time is counted.
+def profile(workload: Workload, args: Namespace) -> dict[str, dict[str, float]]:
+    """Profile a workload: one call to warm up, then `ROUNDS` calls.
 
     Returns:
-        Kind of operator -> milliseconds a call, the largest first. Copies that torch's transforms
-        make of their inputs are a kind of their own.
+        Mode -> kind of operator -> milliseconds per call, the largest first. Copies that torch's
+        transforms make of their inputs are a kind of their own.
     """
-    run()
-    gpu = device.type == 'cuda'
+    return {mode: _profile_mode(workload, mode, args) for mode in MODES}
+
+
+def _profile_mode(workload: Workload, mode: str, args: Namespace) -> dict[str, float]:
+    def run() -> None:
+        prepare(workload, mode)
+        execute(workload, mode, args)
+
+    gpu = args.device.type == 'cuda'
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-    with profile(activities=activities) as profiler:
+    run()
+    with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(ROUNDS):
             run()
     totals: dict[str, float] = {}

@@ -1,0 +1,13 @@
+"""Benchmarks of mmca against baselines: `python -m benchmarks --help`.
+
+- `cases.py`: what is compared (`Workload`, `Case`) and the registry of suites.
+- `layers.py`, `models.py`: the suites; each lists its cases and its flags.
+- `baselines.py`: what ours is compared with.
+- `agreement.py`, `measurement.py`, `memory.py`, `profiling.py`: what is measured.
+- `report.py`: tables, JSON and plots.
+- `numerics.py`: the accuracy of float32 against float64.
+"""
+
+from benchmarks import layers, models
+
+__all__ = ['layers', 'models']  # which register their suites

@@ -1,0 +1,114 @@
+"""Benchmarks of mmca: python -m benchmarks {op,layer,scaling,backbone,detector,numerics}.
+
+All workloads of a case run in one process, in turn, so that a busy machine slows all of them.
+Reported are the medians, and the median of the ratios within a round. `step` is forward and
+backward in training mode, for a detector also the optimizer's step. Workloads that must agree are
+compared first: if they do not, nothing is reported and the exit code is 1.
+
+Memory is measured in a new process per workload: `peak` is the peak above the module and its
+inputs, libraries that the first call loads included; `kept` is what autograd keeps for the
+backward pass, parameters and inputs excluded.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks import numerics
+from benchmarks.agreement import DisagreementError, check
+from benchmarks.cases import SUITES
+from benchmarks.flags import COMMON, Parser, at_least
+from benchmarks.measurement import MODES, configure, measure
+from benchmarks.memory import memory_of
+from benchmarks.profiling import profile
+from benchmarks.report import environment, print_case, print_rows, ratios, slopes, write
+from mmca.errors import InputError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one sub-command.
+
+    Args:
+        argv: the command line without the program's name.
+
+    Returns:
+        The exit code: 0, 1 after a disagreement, 2 after a user's mistake, 130 after an interrupt.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        if args.command == 'numerics':
+            numerics.run(args)
+        else:
+            write(_compare(args, list(argv)), args.out)
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    except DisagreementError as error:
+        print(f'disagreement: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog='python -m benchmarks',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    def add_command(name: str, about: str, flags: dict[str, dict]) -> None:
+        sub = commands.add_parser(name, help=about.splitlines()[0], description=about)
+        for flag, keywords in flags.items():
+            sub.add_argument(flag, **keywords)
+
+    for name, suite in SUITES.items():
+        about = suite.cases.__doc__.splitlines()[0]
+        rounds = dict(type=at_least(1), default=suite.rounds, help='timed; default %(default)s')
+        add_command(name, about, {**suite.flags, '--rounds': rounds, **COMMON})
+    add_command('numerics', numerics.__doc__, numerics.FLAGS)
+    return parser
+
+
+def _compare(args: argparse.Namespace, argv: list[str]) -> dict:
+    """Measure every case of a suite, print its tables and return the report."""
+    configure(args)
+    suite = SUITES[args.command]
+    cases = suite.cases(args)
+    report = {'command': args.command, 'argv': argv, 'environment': environment(args, argv)}
+    for name, value in report['environment'].items():
+        print(f'{name + ":":10}{value}')
+    checks = [check(case, args) for case in cases]
+    if suite.extra is not None:
+        extra = suite.extra(args)
+        for title, rows in extra.items():
+            print_rows(title, rows)
+        report |= extra
+    report['cases'] = []
+    for case, checked in zip(cases, checks, strict=True):
+        record = {'name': case.name, 'tokens': case.tokens, 'skipped': case.skipped}
+        workloads = case.build(args.seed)
+        results = measure(workloads, args)
+        if args.profile:
+            for name in case.ours:
+                results[name]['profile'] = profile(workloads[name], args)
+        del workloads  # before other processes measure the memory of each
+        if not args.no_memory:
+            for name, result in results.items():
+                for mode in MODES:
+                    result[mode] |= memory_of(case.name, name, mode, args)
+        record |= {'checks': checked, 'results': results, 'ratios': ratios(case, results)}
+        report['cases'].append(record)
+        print_case(record)
+    if by_name := slopes(report['cases']):
+        report['slopes'] = by_name
+        for name, slope in by_name.items():
+            print(f'{name:18} time ~ N^{slope["forward"]:.3f}, step ~ N^{slope["step"]:.3f}')
+    return report
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,127 @@
+"""What ours is compared with: ops and a layer in ordinary torch, mmdet's modules and backbones.
+
+Most naive forms in `mmca.ops.naive` serve tests and are slow on purpose. The baselines here are
+what a direct implementation does: circulant attention by Fourier transforms, all windows at once.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.cases import num_heads
+
+MMDET_MASK = "mmdet's attention mask is float32, use --amp"
+SWIN_T = {'embed_dims': 96, 'depths': (2, 2, 6, 2), 'num_heads': (3, 6, 12, 24)}
+# Class of mmdet.models.backbones, its arguments, the backbone of mmca that computes the same.
+MMDET_BACKBONES = {
+    'mmdet_pvt_s': ('PyramidVisionTransformer', {'num_layers': (3, 4, 6, 3)}, 'pvt_s'),
+    'mmdet_pvt_l': ('PyramidVisionTransformer', {'num_layers': (3, 8, 27, 3)}, 'pvt_l'),
+    'mmdet_swin_t': ('SwinTransformer', SWIN_T, 'swin_t'),
+    'mmdet_swin_s': ('SwinTransformer', {**SWIN_T, 'depths': (2, 2, 18, 2)}, 'swin_s'),
+    'resnet50': ('ResNet', {'depth': 50}, None),
+}
+
+
+def circulant_attention(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """Circulant attention with one channel per head, formula by formula (arXiv 2512.21542).
+
+        a = Q (*) K / sqrt(N),  O = softmax(a) (*) V,  b (*) x = irfft2(conj(rfft2(b)) . rfft2(x))
+
+    Args:
+        q, k, v: (B, N, C).
+        hw_shape: (H, W), N = H * W.
+
+    Returns:
+        (B, N, C) in the dtype of v; half precision is computed in float32.
+    """
+
+    def correlate(b: Tensor, x: Tensor) -> Tensor:
+        b_hat, x_hat = torch.fft.rfft2(b, dim=(1, 2)), torch.fft.rfft2(x, dim=(1, 2))
+        return torch.fft.irfft2(b_hat.conj() * x_hat, s=hw_shape, dim=(1, 2))
+
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    q_map, k_map, v_map = (x.to(dtype).unflatten(1, hw_shape) for x in (q, k, v))
+    logits = correlate(q_map, k_map).flatten(1, 2) * q.shape[1] ** -0.5
+    weights = logits.softmax(1).unflatten(1, hw_shape)
+    return correlate(weights, v_map).flatten(1, 2).to(v.dtype)
+
+
+def circulant_self_attention(x: Tensor, weight: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """:func:`circulant_attention` of q, k, v = x W^T; x (B, N, C), weight (3C, C)."""
+    return circulant_attention(*F.linear(x, weight).chunk(3, dim=2), hw_shape)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm of torch, then a copy to the layout that a circulant layer needs; x (B, N, C)."""
+    return F.layer_norm(x, weight.shape, weight, bias, eps).mT.contiguous().mT
+
+
+def window_attention(
+    x: Tensor, w_qkv: Tensor, b_qkv: Tensor, w_proj: Tensor, b_proj: Tensor, bias: Tensor
+) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v of q, k, v = x W + b, then W_O; x (n, M, C)."""
+    qkv = F.linear(x, w_qkv, b_qkv).unflatten(2, (3, len(bias), -1))
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    weights = (q @ k.mT * q.shape[-1] ** -0.5 + bias).softmax(-1)
+    return F.linear((weights @ v).transpose(1, 2).flatten(2), w_proj, b_proj)
+
+
+class CirculantBaseline(nn.Module):
+    """The layer as the paper writes it, all gradients by autograd.
+
+    Parameter names are those of :class:`mmca.layers.CirculantAttention`.
+    """
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
+        self.gate = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.SiLU())
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, N, C) -> (B, N, C), N = H * W."""
+        q, k, v = self.qkv(x).chunk(3, dim=2)
+        return self.proj(circulant_attention(q, k, v, hw_shape) * self.gate(x))
+
+
+def mmdet_attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.Module]]:
+    """Name -> builder of an attention of mmdet's PVT or Swin, (B, N, C), (H, W) -> (B, N, C).
+
+    `mmdet_reduction` adds its input to its output.
+    """
+
+    def reduction() -> nn.Module:
+        from mmdet.models.backbones.pvt import SpatialReductionAttention
+
+        return SpatialReductionAttention(channels, num_heads(channels, 64), sr_ratio=sr_ratio)
+
+    def window(shift: int) -> nn.Module:
+        from mmdet.models.backbones.swin import ShiftWindowMSA
+
+        return ShiftWindowMSA(channels, num_heads(channels, 32), window_size=7, shift_size=shift)
+
+    return {
+        'mmdet_reduction': reduction,
+        'mmdet_window': lambda: window(0),
+        'mmdet_shifted': lambda: window(3),
+    }
+
+
+def mmdet_backbone(name: str) -> nn.Module:
+    """A backbone of mmdet by its name in `MMDET_BACKBONES`, without stochastic depth."""
+    from mmdet.models import backbones
+
+    kind, settings, _ = MMDET_BACKBONES[name]
+    if kind == 'ResNet':
+        return backbones.ResNet(**settings)
+    model = getattr(backbones, kind)(**settings, drop_path_rate=0.0)
+    if kind == 'PyramidVisionTransformer':
+        # mmdet has one eps everywhere, the original two: the check needs them equal.
+        for patch_embed, (_, *blocks), _ in model.layers:
+            patch_embed.norm.eps = 1e-5
+            for block in blocks:
+                if block.attn.sr_ratio > 1:
+                    block.attn.norm.eps = 1e-5
+    return model

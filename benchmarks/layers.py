@@ -1,0 +1,150 @@
+"""Suites of ops and of single layers."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+
+import torch
+from torch import nn
+
+from benchmarks import baselines
+from benchmarks.cases import Case, Workload, num_heads, random_inputs, register_suite
+from benchmarks.flags import at_least, parse_size
+from mmca import ops
+from mmca.layers.attention import StageSpec, build_attention, registered_attentions
+from mmca.ops import naive
+
+SIZES = ((1, 200, 336, 64), (1, 100, 168, 128), (8, 56, 56, 64))
+SIDES = (56, 80, 112, 160, 224, 320, 448, 512)
+MLP_RATIO = 8  # of PVT's first two stages, where circulant attention is used
+NORM_EPS = 1e-6
+WINDOW = 49  # tokens
+HEAD_WIDTHS = {'window': 32}  # as Swin has it; PVT and DeiT have 64
+# In a circulant block, these ops receive tokens that are contiguous as (B, C, N).
+CHANNELS_FIRST = ('gated_projection', 'layer_norm')
+
+SIZE = dict(
+    action='append',
+    type=parse_size,
+    metavar='BxHxWxC',
+    help='images, grid, channels; repeatable; default 1x200x336x64 1x100x168x128 8x56x56x64',
+)
+SOFTMAX_TOKENS = dict(
+    type=at_least(1),
+    default=12544,
+    help='larger grids are not given to attention over all tokens; default 12544',
+)
+Size = tuple[int, int, int, int]
+
+
+@register_suite('op', rounds=20, flags={'--size': SIZE})
+def op_cases(args: Namespace) -> list[Case]:
+    """Each op of mmca.ops that has an efficient baseline, at every size."""
+    cases = []
+    for size in args.size or SIZES:
+        for name, (baseline, shapes, options) in _ops(size).items():
+            inputs = partial(random_inputs, shapes, args, name in CHANNELS_FIRST)
+            ours = partial(getattr(ops, name), **options)
+            builders = {
+                'ours': partial(_op_workload, ours, inputs),
+                'baseline': partial(_op_workload, baseline, inputs),
+            }
+            label = f'{name} {"x".join(map(str, size))}'
+            cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
+    return cases
+
+
+def _ops(size: Size) -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...], dict]]:
+    """Name of an op -> its baseline, the shapes of its tensors, its further arguments."""
+    batch, height, width, channels = size
+    tokens, square, vector = (batch, height * width, channels), (channels, channels), (channels,)
+    qkv, hidden = (3 * channels, channels), MLP_RATIO * channels
+    grid, norm = {'hw_shape': (height, width)}, {'eps': NORM_EPS}
+    num_windows, heads = max(batch * height * width // WINDOW, 1), num_heads(channels, 32)
+    windows, bias = (num_windows, WINDOW, channels), (heads, WINDOW, WINDOW)
+    attention = partial(baselines.circulant_attention, **grid)
+    self_attention = partial(baselines.circulant_self_attention, **grid)
+    gate = (tokens, tokens, square, vector, square, vector)
+    mlp = (tokens, (hidden, channels), (hidden,), (channels, hidden), vector)
+    window = (windows, qkv, (3 * channels,), square, vector, bias)
+    return {
+        'circulant_attention': (attention, (tokens, tokens, tokens), grid),
+        'circulant_self_attention': (self_attention, (tokens, qkv), grid),
+        'gated_projection': (naive.gated_projection, gate, {}),
+        'layer_norm': (partial(baselines.layer_norm, **norm), (tokens, vector, vector), norm),
+        'mlp': (naive.mlp, mlp, {}),
+        'window_attention': (baselines.window_attention, window, {'masks': ((num_windows, None),)}),
+    }
+
+
+def _op_workload(call: Callable, inputs: Callable[[], list]) -> Workload:
+    return Workload(call, tuple(inputs()))
+
+
+@register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})
+def layer_cases(args: Namespace) -> list[Case]:
+    """The circulant layer against its baseline, all other attentions and mmdet's."""
+    cases = []
+    for size in args.size or SIZES:
+        _, height, width, channels = size
+        sr_ratio = min(8 if channels <= 64 else 4, height, width)
+        theirs, skipped = baselines.mmdet_attentions(channels, sr_ratio), {}
+        if find_spec('mmdet') is None:
+            skipped = dict.fromkeys(theirs, 'mmdet is not installed')
+        elif args.dtype == torch.bfloat16:
+            skipped = {'mmdet_shifted': baselines.MMDET_MASK}
+        modules = _attentions(channels, sr_ratio) | theirs
+        cases.append(_layer_case('x'.join(map(str, size)), modules, skipped, size, args))
+    return cases
+
+
+@register_suite(
+    'scaling',
+    rounds=8,
+    flags={
+        '--sides': dict(nargs='+', type=at_least(1), default=SIDES, help='of the square grids'),
+        '--channels': dict(type=at_least(1), default=64, help='default 64'),
+        '--softmax-tokens': SOFTMAX_TOKENS,
+    },
+)
+def scaling_cases(args: Namespace) -> list[Case]:
+    """The growth of a layer's time with the number of tokens, one image of a square grid."""
+    cases = []
+    for side in args.sides:
+        size, modules = (1, side, side, args.channels), _attentions(args.channels, min(8, side))
+        cases.append(_layer_case(f'{side}x{side}', modules, {}, size, args, tokens=side * side))
+    return cases
+
+
+def _attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.Module]]:
+    def build(name: str) -> nn.Module:
+        heads = num_heads(channels, HEAD_WIDTHS.get(name, 64))
+        return build_attention(name, StageSpec(channels, heads, sr_ratio=sr_ratio))
+
+    names = dict.fromkeys(['circulant', 'baseline', *registered_attentions()])
+    modules = {name: partial(build, name) for name in names}
+    return modules | {'baseline': partial(baselines.CirculantBaseline, channels)}
+
+
+def _layer_case(
+    name: str,
+    modules: dict[str, Callable[[], nn.Module]],
+    skipped: dict[str, str],
+    size: Size,
+    args: Namespace,
+    tokens: int = 0,
+) -> Case:
+    """A case of modules that are called with tokens and the grid's shape."""
+    batch, height, width, channels = size
+    if height * width > args.softmax_tokens:
+        reason = f'{height * width} tokens exceed --softmax-tokens {args.softmax_tokens}'
+        skipped = skipped | {'global': reason}
+
+    def build(module: Callable[[], nn.Module]) -> Workload:
+        (x,) = random_inputs([(batch, height * width, channels)], args)
+        return Workload(module().to(args.device, args.dtype), (x, (height, width)))
+
+    builders = {n: partial(build, module) for n, module in modules.items() if n not in skipped}
+    same = (('circulant', 'baseline'),)
+    return Case(name, builders, ('circulant',), same, skipped, tokens)

@@ -1,0 +1,200 @@
+"""Suites of whole backbones and whole detectors."""
+
+import logging
+import subprocess
+import sys
+import time
+from argparse import SUPPRESS, Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.baselines import MMDET_BACKBONES, MMDET_MASK, mmdet_backbone
+from benchmarks.cases import Case, Workload, random_inputs, register_suite
+from benchmarks.flags import at_least
+from benchmarks.measurement import summary
+from mmca.cli.configs import library_of, load_config
+from mmca.cli.packages import require
+from mmca.errors import InputError
+
+OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
+BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
+CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_pvt_s')
+BOXES = 8
+# In this image every stage's grid is larger than a window of Swin: mmdet shifts and masks a grid
+# that fits into one window; mmca, like the original classifiers, does not.
+PROBE_SHAPE = (256, 320)
+SHAPE = dict(
+    nargs=2,
+    type=at_least(32),
+    default=(800, 1344),
+    metavar=('H', 'W'),
+    help='image size; default 800 1344',
+)
+
+
+def measure_startup(args: Namespace) -> dict:
+    """Time to import the backbones' modules, in new processes, and to build each backbone."""
+    if not args.import_rounds:
+        return {}
+    imports, builds = {'mmca.backbones': []}, {name: [] for name in _names(args)}
+    if any(name in MMDET_BACKBONES for name in builds):
+        imports['mmdet.models.backbones'] = []
+    for i in range(args.import_rounds + 1):
+        for module in list(imports)[:: 1 if i % 2 else -1]:
+            imports[module].append(_import_seconds(module))
+        for name, seconds in builds.items():
+            start = time.perf_counter()
+            _init_weights(build_backbone(name))
+            seconds.append(time.perf_counter() - start)
+    return {  # without the first round, which reads the files from disk
+        title: {name: {'seconds': s[1:], **summary(s[1:])} for name, s in rows.items()}
+        for title, rows in {'imports': imports, 'builds': builds}.items()
+    }
+
+
+def _import_seconds(module: str) -> float:
+    clock = 'time.perf_counter()'
+    code = f'import time; start = {clock}; import {module}; print({clock} - start)'
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(result.stdout.splitlines()[-1])
+
+
+@register_suite(
+    'backbone',
+    rounds=5,
+    flags={
+        '--ours': dict(nargs='+', metavar='NAME', default=OURS),
+        '--baselines': dict(nargs='+', metavar='NAME', default=BASELINES),
+        '--peers': dict(nargs='+', dest='baselines', default=BASELINES, help=SUPPRESS),
+        '--shape': SHAPE,
+        '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
+        '--import-rounds': dict(
+            type=at_least(0), default=5, help='of importing and building; default 5, 0 for none'
+        ),
+    },
+    extra=measure_startup,
+)
+def backbone_cases(args: Namespace) -> list[Case]:
+    """Whole backbones on one image size, and the time to import and build them."""
+    require('mmengine', 'mmcv')
+    names, known = _names(args), [*_our_backbones(), *MMDET_BACKBONES]
+    for name in names:
+        if name not in known:
+            raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
+        if name in MMDET_BACKBONES:
+            require('mmdet')
+        if args.dtype == torch.bfloat16 and name.startswith('mmdet_swin'):
+            raise InputError(f'{name} does not run in bfloat16: {MMDET_MASK}')
+    if len(names) == len(set(args.ours)):
+        raise InputError('--baselines names none besides --ours: there is nothing to compare with')
+
+    def build(name: str) -> Workload:
+        images, probe = random_inputs([(args.batch, 3, *args.shape), (1, 3, *PROBE_SHAPE)], args)
+        module = build_backbone(name).to(args.device, args.dtype)
+        return Workload(module, (images.detach(),), (probe.detach(),))
+
+    same = ((MMDET_BACKBONES[name][2], name) for name in names if name in MMDET_BACKBONES)
+    same = tuple(pair for pair in same if pair[0] in names)
+    label = f'{args.batch}x3x{args.shape[0]}x{args.shape[1]}'
+    return [Case(label, {n: partial(build, n) for n in names}, tuple(args.ours), same)]
+
+
+def _names(args: Namespace) -> list[str]:
+    return list(dict.fromkeys([*args.ours, *args.baselines]))
+
+
+def _our_backbones() -> dict[str, tuple[type, str]]:
+    """Name, such as 'capvt_s' -> class of mmca.backbones and size in its `arch_zoo`."""
+    from mmca import backbones
+
+    return {
+        f'{name.lower()}_{arch[0] if arch.isalpha() else arch}': (getattr(backbones, name), arch)
+        for name in backbones.__all__
+        for arch in getattr(getattr(backbones, name), 'arch_zoo', ())
+    }
+
+
+def build_backbone(name: str) -> nn.Module:
+    """A backbone by its name, 'capvt_s' or 'mmdet_pvt_s', without stochastic depth."""
+    if name in MMDET_BACKBONES:
+        return mmdet_backbone(name)
+    backbone, arch = _our_backbones()[name]
+    return backbone(arch, drop_path_rate=0.0)
+
+
+def _init_weights(model: nn.Module) -> None:
+    """As before training, without the log lines."""
+    logging.disable(logging.WARNING)
+    try:
+        model.init_weights()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+class DetectorStep(nn.Module):
+    """A detector of mmdet as a function of raw data: its summed loss in training, else boxes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, data: dict) -> Any:
+        """Raw images and annotations -> () loss or a list of predictions."""
+        data = self.model.data_preprocessor(data, self.training)
+        if not self.training:
+            return self.model(**data, mode='predict')
+        return self.model.parse_losses(self.model(**data, mode='loss'))[0]
+
+
+@register_suite(
+    'detector',
+    rounds=3,
+    flags={
+        '--configs': dict(nargs='+', default=CONFIGS, help='ours, then the baselines'),
+        '--shape': SHAPE,
+    },
+)
+def detector_cases(args: Namespace) -> list[Case]:
+    """Whole detectors from configs, with the optimizer's step, on one random image.
+
+    An untrained detector is confident of nothing: its predictions hold no boxes and no masks.
+    """
+    if args.dtype != torch.float32:
+        raise InputError('--dtype: detectors run in float32, use --amp')
+    require('mmengine', 'mmcv', 'mmdet')
+    cfgs = {Path(path).stem: load_config(path) for path in args.configs}
+    if len(cfgs) < 2 or len(cfgs) < len(args.configs):
+        raise InputError('--configs: give two files or more, of different names')
+    for path, cfg in zip(args.configs, cfgs.values(), strict=True):
+        if library_of(cfg, path) != 'mmdet':
+            raise InputError(f'config {path} is not a detector: its default_scope is not mmdet')
+
+    def build(name: str) -> Workload:
+        from mmdet.testing import demo_mm_inputs
+        from mmengine.optim import build_optim_wrapper
+        from mmengine.registry import MODELS, DefaultScope
+
+        cfg = cfgs[name]
+        cfg.model.backbone.init_cfg = None
+        if 'drop_path_rate' in cfg.model.backbone:
+            cfg.model.backbone.drop_path_rate = 0.0
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build(cfg.model)
+            _init_weights(model)
+            model.to(args.device)
+            optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+        for group in optimizer.param_groups:
+            group['lr'] = 0.0  # a full step that leaves the weights as they are for every round
+        # Every label is 1, a class that every detector has.
+        data = demo_mm_inputs(
+            1, [(3, *args.shape)], [BOXES], num_classes=2, with_mask=True, device=args.device
+        )
+        return Workload(DetectorStep(model), (data,), after=optimizer.step)
+
+    label = f'1x3x{args.shape[0]}x{args.shape[1]}'
+    return [Case(label, {name: partial(build, name) for name in cfgs}, (next(iter(cfgs)),))]

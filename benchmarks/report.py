@@ -1,0 +1,204 @@
+"""What is made of the measurements: ratios, slopes, tables, JSON, plots."""
+
+import json
+import platform
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from math import log
+from pathlib import Path
+from statistics import linear_regression
+
+import torch
+
+import mmca
+from benchmarks.cases import Case
+from benchmarks.measurement import MODES, summary
+from mmca.ops import choose_backend
+
+MIB = 1 << 20
+
+
+def environment(args: Namespace, argv: Sequence[str]) -> dict[str, str]:
+    """When, where and with what is measured: label -> description."""
+    device = str(args.device)
+    if args.device.type == 'cuda':
+        device += f', {torch.cuda.get_device_name(args.device)}'
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    versions = [f'torch {torch.__version__}', f'mmca {mmca.__version__}']
+    for package in ('onedl-mmdetection', 'mmdet'):
+        try:
+            versions.append(f'{package} {metadata.version(package)}')
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        'command': ' '.join(argv),
+        'date': datetime.now().astimezone().isoformat(timespec='seconds'),
+        'machine': f'{platform.machine()}, {models[0] if models else platform.processor()}',
+        'device': device,
+        'dtype': str(args.dtype).removeprefix('torch.') + (', autocast' if args.amp else ''),
+        'backend': choose_backend(torch.empty(0, device=args.device)),
+        'threads': str(torch.get_num_threads()),
+        'versions': ', '.join(versions),
+        'rounds': f'{args.rounds} after {args.warmup} of warm-up, seed {args.seed}',
+    }
+
+
+def ratios(case: Case, results: dict[str, dict]) -> list[dict]:
+    """Ours over every other workload.
+
+    Returns:
+        One record per pair: for each mode median and spread of the ratios within a round, and the
+        ratios of memory, None where there is none.
+    """
+
+    def of_memory(ours: dict, baseline: dict, key: str) -> float | None:
+        return ours[key] / baseline[key] if ours.get(key) and baseline.get(key) else None
+
+    rows = []
+    for ours in case.ours:
+        for baseline in results:
+            if baseline in case.ours:
+                continue
+            row = {'ours': ours, 'baseline': baseline}
+            for mode in MODES:
+                a, b = results[ours][mode], results[baseline][mode]
+                pairs = zip(a['seconds'], b['seconds'], strict=True)
+                row[mode] = summary([x / y for x, y in pairs])
+                row[f'{mode}_peak'] = of_memory(a, b, 'peak_bytes')
+            row['kept'] = of_memory(a, b, 'kept_bytes')
+            rows.append(row)
+    return rows
+
+
+def slopes(records: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Exponents of the growth of time with the number of tokens, by least squares in logarithms.
+
+    Returns:
+        Name -> mode -> exponent, for workloads that have two sizes or more; none where the cases
+        state no tokens.
+    """
+    found = {}
+    for name in records[0]['results']:
+        points = [(r['tokens'], r['results'][name]) for r in records if name in r['results']]
+        if all(tokens for tokens, _ in points) and len({tokens for tokens, _ in points}) > 1:
+            sizes = [log(tokens) for tokens, _ in points]
+            found[name] = {
+                mode: linear_regression(sizes, [log(r[mode]['median']) for _, r in points]).slope
+                for mode in MODES
+            }
+    return found
+
+
+def print_case(record: dict) -> None:
+    """Print the tables of one case."""
+    print(f'\n{record["name"]}')
+    for found in record['checks']:
+        pair = f'{found["ours"]} = {found["baseline"]}'
+        print(f'  {pair} to {found["error"]:.0e}, {found["dtype"]}')
+    for name, reason in record['skipped'].items():
+        print(f'  no {name}: {reason}')
+    names = [f'{row["ours"]} / {row["baseline"]}' for row in record['ratios']]
+    width = max(map(len, (*record['results'], *names))) + 2
+
+    def line(name: str, times: Sequence[str], memory: Sequence[str]) -> None:
+        cells = [*(f'{cell:26}' for cell in times), *(f'{cell:>10}' for cell in memory)]
+        print(f'  {name:{width}}{"".join(cells)}')
+
+    line('', ('forward ms', 'step ms'), ('peak MiB', 'step MiB', 'kept MiB'))
+    for name, result in record['results'].items():
+        memory = [result[mode].get('peak_bytes') for mode in MODES]
+        memory.append(result['step'].get('kept_bytes'))
+        cells = [_or_dash(None if number is None else number / MIB, 1) for number in memory]
+        line(name, [_spread(result[mode], 1e3, 1) for mode in MODES], cells)
+    for name, result in record['results'].items():
+        for mode, kinds in result.get('profile', {}).items():
+            total = sum(kinds.values())
+            shares = ', '.join(f'{k} {ms:.1f} ({ms / total:.0%})' for k, ms in kinds.items())
+            print(f'  {name}, {mode}, profiled ms: {shares}')
+    for name, row in zip(names, record['ratios'], strict=True):
+        memory = [_or_dash(row[key]) for key in ('forward_peak', 'step_peak', 'kept')]
+        line(name, [_spread(row[mode]) for mode in MODES], memory)
+
+
+def print_rows(title: str, rows: dict[str, dict]) -> None:
+    """Print median and spread, in seconds, of what a suite measures besides its cases."""
+    print(f'\n{title}, s')
+    for name, row in rows.items():
+        print(f'  {name:24}{_spread(row)}')
+
+
+def _spread(values: dict, unit: float = 1.0, digits: int = 3) -> str:
+    middle, low, high = (values[key] * unit for key in ('median', 'low', 'high'))
+    return f'{middle:.{digits}f} ({low:.{digits}f}..{high:.{digits}f})'
+
+
+def _or_dash(number: float | None, digits: int = 3) -> str:
+    return '-' if number is None else f'{number:.{digits}f}'
+
+
+def write(report: dict, folder: Path) -> None:
+    """Write a report as JSON and as a plot into a folder, created if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f'{report["command"]}.json'
+    path.write_text(json.dumps(report, indent=1) + '\n')
+    plot = _plot_scaling if 'slopes' in report else _plot_ratios
+    plot(report, path.with_suffix('.png'))
+    print(f'\nwritten: {path}, {path.with_suffix(".png")}')
+
+
+def _plot_ratios(report: dict, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    rows = [
+        (f'{case["name"]}\n{row["ours"]} / {row["baseline"]}', row)
+        for case in report['cases']
+        for row in case['ratios']
+    ][::-1]  # horizontal bars start at the bottom
+    figure = Figure(figsize=(9, 1.2 + 0.55 * len(rows)), layout='constrained')
+    axes = figure.add_subplot()
+    for i, mode in enumerate(MODES):
+        middles = [row[mode]['median'] for _, row in rows]
+        errors = [
+            [row[mode]['median'] - row[mode]['low'] for _, row in rows],
+            [row[mode]['high'] - row[mode]['median'] for _, row in rows],
+        ]
+        places = [place + 0.2 - 0.4 * i for place in range(len(rows))]
+        axes.barh(places, middles, 0.38, xerr=errors, label=mode)
+    axes.axvline(1, color='black', linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
+    axes.set_xlabel('time of ours / time of the baseline')
+    axes.set_title(_title(report), fontsize=8)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _plot_scaling(report: dict, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout='constrained')
+    for axes, mode in zip(figure.subplots(1, len(MODES)), MODES, strict=True):
+        for name, slope in report['slopes'].items():
+            cases = [case for case in report['cases'] if name in case['results']]
+            axes.loglog(
+                [case['tokens'] for case in cases],
+                [case['results'][name][mode]['median'] * 1e3 for case in cases],
+                marker='o',
+                label=f'{name}, N^{slope[mode]:.2f}',
+            )
+        axes.set_xlabel('tokens N')
+        axes.set_ylabel(f'{mode}, ms')
+        axes.legend()
+    figure.suptitle(_title(report), fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def _title(report: dict) -> str:
+    about = report['environment']
+    return (
+        f'{report["command"]}: {about["machine"]}, {about["device"]}, {about["dtype"]}, '
+        f'threads: {about["threads"]}\n{about["versions"]}, {about["date"]}'
+    )

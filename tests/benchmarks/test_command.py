@@ -1,0 +1,84 @@
+"""The command line: refusals, disagreements, the doors in tools/."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.baselines import CirculantBaseline
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize('command', [['layer', '--size', '1x6x7x8'], ['scaling', '--sides', '5']])
+def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys, quick, command):
+    original = CirculantBaseline.forward
+    monkeypatch.setattr(
+        CirculantBaseline,
+        'forward',
+        lambda self, x, hw_shape: original(self, x, hw_shape) * (1 + 1e-8),
+    )
+    out = tmp_path / 'out'
+    assert main([*command, *quick, '--out', str(out)]) == 1
+    assert not out.exists()
+    captured = capsys.readouterr()
+    assert 'disagreement: ' in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert ' ms' not in captured.out
+
+
+@pytest.mark.parametrize(
+    ('argv', 'expected'),
+    [
+        (['layer', '--size', '1x6x7'], '--size: write BxHxWxC, such as 1x200x336x64, got 1x6x7'),
+        (['op', '--size', '1x0x7x8'], 'got 1x0x7x8'),
+        (['layer', '--rounds', '0'], '--rounds: must be an integer of at least 1, got 0'),
+        (['backbone', '--ours', 'capvt_x'], "unknown backbone 'capvt_x'; known are "),
+        (['backbone', '--ours', 'pvt_t', '--peers', 'pvt_t'], 'nothing to compare with'),
+        (['backbone', '--shape', '8', '64'], '--shape: must be an integer of at least 32, got 8'),
+        (['backbone', '--dtype', 'bfloat16'], 'mmdet_swin_t does not run in bfloat16'),
+        (['detector', '--configs', 'absent.py', 'b.py'], 'config not found: absent.py'),
+        (['detector', '--dtype', 'bfloat16'], '--dtype'),
+        (['scaling', '--sides', '0'], '--sides: must be an integer of at least 1, got 0'),
+        (['numerics', '--sides', 'x'], '--sides: must be an integer of at least 1, got x'),
+        (['layer', '--device', 'cuda:99'], 'cuda:99: this torch sees'),
+        (['layer', '--device', 'gpu'], '--device: write cpu, cuda or cuda:1, got gpu'),
+        (['layer', '--dtype', 'int8'], '--dtype: must be one of float32, bfloat16, float64'),
+        (['layer', '--backend', 'fast'], '--backend: invalid choice'),
+        (['layer', '--out', __file__], 'is a file'),
+        (['layer', '--oops'], '--oops'),
+    ],
+)
+def test_bad_input_is_one_line(capsys, argv, expected):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ')
+    assert len(error.splitlines()) == 1
+    assert expected in error
+
+
+def test_numerics(capsys):
+    """One line per grid; float64 is exact, and float32 is close on a grid this small."""
+    assert main(['numerics', '--sides', '3', '5']) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line.startswith('| 5 x 5 | dense | ')
+    errors = [float(number) for cell in line.split('|')[3:8] for number in cell.split('/')]
+    assert max(errors[:2]) < 1e-12
+    assert max(errors) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ('door', 'argv', 'expected'),
+    [
+        ('error_study.py', ['--sides', '3'], '| 3 x 3 | dense | '),
+        ('benchmark.py', ['numerics', '--sides', '3'], '| 3 x 3 | dense | '),
+    ],
+)
+def test_doors(monkeypatch, capsys, door, argv, expected):
+    monkeypatch.setattr(sys, 'argv', [door, *argv])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / 'tools' / door), run_name='__main__')
+    assert stopped.value.code == 0
+    assert expected in capsys.readouterr().out

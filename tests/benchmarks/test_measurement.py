@@ -1,0 +1,103 @@
+"""Agreement, times, memory, ratios and slopes of workloads whose figures are known."""
+
+import shutil
+from multiprocessing import spawn
+
+import pytest
+import torch
+
+from benchmarks import baselines
+from benchmarks.agreement import DisagreementError, check, relative_error
+from benchmarks.cases import Case, Workload
+from benchmarks.layers import op_cases
+from benchmarks.measurement import MODES, measure, summary
+from benchmarks.memory import measure_memory, memory_of
+from benchmarks.report import ratios, slopes
+
+
+def test_wrong_gradients_disagree(monkeypatch, parse):
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 1.01
+
+    right = baselines.layer_norm
+    monkeypatch.setattr(baselines, 'layer_norm', lambda *args, eps: Wrong.apply(right(*args, eps)))
+    args = parse('op', '--size', '1x3x4x8')
+    case = next(case for case in op_cases(args) if case.name.startswith('layer_norm'))
+    with pytest.raises(DisagreementError, match='gradient of'):
+        check(case, args)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_nan_is_an_error(value):
+    one = torch.ones(2, dtype=torch.float64)
+    bad = torch.tensor([1.0, value])
+    assert relative_error(one, one) == 0
+    assert relative_error(bad, one) == float('inf')
+    assert relative_error(one, torch.ones(3)) == float('inf')
+
+
+def test_memory_of_a_known_workload(parse):
+    """16 Mi temporary numbers, and exp keeps its output of 1000."""
+
+    def call(x):
+        return torch.ones(16 << 20).sum() + x.exp()
+
+    workload, args = Workload(call, (torch.ones(1000, requires_grad=True),)), parse('op')
+    forward = measure_memory(workload, 'forward', args)
+    assert 60 << 20 <= forward['peak_bytes'] < 100 << 20
+    assert measure_memory(workload, 'step', args)['kept_bytes'] == 4000
+
+
+def test_memory_in_a_new_process(parse):
+    found = memory_of('layer_norm 1x3x4x8', 'baseline', 'step', parse('op', '--size', '1x3x4x8'))
+    assert found['kept_bytes'] == 2 * 4 * 12  # mean and inverse deviation of 12 tokens
+
+
+def test_a_killed_process_costs_its_memory_figures_only(capsys, parse, monkeypatch):
+    monkeypatch.setattr(spawn, '_python_exe', shutil.which('false'))
+    assert memory_of('layer_norm 1x3x4x8', 'ours', 'step', parse('op')) == {'peak_bytes': None}
+    assert 'no memory figures of ours, step: ' in capsys.readouterr().out
+
+
+def test_ratios_are_of_the_same_round():
+    """Everything doubles in the second round, the ratio does not."""
+    seconds = {'ours': [1.0, 2.0], 'baseline': [4.0, 8.0]}
+    results = {name: {mode: {'seconds': s} for mode in MODES} for name, s in seconds.items()}
+    results['ours']['step']['peak_bytes'], results['baseline']['step']['peak_bytes'] = 30, 120
+    (row,) = ratios(Case('case', {}, ('ours',)), results)
+    assert row['forward'] == {'median': 0.25, 'low': 0.25, 'high': 0.25}
+    assert row['step_peak'] == 0.25
+    assert row['forward_peak'] is row['kept'] is None
+
+
+def test_summary():
+    assert summary([3, 1, 2]) == {'median': 2, 'low': 1, 'high': 3}
+    assert summary(range(101)) == {'median': 50, 'low': 10, 'high': 90}
+
+
+def test_every_workload_runs_in_every_place(parse):
+    """In three rounds, three workloads run first, second and third once each, in both modes."""
+    order = []
+
+    def workload(name):
+        x = torch.ones(1, requires_grad=True)
+        return Workload(lambda x: order.append(name) or x * 2, (x,))
+
+    workloads = {name: workload(name) for name in 'abc'}
+    measure(workloads, parse('op', '--rounds', '3', '--warmup', '1'))
+    rounds = [''.join(order[i : i + 3]) for i in range(6, 24, 3)]  # after 2 x 3 of warm-up
+    assert rounds[::2] == rounds[1::2] == ['abc', 'bca', 'cab']
+
+
+def test_slope_of_known_times():
+    records = [
+        {'tokens': n, 'results': {'ours': {mode: {'median': n**1.5} for mode in MODES}}}
+        for n in (4, 9, 100)
+    ]
+    assert slopes(records)['ours']['step'] == pytest.approx(1.5)

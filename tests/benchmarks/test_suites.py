@@ -1,0 +1,148 @@
+"""Every suite end to end: which workloads there are, and that those that must agree do."""
+
+import contextlib
+import io
+import subprocess
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from benchmarks import layers, models
+from benchmarks.baselines import MMDET_BACKBONES
+from mmca.layers import Attention, register_attention, registered_attentions
+from mmca.layers.attention import unregister_attention
+
+ROOT = Path(__file__).parents[2]
+ATTENTIONS = {'baseline', *registered_attentions()}
+MMDET = {'mmdet_reduction', 'mmdet_window', 'mmdet_shifted'}
+
+
+def pairs(case):
+    return {(row['ours'], row['baseline']) for row in case['ratios']}
+
+
+def test_op(report):
+    """With a hidden layer long enough for the MLP's chunks, the path that the timing takes."""
+    cases = report('op', '--size', '1x5x6x8', '--size', '2x128x128x16')['cases']
+    names = {case['name'].split()[0] for case in cases}
+    assert len(cases) == 2 * len(names) == 12
+    for case in cases:
+        assert pairs(case) == {('ours', 'baseline')}
+        assert {check['dtype'] for check in case['checks']} == {'float32', 'float64'}
+        assert all(check['error'] < 1e-3 for check in case['checks'])
+
+
+def test_layer(report):
+    (case,) = report('layer', '--size', '2x6x7x8')['cases']
+    assert set(case['results']) == ATTENTIONS | MMDET
+    assert pairs(case) == {('circulant', name) for name in case['results'] if name != 'circulant'}
+    assert case['results']['circulant']['parameters'] == 5 * 8 * 8 + 2 * 8
+    assert case['results']['baseline']['parameters'] == 5 * 8 * 8 + 2 * 8
+    errors = {check['dtype']: check['error'] for check in case['checks']}
+    assert errors['float64'] < 1e-9
+    assert errors['float32'] < 1e-3
+
+
+def test_a_new_attention_is_a_row(report):
+    @register_attention('identity_test')
+    class Identity(Attention):
+        def __init__(self, embed_dims):
+            super().__init__()
+            self.proj = nn.Linear(embed_dims, embed_dims)
+
+        def forward(self, x, hw_shape):
+            return self.proj(x)
+
+    try:
+        found = report('scaling', '--sides', '4', '--channels', '8')
+    finally:
+        unregister_attention('identity_test')
+    assert ('circulant', 'identity_test') in pairs(found['cases'][0])
+
+
+def test_skipped_workloads_are_reported(report, monkeypatch, capsys):
+    monkeypatch.setattr(layers, 'find_spec', lambda name: None)
+    (case,) = report('layer', '--size', '1x6x7x8', '--softmax-tokens', '41')['cases']
+    assert set(case['results']) == ATTENTIONS - {'global'}
+    assert set(case['skipped']) == MMDET | {'global'}
+    assert 'no global: 42 tokens exceed' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('options', [['--dtype', 'bfloat16'], ['--dtype', 'float64'], ['--amp']])
+def test_other_precisions(report, options):
+    (case,) = report('layer', '--size', '1x6x7x8', *options)['cases']
+    skipped = {'mmdet_shifted'} if 'bfloat16' in options else set()
+    assert set(case['results']) == (ATTENTIONS | MMDET) - skipped
+
+
+def test_backend(report):
+    found = report('layer', '--size', '1x6x7x8', '--backend', 'eager')
+    assert found['environment']['backend'] == 'eager'
+    assert report('layer', '--size', '1x6x7x8')['environment']['backend'] == 'cpu'
+
+
+def test_profile_separates_transforms_from_their_copies(report):
+    (case,) = report('layer', '--size', '1x30x34x4', '--profile')['cases']
+    assert 'profile' not in case['results']['baseline']
+    for kinds in case['results']['circulant']['profile'].values():
+        assert {'products', 'transforms', 'copies in transforms', 'all else'} <= set(kinds)
+        assert all(milliseconds >= 0 for milliseconds in kinds.values())
+
+
+def test_scaling(report):
+    found = report('scaling', '--sides', '4', '6', '9', '--channels', '8', '--softmax-tokens', '40')
+    assert [case['tokens'] for case in found['cases']] == [16, 36, 81]
+    assert set(found['slopes']) == ATTENTIONS
+    assert 'global' in found['cases'][2]['skipped']
+
+
+def test_one_size_has_no_slope(report):
+    assert 'slopes' not in report('scaling', '--sides', '4', '--channels', '8')
+
+
+def test_backbone(report):
+    argv = ['--ours', 'cadeit_t', 'pvt_s', '--baselines', 'mmdet_pvt_s', '--shape', '32', '48']
+    (case,) = report('backbone', *argv, '--import-rounds', '0')['cases']
+    assert pairs(case) == {('cadeit_t', 'mmdet_pvt_s'), ('pvt_s', 'mmdet_pvt_s')}
+    assert {(check['ours'], check['baseline']) for check in case['checks']} == {
+        ('pvt_s', 'mmdet_pvt_s')
+    }
+    parameters = {name: result['parameters'] for name, result in case['results'].items()}
+    assert parameters['pvt_s'] == parameters['mmdet_pvt_s'] != parameters['cadeit_t']
+
+
+def test_imports_and_builds(report, monkeypatch):
+    def run(command, **kwargs):
+        """In this process, where everything is imported already."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(command[2], {})
+        return subprocess.CompletedProcess(command, 0, 'a line of mmcv\n' + out.getvalue())
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    argv = ['--ours', 'cadeit_t', '--peers', 'resnet50', '--shape', '32', '32']
+    found = report('backbone', *argv, '--import-rounds', '2')
+    assert set(found['imports']) == {'mmca.backbones', 'mmdet.models.backbones'}
+    assert set(found['builds']) == {'cadeit_t', 'resnet50'}
+    for row in (*found['imports'].values(), *found['builds'].values()):
+        assert len(row['seconds']) == 2
+        assert row['low'] <= row['median'] <= row['high']
+
+
+@pytest.mark.parametrize('name', ['mmdet_swin_s', 'mmdet_pvt_l'])
+def test_mmdets_backbones_have_the_parameters_of_ours(name):
+    """The agreement of two deep ones is left to the benchmark itself."""
+    ours = MMDET_BACKBONES[name][2]
+    sizes = {sum(p.numel() for p in models.build_backbone(n).parameters()) for n in (ours, name)}
+    assert len(sizes) == 1
+
+
+def test_detector(report, tmp_path):
+    base = ROOT / 'configs/mini/maskrcnn_ca_pvt_mini.py'
+    softmax = tmp_path / 'softmax.py'
+    softmax.write_text(f"_base_ = {str(base)!r}\nmodel = dict(backbone=dict(attn='S'))\n")
+    found = report('detector', '--configs', str(base), str(softmax), '--shape', '64', '96')
+    (case,) = found['cases']
+    assert pairs(case) == {('maskrcnn_ca_pvt_mini', 'softmax')}
+    sizes = {name: result['parameters'] for name, result in case['results'].items()}
+    assert sizes['softmax'] != sizes['maskrcnn_ca_pvt_mini'] > 0
