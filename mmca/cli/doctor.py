@@ -44,10 +44,14 @@ LOADED = {
     'mmpretrain': ('mmpretrain.models', 'mmpretrain.datasets'),
 }
 OPTIONAL = {'torchvision': 'not needed', 'mmpretrain': 'needed for configs/imagenet only'}
-# Prebuilt wheels of onedl-mmcv: these versions of Python, with this torch for this CUDA.
-PREBUILT_PYTHONS, PREBUILT_TORCH, PREBUILT_CUDA = ((3, 10), (3, 12)), '2.9.0', '12.9'
+# Prebuilt wheels of onedl-mmcv 2.3.6: Python -> the torch and its CUDA that they are built for.
+PREBUILT = {(3, 12): ('2.9.0', '12.9'), (3, 10): ('2.8.0', '12.8')}
+# Without --only-binary mim falls back to a build without operators.
+MIM = 'pip install onedl-mim && mim install --only-binary=onedl-mmcv onedl-mmcv==2.3.6'
+LAST_TORCH = (2, 13)  # newer ones need C++20, which onedl-mmcv's build does not ask for
 HEADLESS = 'pip install --no-deps --force-reinstall opencv-python-headless'
-REBUILD = 'pip uninstall -y onedl-mmcv; pip cache remove onedl_mmcv; then'
+CLEAN = 'pip cache remove onedl_mmcv; then'
+REBUILD = f'pip uninstall -y onedl-mmcv; {CLEAN}'
 
 
 @dataclass
@@ -155,8 +159,8 @@ def _missing(name: str, gpu: bool) -> Finding:
     finding.problem = f'{name} is not installed'
     if name in OPTIONAL:
         finding.problem += f' ({OPTIONAL[name]})'
-    if name == 'mmcv' and gpu:
-        finding.fix = _mmcv_for_gpus()
+    if name == 'mmcv':
+        finding.fix = _mmcv_for_gpus() if gpu else _build_mmcv()
     elif name == 'torch':
         finding.fix = f"install {_range(name)} as PyTorch's site says for your system"
     else:
@@ -176,8 +180,13 @@ def _broken(finding: Finding, error: Exception) -> Finding:
     elif name == 'torchvision':
         finding.fix = 'pip uninstall -y torchvision (not needed), or install the one for your torch'
     elif name == 'mmcv' and absent == 'mmcv._ext':
-        finding.problem = 'mmcv without its operators (mmcv-lite) is not enough'
-        finding.fix = f'pip uninstall -y mmcv-lite onedl-mmcv-lite; {how_to_install(name)}'
+        finding.problem = (
+            'mmcv is installed without its operators: mmcv-lite, or built without '
+            '--no-build-isolation'
+        )
+        finding.fix = (
+            f'pip uninstall -y mmcv-lite onedl-mmcv-lite onedl-mmcv; {CLEAN} {_build_mmcv()}'
+        )
     elif name == 'mmcv':  # built for another torch, as a rule
         finding.fix = f'{REBUILD} {how_to_install(name)}'
     elif isinstance(error, ModuleNotFoundError) and absent and absent.split('.')[0] != name:
@@ -239,14 +248,28 @@ def _look_at_operators(finding: Finding, gpu: bool) -> None:
 def _mmcv_for_gpus() -> str:
     """The way to an mmcv with CUDA operators, for this Python and this torch."""
     version = _version('torch', ['torch']).partition('+')[0]
-    if sys.version_info[:2] in PREBUILT_PYTHONS and version == PREBUILT_TORCH:
-        return 'pip install onedl-mim && mim install onedl-mmcv'
-    pythons = ' or '.join(f'{major}.{minor}' for major, minor in PREBUILT_PYTHONS)
-    return (
-        f'prebuilt mmcv is there for Python {pythons} with torch {PREBUILT_TORCH} for CUDA '
-        f'{PREBUILT_CUDA}: make such an environment, then pip install onedl-mim && mim install '
-        f"onedl-mmcv. Or build it here, with torch's CUDA toolkit (nvcc): {how_to_install('mmcv')}"
+    if PREBUILT.get(sys.version_info[:2], ('',))[0] == version:
+        return MIM
+    offers = ' or '.join(
+        f'Python {major}.{minor} with torch {torch} for CUDA {cuda}'
+        for (major, minor), (torch, cuda) in PREBUILT.items()
     )
+    return (
+        f'prebuilt mmcv is there for {offers}: make such an environment, then {MIM}. Or build it '
+        f"here, with torch's CUDA toolkit (nvcc): {_build_mmcv()}"
+    )
+
+
+def _build_mmcv() -> str:
+    """The way to build mmcv for this torch."""
+    numbers = _version('torch', ['torch']).split('.')[:2]
+    if all(n.isdigit() for n in numbers) and tuple(map(int, numbers)) > LAST_TORCH:
+        newest = '.'.join(map(str, LAST_TORCH))
+        return (
+            f'onedl-mmcv builds with torch up to {newest}: pip install torch=={newest}.0, then '
+            f'{how_to_install("mmcv")}'
+        )
+    return how_to_install('mmcv')
 
 
 @dataclass
