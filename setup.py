@@ -14,6 +14,7 @@ PARTS = (
     'tools/*.sh',
     'model-index.yml',
 )
+CHECKOUT_ONLY = ('benchmark.py', 'error_study.py')  # they run benchmarks/, which is not shipped
 
 
 class BuildWithConfigs(build_py):
@@ -27,6 +28,8 @@ class BuildWithConfigs(build_py):
         target = Path(self.build_lib) / 'mmca' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         for path in (path for part in PARTS for path in ROOT.glob(part)):
+            if path.name in CHECKOUT_ONLY:
+                continue
             copy = target / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)

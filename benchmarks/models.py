@@ -16,7 +16,7 @@ from benchmarks.baselines import MMDET_BACKBONES, MMDET_MASK, mmdet_backbone
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
 from benchmarks.measurement import summary
-from mmca.cli.configs import library_of, load_config
+from mmca.cli.config_file import library_of, load_config
 from mmca.cli.packages import require
 from mmca.errors import InputError
 

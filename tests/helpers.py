@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +23,16 @@ THREE = [  # the options that fit CLS to three classes
 needs_mmpretrain = pytest.mark.skipif(
     find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
 )
+
+# --- Configs
+
+
+def declared_parameters(name: str) -> int:
+    """The number of parameters that the metafile gives for a config such as 'coco/NAME'."""
+    content = yaml.safe_load((CONFIGS / name).with_name('metafile.yml').read_text())
+    models = {model['Config']: model['Metadata'] for model in content['Models']}
+    return models[f'configs/{name}.py']['Parameters']
+
 
 # --- Commands
 

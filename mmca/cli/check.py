@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
-    from mmca.cli.configs import library_of, load_config
+    from mmca.cli.config_file import library_of, load_config
     from mmca.cli.library_tool import default_work_dir
     from mmca.cli.preflight import check
 

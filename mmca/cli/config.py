@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
-from mmca.cli.configs import read_config
+from mmca.cli.config_file import read_config
 from mmca.cli.shipped import PREFIX, config_names, config_root, find_config
 from mmca.errors import InputError
 

@@ -11,7 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
-from mmca.cli.configs import library_of, load_config
+from mmca.cli.config_file import library_of, load_config
 from mmca.cli.packages import FULL_STACK
 from mmca.errors import InputError
 

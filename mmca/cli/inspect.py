@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
-from mmca.cli.configs import library_of, load_config
+from mmca.cli.config_file import library_of, load_config
 from mmca.cli.packages import FULL_STACK
 from mmca.errors import InputError
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.cli.configs import library_of, load_config, parse_options
+from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
 from mmca.cli.shipped import find_config
 from mmca.errors import InputError

@@ -31,11 +31,14 @@ def require(*names: str) -> None:
         InputError: the first that is not, with the command that installs it.
     """
     for name in names:
-        if find_spec(name) is None:
-            what, problem = name, 'is not installed'
-            if name == 'mmcv._ext':
-                what, problem = 'mmcv without its operators (mmcv-lite)', 'is not enough'
-            raise InputError(f'{what} {problem}; {how_to_install(name)}')
+        if find_spec(name) is not None:
+            continue
+        if name == 'mmcv._ext':
+            raise InputError(
+                'mmcv without its operators (mmcv-lite) is not enough; '
+                '`mmca doctor` tells how to replace it'
+            )
+        raise InputError(f'{name} is not installed; {how_to_install(name)}')
 
 
 def how_to_install(name: str) -> str:
@@ -47,7 +50,6 @@ def how_to_install(name: str) -> str:
     Returns:
         Where to run which command.
     """
-    name = name.partition('.')[0]
     if checkout() is not None:
         own = 'pip install -r requirements-pretrain.txt'
         return f'run in the folder of mmca: {own if name == "mmpretrain" else "make env"}'

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_shape
-from mmca.cli.configs import library_of, load_config
+from mmca.cli.config_file import library_of, load_config
 from mmca.cli.packages import FULL_STACK
 from mmca.errors import InputError
 

@@ -5,7 +5,7 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmengine.registry import MODELS, DefaultScope
 
-from mmca.cli.configs import read_config
+from mmca.cli.config_file import read_config
 from mmca.cli.main import main
 from tests.helpers import write_ade, write_coco
 

@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmca.cli.configs import read_config
+from mmca.cli.config_file import read_config
 from mmca.cli.main import main
 from mmca.cli.shipped import config_names
 from tests.helpers import CONFIGS

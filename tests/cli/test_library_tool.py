@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmca.cli import library_tool, preflight
-from mmca.cli.configs import parse_options
+from mmca.cli.config_file import parse_options
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
 from mmca.errors import InputError

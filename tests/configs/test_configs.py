@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mmca.layers import DropPath
 from tests.helpers import CONFIGS as CONFIG_ROOT
+from tests.helpers import declared_parameters
 
 PVT = [64, 128, 320, 512]
 SWIN = [96, 192, 384, 768]
@@ -246,7 +247,9 @@ def test_heads(name):
 @every_config
 def test_builds_at_full_size(name):
     family, _, drop_path, channels, blocks, circulant, _ = CONFIGS[name]
-    backbone = MODELS.build(load(name).model).backbone
+    model = MODELS.build(load(name).model)
+    assert sum(p.numel() for p in model.parameters()) == declared_parameters(name)
+    backbone = model.backbone
     modules = dict(backbone.named_modules())
     assert type(backbone).__name__ == family
     dims = backbone.embed_dims

@@ -19,6 +19,7 @@ from mmca.cli import no_torchvision
 from mmca.cli.mini import make_mini
 from mmca.layers import DropPath
 from tests.helpers import CONFIGS as CONFIG_ROOT
+from tests.helpers import declared_parameters
 
 # Not importorskip: an mmpretrain that is there and cannot be imported is a failure.
 if find_spec('mmpretrain') is None:
@@ -159,7 +160,9 @@ def test_size_is_the_published(name):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert type(model.backbone).__name__ == family
-    found = sum(p.numel() for p in model.parameters()) / 1e6
+    number = sum(p.numel() for p in model.parameters())
+    assert number == declared_parameters(f'imagenet/{name}')
+    found = number / 1e6
     # Papers round to what they print; 22.73 is printed as 22.8.
     assert found == pytest.approx(millions, abs=0.4 if family == 'CASwin' else 0.08)
     modules = dict(model.backbone.named_modules())

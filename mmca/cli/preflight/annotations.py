@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from mmca.cli.configs import parse_options
+from mmca.cli.config_file import parse_options
 from mmca.cli.preflight.data import ALL_LOADERS, Split, leaf_datasets, read
 from mmca.cli.preflight.warn import warn
 from mmca.errors import InputError

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmseg.datasets import ADE20KDataset
 
 from mmca.cli import library_tool, no_torchvision
-from mmca.cli.configs import read_config
+from mmca.cli.config_file import read_config
 from mmca.cli.main import run_command
 from mmca.cli.preflight.model import build_for_shapes
 from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain

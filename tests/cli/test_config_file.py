@@ -3,7 +3,7 @@
 import pytest
 
 from mmca.cli import packages
-from mmca.cli.configs import parse_options
+from mmca.cli.config_file import parse_options
 from tests.helpers import CLS, DET, SEG
 
 
