@@ -1,15 +1,12 @@
 """Reading third-party checkpoint files without executing what is in them."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from mmca.checkpoint import safe_pickle
+from mmca.checkpoint.stand_ins import is_stand_in, load_inert
 from mmca.errors import InputError
 
 # Keys of the weights in a file, in order of preference; averaged weights come last.
@@ -54,7 +51,7 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it.
 
-    Nothing in the file is executed, see `mmca.checkpoint.safe_pickle`: optimizer states, configs
+    Nothing in the file is executed, see `mmca.checkpoint.stand_ins`: optimizer states, configs
     and log buffers beside the weights are skipped.
 
     Args:
@@ -71,18 +68,17 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.is_file():
         raise InputError(f'checkpoint not found: {path}')
-    read = _read_safetensors if path.suffix == '.safetensors' else _read_pickled
+    read = _read_safetensors if path.suffix == '.safetensors' else load_inert
     try:
         content = read(path)
     except InputError:
         raise
     except Exception as error:  # damaged bytes can make an unpickler raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(
-            f'cannot read the checkpoint {path}: it is damaged, incomplete or none '
-            f'({reason[0][:120]})'
+            f'cannot read the checkpoint {path}: it is damaged, incomplete, not a checkpoint, or '
+            f'asks for code to be run ({_reason(error)})'
         ) from error
-    if isinstance(content, safe_pickle.Inert):
+    if is_stand_in(content):
         raise InputError(
             f'{path} holds a whole pickled object, which is not run; save its state_dict() instead'
         )
@@ -94,14 +90,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def _read_pickled(path: Path) -> Any:
-    with warnings.catch_warnings():
-        # torch.load passes TorchScript archives, which hold code, to torch.jit.load, and warns
-        # first: the warning as an error stops it.
-        warnings.filterwarnings('error', '.*TorchScript archive')
-        # weights_only=True refuses every file with more than tensors; this unpickler reads the
-        # tensors of such files, too, and executes nothing either.
-        return torch.load(path, map_location='cpu', weights_only=False, pickle_module=safe_pickle)
+def _reason(error: Exception) -> str:
+    """The first line of an error, or what torch's unpickler says further down."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    mark = 'WeightsUnpickler error: '
+    own = (line.partition(mark)[2] for line in lines if mark in line)
+    return next(own, lines[0]).strip()[:160]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
