@@ -75,8 +75,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise
     except Exception as error:  # damaged bytes can make an unpickler raise anything
         raise InputError(
-            f'cannot read the checkpoint {path}: it is damaged, incomplete, not a checkpoint, or '
-            f'asks for code to be run ({_reason(error)})'
+            f'cannot read the checkpoint {path}: it is damaged, incomplete or not a checkpoint '
+            f'({_reason(error)})'
         ) from error
     if is_stand_in(content):
         raise InputError(
@@ -91,11 +91,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, or what torch's unpickler says further down."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    mark = 'WeightsUnpickler error: '
-    own = (line.partition(mark)[2] for line in lines if mark in line)
-    return next(own, lines[0]).strip()[:160]
+    """The line of an error that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # torch's own reason follows a paragraph of advice to run the file's code.
+    reason = lines[1] if len(lines) > 1 and lines[0].startswith('Weights only') else None
+    reason = reason or (lines[0] if lines else type(error).__name__)
+    return reason.rpartition('WeightsUnpickler error: ')[2][:160]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

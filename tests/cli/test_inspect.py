@@ -86,7 +86,7 @@ def test_likeness_by_hand():
     ('argv', 'expected'),
     [
         (['absent.pth'], 'checkpoint not found: absent.pth'),
-        ([str(ROOT / 'README.md')], 'README.md: it is damaged, incomplete or none'),
+        ([str(ROOT / 'README.md')], 'README.md: it is damaged, incomplete or not a checkpoint'),
         (['{good}', '--config', 'absent.py'], 'config not found: absent.py'),
         (['{good}', '--config', '{empty}'], 'has no model.backbone'),
     ],
