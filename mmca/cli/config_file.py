@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mmca.cli import no_torchvision
 from mmca.cli.packages import require
 from mmca.cli.shipped import PREFIX, find_config
+from mmca.cli.trust import load_yaml_safely
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
         raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
     options = parse_options(pairs)
     _find_shipped_bases()
+    load_yaml_safely()
     # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there;
     # mmengine reads from a temporary copy, whose name would only confuse.
     try:

@@ -7,8 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pickle import UnpicklingError
 
 from mmca.cli.packages import require
+from mmca.cli.trust import load_weights_only
 from mmca.errors import InputError
 
 DESCRIPTION = """\
@@ -71,6 +73,7 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     Returns:
         The exit code, as :func:`main`.
     """
+    load_weights_only()
     command = import_module(f'mmca.cli.{name.replace("-", "_")}')
     parser = argparse.ArgumentParser(
         prog=prog or f'mmca {name}',
@@ -112,6 +115,11 @@ def guarded(job: Callable[[], int]) -> int:
         return 141
     except Exception as error:
         cause = find_linked(error, InputError, '__cause__')
+        if cause is None and find_linked(error, UnpicklingError, '__cause__', '__context__'):
+            cause = (
+                'a checkpoint holds more than weights and is not loaded, since that would run code '
+                'in it; `mmca inspect FILE` shows what is in it'
+            )
         if cause is None:
             raise
         print(f'error: {cause}', file=sys.stderr)
