@@ -14,6 +14,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite_loss=dict(type='mmca.FiniteLossHook'),  # ends a training whose loss stays NaN
 )
 
 # A resumed run ends where an unbroken one does.

@@ -1,0 +1,72 @@
+"""A training whose loss stays NaN or infinite ends, with the last good checkpoint."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mmca.errors import InputError
+from mmca.hooks import FiniteLossHook
+
+NAN, INF = float('nan'), float('inf')
+
+
+def train(losses, work_dir, patience=3, per_epoch=10):
+    """Feed losses to the hook; returns the number of iterations that it allowed."""
+    hook = FiniteLossHook(patience)
+    runner = SimpleNamespace(iter=0, work_dir=str(work_dir), train_dataloader=range(per_epoch))
+    hook.before_train(runner)
+    for loss in losses:
+        hook.after_train_iter(runner, 0, None, {'loss': torch.tensor(loss)})
+        runner.iter += 1
+    return runner.iter
+
+
+@pytest.mark.parametrize(
+    'losses',
+    [
+        [1.0] * 20,
+        [1.0, NAN, NAN] * 10,  # never three in a row
+        [INF, 1.0, NAN, 2.0] * 5,
+        [1.0, NAN, NAN, NAN, 1.0, 1.0],  # over when it is looked at
+    ],
+)
+def test_single_bad_iterations_pass(losses, tmp_path):
+    assert train(losses, tmp_path) == len(losses)
+
+
+@pytest.mark.parametrize(('value', 'word'), [(NAN, 'nan'), (INF, 'inf'), (-INF, '-inf')])
+def test_a_loss_that_stays_bad_ends_training(value, word, tmp_path):
+    message = (
+        rf'the loss has been {word} since iteration 5 \(5 iterations\); no checkpoint is older'
+    )
+    with pytest.raises(InputError, match=message):
+        train([1.0] * 4 + [value] * 20, tmp_path)
+
+
+def test_bad_from_the_first_iteration(tmp_path):
+    with pytest.raises(InputError, match=r'since iteration 1 \(3 iterations\)'):
+        train([NAN] * 5, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('names', 'expected'),
+    [
+        (['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth'], 'epoch_2.pth, for --resume'),
+        (['iter_5.pth', 'iter_24.pth', 'iter_25.pth'], 'iter_24.pth, for --resume'),
+        (['best_mIoU_iter_3.pth', 'other.pth'], 'no checkpoint is older than that'),
+    ],
+)
+def test_names_the_newest_checkpoint_from_before(names, expected, tmp_path):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=expected):
+        train([1.0] * 24 + [NAN] * 9, tmp_path)
+
+
+def test_models_without_a_loss_are_left_alone(tmp_path):
+    runner = SimpleNamespace(iter=0, work_dir=str(tmp_path), train_dataloader=range(3))
+    FiniteLossHook(1).after_train_iter(runner, 0, None, {'accuracy': 1.0})
+    FiniteLossHook(1).after_train_iter(runner, 0, None, None)
+    with pytest.raises(InputError, match='patience must be at least 1, got 0'):
+        FiniteLossHook(0)
