@@ -26,9 +26,12 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def matmul_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which autocast multiplies matrices; the dtype of x where autocast is off."""
+    """The dtype in which autocast multiplies matrices; the dtype of x where autocast is off.
+
+    Autocast leaves float64 alone.
+    """
     kind = x.device.type
-    if kind != 'meta' and torch.is_autocast_enabled(kind):
+    if kind != 'meta' and x.dtype != torch.float64 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return x.dtype
 

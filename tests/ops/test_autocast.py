@@ -120,6 +120,18 @@ def test_backward_of_parts_of_a_block_is_the_same_inside_autocast(name):
         torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2 * expected.abs().max())
 
 
+@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('name', OPS)
+def test_float64_stays_float64_under_autocast(name, backend):
+    tensors = [t.detach().double().requires_grad_() for t in inputs(name)]
+    with use_backend(backend):
+        expected = OPS[name][0](*tensors)
+        with torch.autocast('cpu', torch.bfloat16):
+            found = OPS[name][0](*tensors)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize('name', registered_attentions())
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_compiled_with_autocast_the_gradients_are_finite_and_near(name, dtype):
