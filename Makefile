@@ -30,8 +30,8 @@ $(RUN):
 	$(PYTHON) -m venv '$(VENV)'
 
 $(READY): requirements.txt requirements-build.txt pyproject.toml | $(RUN)
-	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo 'error: mmca needs Python 3.10 or newer; name one with make PYTHON=...'; exit 1; }
+	@$(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'error: the pinned versions need Python 3.11 or newer; name one with make PYTHON=...'; exit 1; }
 	$(RUN) -m pip install -r requirements-build.txt
 	@echo 'Building onedl-mmcv takes about 10 minutes on 2 cores, once: pip keeps the wheel.'
 	$(RUN) -m pip install --no-build-isolation -r requirements.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -17,6 +18,7 @@ FORKS = {
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
 }
+PINNED_PYTHON = (3, 11)  # the pins of requirements.txt have no wheels for older ones
 # What a command needs that builds models or runs a library's tool.
 FULL_STACK = ('torch', 'mmengine', 'mmcv', 'mmcv._ext')
 
@@ -50,7 +52,7 @@ def how_to_install(name: str) -> str:
     Returns:
         Where to run which command.
     """
-    if checkout() is not None:
+    if checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
         own = 'pip install -r requirements-pretrain.txt'
         return f'run in the folder of mmca: {own if name == "mmpretrain" else "make env"}'
     if name == 'mmcv':

