@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -43,6 +44,13 @@ def error_line(err: str) -> str:
     assert len(lines) == 1, err
     assert 'Traceback' not in err
     return lines[0]
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The iteration at which a run wrote a checkpoint; the file is our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
+        return torch.load(checkpoint, weights_only=False)['meta']['iter']
 
 
 def forget_mmengine() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
 from mmca.cli.shipped import find_config
+from mmca.cli.trust import allow_own_checkpoints
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmca.cli.preflight import check, check_flags, handed_over
     from mmca.cli.preflight.flags import is_first_process
 
+    allow_own_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
     work_dir = default_work_dir(args, cfg)

@@ -16,6 +16,18 @@ def load_weights_only() -> None:
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
+def allow_own_checkpoints() -> None:
+    """Let torch build what mmengine's checkpoints hold besides weights: logs, in numpy's types.
+
+    mmengine names its log buffers, but not all of numpy's data types.
+    """
+    import numpy as np
+    import torch
+
+    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
+    torch.serialization.add_safe_globals([kind for kind in kinds if isinstance(kind, type)])
+
+
 def load_yaml_safely() -> None:
     """Make mmengine read YAML without the tags that build Python objects."""
     import yaml

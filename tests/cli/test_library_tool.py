@@ -14,7 +14,7 @@ from mmca.cli.config_file import parse_options
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
 from mmca.errors import InputError
-from tests.helpers import CONFIGS, SEG, error_line, needs_mmpretrain, write_image
+from tests.helpers import CONFIGS, SEG, error_line, iteration_of, needs_mmpretrain, write_image
 
 CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
 
@@ -137,7 +137,7 @@ def test_train_resume_and_test(tiny_run, tmp_path, capfd, forget):
     assert run_command('train', [*tiny_run, *more]) == 0
     out, err = capfd.readouterr()
     assert 'resumed epoch: 0, iter: 1' in out + err
-    assert torch.load(work / 'iter_2.pth', weights_only=False)['meta']['iter'] == 2
+    assert iteration_of(work / 'iter_2.pth') == 2
 
     forget()
     config, *options = tiny_run
@@ -201,7 +201,7 @@ def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path, ca
     out, err = capfd.readouterr()
     assert 'resumed epoch: 1, iter: 2' in out + err
     assert 'Epoch(val)' not in out + err
-    assert torch.load(work / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 4
+    assert iteration_of(work / 'epoch_2.pth') == 4
 
     config, *options = tiny_classifier
     for more in (['--show-dir', str(images)], ['--tta']):
