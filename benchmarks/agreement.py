@@ -65,7 +65,8 @@ def _results(workload: Workload, dtype: torch.dtype, seed: int) -> dict[str, Ten
         for x in (workload.inputs if workload.probe is None else workload.probe)
     ]
     if isinstance(call, nn.Module):
-        call = copy.deepcopy(call).to(dtype).train()
+        call = copy.deepcopy(call).to(dtype)
+        call.train()  # which returns None in mmdet's ResNet and Swin
     outputs = differentiable(call(*inputs))
     torch.autograd.backward(outputs, output_grads(outputs, seed))
     if isinstance(call, nn.Module):

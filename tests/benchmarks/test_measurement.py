@@ -5,6 +5,7 @@ from multiprocessing import spawn
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import baselines
 from benchmarks.agreement import DisagreementError, check, relative_error
@@ -31,6 +32,20 @@ def test_wrong_gradients_disagree(monkeypatch, parse):
     case = next(case for case in op_cases(args) if case.name.startswith('layer_norm'))
     with pytest.raises(DisagreementError, match='gradient of'):
         check(case, args)
+
+
+def test_modules_whose_train_returns_nothing_are_checked(parse):
+    """As some backbones of mmdet do."""
+
+    class Linear(nn.Linear):
+        def train(self, mode=True):
+            super().train(mode)
+
+    def build():
+        return Workload(Linear(2, 2), (torch.ones(1, 2),))
+
+    case = Case('case', {'a': build, 'b': build}, ('a',), (('a', 'b'),))
+    assert all(record['error'] < 1e-6 for record in check(case, parse('op')))
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
