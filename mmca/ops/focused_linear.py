@@ -113,7 +113,7 @@ class _FocusedLinearAttention(torch.autograd.Function):
     """q (B, N, C), k and v (B, M, C) and the scale -> (B, N, C).
 
     Written out so that a backward pass under autocast stays in full precision, and so that only
-    the inputs are kept for it.
+    the inputs, their features and the output are kept for it.
     """
 
     @staticmethod
@@ -126,59 +126,56 @@ class _FocusedLinearAttention(torch.autograd.Function):
         num_heads: int,
         focusing_factor: float,
     ) -> Tensor:
-        ctx.save_for_backward(q, k, v, scale)
-        ctx.num_heads, ctx.focusing_factor = num_heads, focusing_factor
-        phi_q, phi_k = (_heads(focus(x, scale, focusing_factor), num_heads) for x in (q, k))
+        features = [focus(x, scale, focusing_factor) for x in (q, k)]
+        phi_q, phi_k = (_heads(x, num_heads) for x in features)
         root = k.shape[1] ** -0.5
         context = (phi_k.mT * root) @ (_heads(v, num_heads) * root)
-        norm = phi_q @ phi_k.mean(2, keepdim=True).mT + EPS
-        return _tokens(phi_q @ context / norm)
+        mean = phi_k.mean(2, keepdim=True)
+        norm = phi_q @ mean.mT + EPS
+        out = _tokens(phi_q @ context / norm)
+        ctx.save_for_backward(q, k, v, scale, *features, out, context, mean, norm)
+        ctx.num_heads, ctx.focusing_factor = num_heads, focusing_factor
+        return out
 
     @staticmethod
     @first_order_backward
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, scale = ctx.saved_tensors
+        q, k, v, scale, *features, out, context, mean, norm = ctx.saved_tensors
         heads, power = ctx.num_heads, ctx.focusing_factor
-        grad, v = _heads(grad, heads), _heads(v, heads)
-        phi_q, phi_k = (_heads(focus(x, scale, power), heads) for x in (q, k))
-        root, mean = k.shape[1] ** -0.5, phi_k.mean(2, keepdim=True)
-        context = (phi_k.mT * root) @ (v * root)
-        norm = phi_q @ mean.mT + EPS
-        out = phi_q @ context / norm
+        grad, v, out, phi_q, phi_k = (_heads(x, heads) for x in (grad, v, out, *features))
         grad_numerator = grad / norm
-        grad_norm = -(grad_numerator * out).sum(-1, keepdim=True)
-        grad_context = (phi_q.mT * root) @ (grad_numerator * root)
-        grad_phi_q = grad_numerator @ context.mT + grad_norm * mean
-        grad_phi_k = v @ grad_context.mT + grad_norm.mT @ phi_q / k.shape[1]
+        grad_norm = (grad_numerator * out).sum(-1, keepdim=True).neg_()
+        grad_phi_q = (grad_numerator @ context.mT).addcmul_(grad_norm, mean)
+        grad_context = (phi_q.mT @ grad_numerator).div_(k.shape[1])
+        grad_mean = (grad_norm.mT @ phi_q).div_(k.shape[1])
+        grad_phi_k = (v @ grad_context.mT).add_(grad_mean)
         grad_v = _tokens(phi_k @ grad_context)
-        grad_q, scale_by_q = _focus_backward(_tokens(grad_phi_q), q, scale, power)
-        grad_k, scale_by_k = _focus_backward(_tokens(grad_phi_k), k, scale, power)
+        grad_q, scale_by_q = _focus_backward(_tokens(grad_phi_q), features[0], q, scale, power)
+        grad_k, scale_by_k = _focus_backward(_tokens(grad_phi_k), features[1], k, scale, power)
         return grad_q, grad_k, grad_v, scale_by_q + scale_by_k, None, None
 
 
 def _focus_backward(
-    grad: Tensor, x: Tensor, scale: Tensor, focusing_factor: float
+    grad: Tensor, phi: Tensor, x: Tensor, scale: Tensor, focusing_factor: float
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and of the scale of :func:`focus`.
 
     Args:
-        grad: (B, N, C) of the result.
+        grad: (B, N, C) of the result; overwritten.
+        phi: (B, N, C), the result.
         x, scale, focusing_factor: as there.
 
     Returns:
         (B, N, C), and one of the shape of the scale.
     """
-    u = (x.relu() + EPS) / scale
-    ratio = u / u.amax(-1, keepdim=True)
-    power = ratio**focusing_factor
-    u_norm, power_norm = u.norm(dim=-1, keepdim=True), power.norm(dim=-1, keepdim=True)
-    direction = power / power_norm
-    along = (grad * direction).sum(-1, keepdim=True)
-    # The direction's gradient loses its part along the direction; the length's is the other term.
-    grad_power = (grad - along * direction) * (u_norm / power_norm)
-    grad_u = grad_power * focusing_factor * power / u + along * u / u_norm
-    grad_scale = -(grad_u * u / scale).flatten(0, 1).sum(0).view_as(scale)
-    return (grad_u / scale).masked_fill(x <= 0, 0.0), grad_scale
+    u = x.relu().add_(EPS).div_(scale)
+    length = phi.norm(dim=-1, keepdim=True)  # that of u, too
+    along = (grad * phi).sum(-1, keepdim=True).div_(length**2)
+    # d phi / d u: the direction's part, orthogonal to phi, and that of the length.
+    grad_u = grad.addcmul_(along, phi, value=-1).mul_(phi).mul_(focusing_factor)
+    grad_u.div_(u).addcmul_(along, u).div_(scale)
+    grad_scale = -u.mul_(grad_u).flatten(0, 1).sum(0).view_as(scale)
+    return grad_u.masked_fill_(x <= 0, 0.0), grad_scale
 
 
 def focused_weights(
