@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
 REQUIRES = ('torch', 'mmengine', 'mmcv')
 CLASSES = 1000
-FAMILIES = (
-    *('PVT', 'CAPVT', 'FLattenPVT'),
-    *('PVTv2', 'FLattenPVTv2'),
-    *('Swin', 'CASwin', 'FLattenSwin'),
-    *('DeiT', 'CADeiT'),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +29,15 @@ def run(args: argparse.Namespace) -> int:
 
     from mmca import backbones
     from mmca.analysis import count_flops
+    from mmca.registry import MODELS
 
     height, width = args.shape
     print(f'| backbone | params M | GMACs at {height} x {width} | of which DFT |')
     print('|---|---|---|---|')
-    for name in FAMILIES:
-        for arch in getattr(backbones, name).arch_zoo:
+    for name, cls in MODELS.module_dict.items():
+        for arch in cls.arch_zoo if issubclass(cls, backbones.base.Backbone) else ():
             with torch.device('meta'):  # shapes are all that counts
-                model = getattr(backbones, name)(arch).eval()
+                model = cls(arch).eval()
                 report = count_flops(model, torch.empty(1, 3, height, width))
             params = classifier_params(model) / 1e6
             cells = f'{params:.2f} | {report.macs / 1e9:.2f} | {report.dft / 1e9:.2f}'

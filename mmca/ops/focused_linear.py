@@ -191,11 +191,8 @@ def focused_weights(
     """
     dtype = wide_dtype(q.dtype)
     with without_autocast(q.device):
-        phi_q, phi_k = (
-            focus(x.to(dtype), scale.to(dtype), focusing_factor)
-            .unflatten(2, (num_heads, -1))
-            .transpose(1, 2)
-            for x in (q, k)
-        )
+        scale = scale.to(dtype)
+        features = (focus(x.to(dtype), scale, focusing_factor) for x in (q, k))
+        phi_q, phi_k = (_heads(x, num_heads) for x in features)
         weights = phi_q @ phi_k.mT / k.shape[1]
         return weights / (weights.sum(-1, keepdim=True) + EPS)
