@@ -11,12 +11,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
 
-.PHONY: help env pretrain-env triton-env demo test test-slow lint format clean
+.PHONY: help env pretrain-env triton-env demo test test-slow stress lint format clean
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
 	@echo 'make test          the tests (under 10 minutes on 2 cores)'
 	@echo 'make test-slow     the longer tests'
+	@echo 'make stress        thousands of random cases, hostile files, kills: hours'
 	@echo 'make lint          ruff, as CI runs it'
 	@echo 'make format        ruff, changing the files'
 	@echo 'make env           the environment alone, in $(VENV)'
@@ -55,6 +56,9 @@ test: env
 
 test-slow: env
 	$(RUN) -m pytest -m slow
+
+stress: env
+	$(RUN) -m pytest -m stress tests/stress
 
 lint: env
 	$(RUN) -m ruff check .
