@@ -36,7 +36,8 @@ class FocusedLinearAttention(Attention):
         proj_drop: dropout rate after the projection.
 
     Raises:
-        InputError: num_heads does not divide embed_dims, or an even kernel_size.
+        InputError: num_heads does not divide embed_dims, an even kernel_size, or a focusing_factor
+            that is not positive.
 
     Example:
         >>> import torch
@@ -65,6 +66,8 @@ class FocusedLinearAttention(Attention):
         check_heads(embed_dims, num_heads)
         if kernel_size % 2 == 0:
             raise InputError(f'kernel_size must be odd, got {kernel_size}')
+        if focusing_factor <= 0:
+            raise InputError(f'focusing_factor must be positive, got {focusing_factor}')
         head_dim = embed_dims // num_heads
         self.embed_dims = embed_dims
         self.num_heads = num_heads

@@ -40,10 +40,12 @@ def check_linear(q: Tensor, k: Tensor, v: Tensor, scale: Tensor, num_heads: int)
         raise InputError(f'num_heads must divide C, got num_heads={num_heads}, C={q.shape[2]}')
 
 
+@torch.no_grad()
 def focus(x: Tensor, scale: Tensor, focusing_factor: float) -> Tensor:
     """phi(u) = |u| u^p / |u^p| with u = (relu(x) + 1e-6) / scale, norms over all C channels.
 
     The power sharpens a token's direction and keeps its length (arXiv 2308.00442, eq. 4 and 5).
+    Computed in one buffer, so without a gradient: `_focus_backward` has it.
 
     Args:
         x: (B, N, C).
@@ -53,10 +55,11 @@ def focus(x: Tensor, scale: Tensor, focusing_factor: float) -> Tensor:
     Returns:
         (B, N, C), not negative.
     """
-    u = (x.relu() + EPS) / scale
+    u = x.clamp(min=0).add_(EPS).div_(scale)
+    length = u.norm(dim=-1, keepdim=True)
     # A common factor cancels in the direction; the largest entry at 1 keeps all powers finite.
-    power = (u / u.detach().amax(-1, keepdim=True)) ** focusing_factor
-    return power * (u.norm(dim=-1, keepdim=True) / power.norm(dim=-1, keepdim=True))
+    power = u.div_(u.amax(-1, keepdim=True)).pow_(focusing_factor)
+    return power.mul_(length / power.norm(dim=-1, keepdim=True))
 
 
 def focused_linear_attention(
@@ -78,7 +81,7 @@ def focused_linear_attention(
         k, v: (B, M, C).
         scale: (C,) or (1, 1, C), positive; divides q and k in the feature map.
         num_heads: heads, must divide C.
-        focusing_factor: p.
+        focusing_factor: p, positive.
 
     Returns:
         (B, N, C) in the dtype of v.
@@ -168,12 +171,13 @@ def _focus_backward(
     Returns:
         (B, N, C), and one of the shape of the scale.
     """
-    u = x.relu().add_(EPS).div_(scale)
+    buffer = grad * phi
     length = phi.norm(dim=-1, keepdim=True)  # that of u, too
-    along = (grad * phi).sum(-1, keepdim=True).div_(length**2)
+    along = buffer.sum(-1, keepdim=True).div_(length**2)
+    u = buffer.copy_(x).clamp_(min=0).add_(EPS).div_(scale)
     # d phi / d u: the direction's part, orthogonal to phi, and that of the length.
-    grad_u = grad.addcmul_(along, phi, value=-1).mul_(phi).mul_(focusing_factor)
-    grad_u.div_(u).addcmul_(along, u).div_(scale)
+    grad_u = grad.addcmul_(along, phi, value=-1).mul_(phi).div_(u)
+    grad_u.addcmul_(along / focusing_factor, u).mul_(focusing_factor / scale)
     grad_scale = -u.mul_(grad_u).flatten(0, 1).sum(0).view_as(scale)
     return grad_u.masked_fill_(x <= 0, 0.0), grad_scale
 

@@ -73,6 +73,7 @@ def test_autocast_gives_finite_half_precision():
     [
         ({'embed_dims': 30, 'num_heads': 4}, 'embed_dims=30, num_heads=4'),
         ({'embed_dims': 8, 'num_heads': 2, 'kernel_size': 4}, 'odd, got 4'),
+        ({'embed_dims': 8, 'num_heads': 2, 'focusing_factor': 0.0}, 'positive, got 0.0'),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
