@@ -13,7 +13,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
-    """tally(what, tried, survived): a row of the table, and a failure where the two differ."""
+    """A function of (what, tried, survived): adds a row, and fails where the two differ."""
 
     def add(what: str, tried: int, survived: int) -> None:
         request.config.stash[ROWS].append((what, tried, survived))
