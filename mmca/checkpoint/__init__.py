@@ -1,7 +1,7 @@
 """Reading, mapping, converting and loading checkpoints. Needs torch."""
 
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
-from mmca.checkpoint.loader import Report, fit, load_pretrained, match
+from mmca.checkpoint.loader import Report, fit, load_pretrained, match, starts_with
 from mmca.checkpoint.reader import Checkpoint, read_checkpoint, read_state_dict
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     'match',
     'read_checkpoint',
     'read_state_dict',
+    'starts_with',
     'to_original_names',
 ]

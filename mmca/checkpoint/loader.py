@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
@@ -19,7 +20,12 @@ CLASSIFIER_ONLY = re.compile(
     r'head(_dist)?\..+|norm\.(weight|bias)|(cls|dist)_token|.*relative_position_index|.*attn_mask'
 )
 POSITION_EMBEDDING = re.compile(r'pos_embed\d?')
-EXTRA_TOKENS = {1: '[0] (class token)', 2: '[0:2] (class and distillation token)'}
+# What precedes the grid in a position embedding: (first, end) of what is dropped -> its name.
+EXTRA_TOKENS = {
+    (0, 1): '[0] (class token)',
+    (0, 2): '[0:2] (class and distillation token)',
+    (1, 2): '[1] (distillation token)',
+}
 # A Swin classifier has one norm, after the last of its four stages; the backbone's is norm3.
 MOVED = {'norm.weight': 'norm3.weight', 'norm.bias': 'norm3.bias'}
 MIN_SHARE = 0.5
@@ -188,6 +194,28 @@ def load_pretrained(
     return f'{name}: weights from {path}: {report}'
 
 
+def starts_with(name: str, init_cfg: Mapping | None) -> bool:
+    """Whether a backbone's first weights hold a tensor.
+
+    Args:
+        name: of the backbone's tensor, one that all key mappings keep, such as 'pos_embed'.
+        init_cfg: None, or as a config gives it; a file that is not there holds nothing.
+
+    Returns:
+        Whether the file of a 'Pretrained' init_cfg has it.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if init_cfg is None or init_cfg.get('type') != 'Pretrained':
+        return False
+    path = Path(init_cfg.get('checkpoint') or '').expanduser()
+    if not path.is_file():
+        return False
+    tensors = read_checkpoint(path).tensors
+    return find_prefix(tensors) + name in tensors
+
+
 def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], Report]:
     """Drop what only a classifier needs, rename its last norm, resize what depends on the grid.
 
@@ -230,13 +258,15 @@ def _resize(name: str, tensor: Tensor, own: Tensor, mode: str, report: Report) -
     if not alike or tensor.shape[-1] != own.shape[-1]:
         return tensor
     side, own_side = math.isqrt(tensor.shape[-2]), math.isqrt(own.shape[-2])
-    extra = tensor.shape[-2] - side**2
-    allowed = (0, *EXTRA_TOKENS) if name.startswith('pos_embed') else (0,)
-    if side == 0 or extra not in allowed or own_side**2 != own.shape[-2]:
+    extra, own_extra = tensor.shape[-2] - side**2, own.shape[-2] - own_side**2
+    known = extra == own_extra or (own_extra, extra) in EXTRA_TOKENS
+    if side == 0 or own_extra > 1 or not known or (extra and not name.startswith('pos_embed')):
         return tensor
-    if extra:
-        report.dropped.append(name + EXTRA_TOKENS[extra])
+    if extra > own_extra:
+        report.dropped.append(name + EXTRA_TOKENS[own_extra, extra])
     if side != own_side:
         report.resized.append(name)
-    tokens = tensor[..., extra:, :].float().reshape(1, side**2, -1)
-    return resize_tokens(tokens, (own_side, own_side), mode).reshape(own.shape)
+    tokens = tensor.float().reshape(1, -1, tensor.shape[-1])
+    kept, tokens = tokens[:, :own_extra], tokens[:, extra:]
+    grid = resize_tokens(tokens, (own_side, own_side), mode)
+    return torch.cat([kept, grid], 1).reshape(own.shape)

@@ -7,9 +7,11 @@ are run as they are, with the same arguments, so that every flag of theirs works
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,27 +40,35 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         InputError: whatever the user has to fix first.
     """
     from mmengine.device import get_device
+    from mmengine.registry import DefaultScope
 
     from mmca.cli.preflight import check, check_flags, handed_over
+    from mmca.cli.preflight.check import takes_third_party
+    from mmca.cli.preflight.classifier import classifier_weights, read_as
     from mmca.cli.preflight.flags import is_first_process
+    from mmca.cli.preflight.model import build_for_shapes
 
     allow_own_checkpoints()
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
     work_dir = default_work_dir(args, cfg)
     own_argv = translate(library, tool, with_config_file(args), cfg)
-    prepared = []
+    prepared, renamed = [], None
     if is_first_process(args.launcher):
         check_flags(tool, args, cfg, library)
         found = check(tool, args, cfg, library, work_dir)
         print(found.summary, flush=True)
-        prepared = found.prepared
+        prepared, renamed = found.prepared, found.renamed
+    elif takes_third_party(tool, library) and os.path.isfile(args.checkpoint):
+        with DefaultScope.overwrite_default_scope(library):
+            renamed = classifier_weights(args.checkpoint, build_for_shapes(cfg.model))
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         own_argv += ['--cfg-options', *_join_cpu_group(cfg)]
     script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
     sys.argv = [str(script), *own_argv]
     try:
-        with handed_over(library, prepared):
+        reading = read_as(args.checkpoint, renamed) if renamed else nullcontext()
+        with handed_over(library, prepared), reading:
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.

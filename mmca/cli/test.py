@@ -23,7 +23,11 @@ In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS is the same."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all three libraries' tools understand."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+    parser.add_argument(
+        'checkpoint',
+        metavar='CHECKPOINT',
+        help='a .pth file that training wrote; of a classifier also a third-party one',
+    )
     parser.add_argument(
         '--out', help='predictions: a .pkl file (mmdet, mmpretrain), a folder (mmseg)'
     )

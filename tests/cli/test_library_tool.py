@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmca.backbones import CAPVT, PVT
 from mmca.cli import library_tool, preflight
 from mmca.cli.config_file import parse_options
 from mmca.cli.library_tool import translate
@@ -149,12 +150,12 @@ def test_train_resume_and_test(tiny_run, tmp_path, capfd, forget):
     assert len(list(images.glob('**/*.png'))) == 2
 
 
+TINY_CAPVT = dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
 TINY_CLASSIFIER = f"""
 _base_ = {CLS!r}
 model = dict(
     data_preprocessor=dict(num_classes=2),
-    backbone=dict(_delete_=True, type='mmca.CAPVT', out_indices=(3,), arch=dict(
-        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))),
+    backbone=dict(_delete_=True, type='mmca.CAPVT', out_indices=(3,), arch={TINY_CAPVT}),
     neck=dict(in_channels=32),
     head=dict(in_channels=32, num_classes=2))
 one_process = dict(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=2)
@@ -221,6 +222,31 @@ def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path, ca
     argv = [config, str(work / 'epoch_2.pth'), '--out', str(metrics), '--out-item', 'metrics']
     assert run_command('test', [*argv, *options]) == 0
     assert json.loads(metrics.read_text()).keys() == {'accuracy/top1'}
+
+
+@needs_mmpretrain
+def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path, capfd, forget):
+    """A file in the original names, and its head; files that do not fit are refused."""
+    model = CAPVT(TINY_CAPVT, out_indices=(3,))
+    # The norm leaves its bias alone, of which the head reads the first channel.
+    norm = {'norm.weight': torch.zeros(32), 'norm.bias': torch.eye(32)[0]}
+    weights = model.state_dict() | norm
+    head = {'head.weight': torch.eye(2, 32), 'head.bias': torch.zeros(2)}
+    torch.save({'model': weights | head}, tmp_path / 'third.pth')
+    config, *options = tiny_classifier
+    argv = [config, str(tmp_path / 'third.pth'), '--out', str(tmp_path / 'out.pkl'), *options]
+    assert run_command('test', argv) == 0
+    out, err = capfd.readouterr()
+    assert 'accuracy/top1: 50.0000' in out + err  # the head says 'dark' for every image
+    found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    expected = torch.tensor([1.0, 0.0]).softmax(0)
+    assert all(torch.allclose(item['pred_score'], expected) for item in found)
+
+    softmax = PVT(TINY_CAPVT).state_dict()  # would be a start for circulant attention, no test
+    for wrong in (softmax | head, weights, weights | head | {'head.bias': torch.zeros(3)}):
+        torch.save(wrong, tmp_path / 'third.pth')
+        assert run_command('test', argv) == 2
+        assert 'is of another model' in error_line(capfd.readouterr().err)
 
 
 def test_unknown_arch_in_a_real_run(tiny_run, tmp_path, capfd):

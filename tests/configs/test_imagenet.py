@@ -41,12 +41,16 @@ CONFIGS = {
     'ca_deit_t': ('CADeiT', 'tiny', 0.1, 192, 12, 6.1),
     'ca_deit_s': ('CADeiT', 'small', 0.1, 384, 12, 23.8),
     'ca_deit_b': ('CADeiT', 'base', 0.1, 768, 12, 93.6),
+    'deit_t': ('DeiT', 'tiny', 0.1, 192, 12, 5.7),
+    'deit_s': ('DeiT', 'small', 0.1, 384, 12, 22.1),
+    'deit_b': ('DeiT', 'base', 0.1, 768, 12, 86.6),
 }
 # What makes two blocks a stage, or in all, of the full width.
 SHRUNK = {
     'CAPVT': dict(depths=(1, 1, 1, 1)),
     'CASwin': dict(depths=(1, 1, 1, 1)),
     'CADeiT': dict(depth=2),
+    'DeiT': dict(depth=2),
 }
 
 every_config = pytest.mark.parametrize('name', CONFIGS)
@@ -94,8 +98,10 @@ def test_recipe(name):
     family, arch, drop_path, channels, *_ = CONFIGS[name]
     cfg = load(f'imagenet/{name}')
     backbone = dict(type=f'mmca.{family}', arch=arch, drop_path_rate=drop_path)
-    if family != 'CADeiT':
+    if 'DeiT' not in family:
         backbone['out_indices'] = (3,)
+    if family == 'DeiT':
+        backbone |= dict(with_cls_token=True, out_type='cls_token')
     assert cfg.model.backbone == backbone
     assert cfg.model.head.in_channels == channels
     assert cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes == 1000
@@ -200,23 +206,27 @@ def test_trains_a_step_and_predicts(name):
         mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
         std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
         (last,) = model.backbone((batch['inputs'].flip(1) - mean) / std)
-        tokens = last.flatten(2).mT
-        if 'pvt' in name:
-            tokens = model.neck.norm(tokens)
-        scores = model.head.fc(tokens.mean(1)).softmax(1)
+        if last.dim() == 4:
+            tokens = last.flatten(2).mT
+            last = (model.neck.norm(tokens) if 'pvt' in name else tokens).mean(1)
+        scores = model.head.fc(last).softmax(1)
     for sample, expected in zip((first, second), scores, strict=True):
         torch.testing.assert_close(sample.pred_score, expected)
         assert sample.pred_label.item() == expected.argmax().item()
 
 
-@pytest.mark.parametrize('name', ['ca_pvt_t', 'ca_swin_t', 'ca_deit_t'])
+@pytest.mark.parametrize('name', ['ca_pvt_t', 'ca_swin_t', 'ca_deit_t', 'deit_t'])
 def test_no_decay_for_norms_biases_and_positions(name):
     cfg = shrink(name)
     model = MODELS.build(cfg.model)
     groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
     decay = {id(p): group['weight_decay'] for group in groups for p in group['params']}
     undecayed = {path for path, p in model.named_parameters() if decay[id(p)] == 0}
-    tables = ('relative_position_bias_table', *(f'pos_embed{i}' for i in range(1, 5)))
+    tables = (
+        'relative_position_bias_table',
+        'cls_token',
+        *(f'pos_embed{i}' for i in ('', 1, 2, 3, 4)),
+    )
     expected = {path for path, p in model.named_parameters() if path.endswith(('bias', *tables))}
     for path, module in model.named_modules():
         if isinstance(module, nn.LayerNorm):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmca.cli.preflight import checkpoint as checkpoints
 from mmca.cli.preflight.annotations import check_annotations
+from mmca.cli.preflight.classifier import classifier_weights
 from mmca.cli.preflight.data import (
     EVALUATORS,
     LOADERS,
@@ -21,7 +22,7 @@ from mmca.cli.preflight.model import build_for_shapes, class_counts
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
     from mmengine.dataset import BaseDataset
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Findings:
         checkpoint: the file or address that the run will read, or None.
         counts: how many of its tensors the model has, in words; '' for an address or none.
         model: for names and shapes alone, or None where nothing asked for it.
+        renamed: the weights of a third-party classifier under the model's names, or None.
     """
 
     summary: str
@@ -41,11 +43,17 @@ class Findings:
     checkpoint: str | None = None
     counts: str = ''
     model: nn.Module | None = None
+    renamed: dict[str, Tensor] | None = None
 
     @property
     def prepared(self) -> list[tuple[ConfigDict, BaseDataset]]:
         """Configs and data sets, for :func:`mmca.cli.preflight.handed_over`."""
         return [(split.cfg, split.dataset) for split in self.splits]
+
+
+def takes_third_party(tool: str, library: str) -> bool:
+    """Whether a run reads third-party checkpoints of whole models: tests of classifiers do."""
+    return (tool, library) == ('test', 'mmpretrain')
 
 
 def check(
@@ -85,7 +93,9 @@ def check(
         local = found.checkpoint is not None and '://' not in found.checkpoint
         if local or build_model:
             found.model = build_for_shapes(cfg.model)
-        if local:
+        if local and takes_third_party(tool, library):
+            found.renamed = classifier_weights(found.checkpoint, found.model)
+        if local and found.renamed is None:
             found.counts = checkpoints.check_checkpoint(found.checkpoint, found.model)
     images = sum(split.images for split in found.splits if split.key.startswith(loaders[0]))
     classes = len(found.splits[0].classes) if found.splits else 'unknown'
