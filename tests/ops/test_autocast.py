@@ -4,7 +4,6 @@ Autocast surrounds a backward pass under torch.compile with AMP and wherever a u
 `loss.backward()` inside of it.
 """
 
-from functools import partial
 from importlib import import_module
 
 import pytest
@@ -12,62 +11,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
-from mmca.ops import (
-    circulant_attention,
-    circulant_self_attention,
-    focused_linear_attention,
-    gated_projection,
-    layer_norm,
-    mlp,
-    use_backend,
-    window_attention,
-)
-
-SIZES = {
-    'tokens': (2, 35, 8),
-    'square': (8, 8),
-    'wide': (24, 8),
-    'tall': (8, 24),
-    'vector': (8,),
-    'long': (24,),
-    'windows': (5, 9, 8),
-    'bias': (2, 9, 9),
-}
-OPS = {
-    'circulant_attention': (partial(circulant_attention, hw_shape=(5, 7)), ['tokens'] * 3),
-    'circulant_self_attention': (
-        partial(circulant_self_attention, hw_shape=(5, 7)),
-        ['tokens', 'wide'],
-    ),
-    'focused_linear_attention': (
-        lambda q, k, v, s: focused_linear_attention(q, k, v, s.exp(), num_heads=2),
-        [*['tokens'] * 3, 'vector'],
-    ),
-    'gated_projection': (
-        gated_projection,
-        ['tokens', 'tokens', 'square', 'vector', 'square', 'vector'],
-    ),
-    'layer_norm': (partial(layer_norm, eps=1e-6), ['tokens', 'vector', 'vector']),
-    'mlp': (mlp, ['tokens', 'wide', 'long', 'tall', 'vector']),
-    'window_attention': (
-        partial(window_attention, masks=[(5, None)]),
-        ['windows', 'wide', 'long', 'square', 'vector', 'bias'],
-    ),
-}
-FULL_PRECISION = ('circulant_attention', 'circulant_self_attention', 'focused_linear_attention')
+from mmca.ops import use_backend
+from tests.op_cases import FULL_PRECISION, OPS, inputs
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 100)
-
-
-def inputs(name):
-    torch.manual_seed(0)
-    tensors = [torch.randn(SIZES[size]) for size in OPS[name][1]]
-    if name in ('layer_norm', 'gated_projection'):
-        tensors[0] = tensors[0].mT.contiguous().mT
-    return [t.requires_grad_() for t in tensors]
 
 
 class SeenDtypes(TorchDispatchMode):

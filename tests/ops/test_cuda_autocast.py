@@ -1,0 +1,142 @@
+"""Ops, blocks, backbones and necks under CUDA's autocast rules, imitated on the CPU."""
+
+from importlib import import_module
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmca.layers import Block, StageSpec, build_attention, registered_attentions
+from mmca.necks import NormPool, SimpleFeaturePyramid
+from mmca.ops import use_backend
+from tests.cuda_autocast import cuda_rules
+from tests.op_cases import FULL_PRECISION, OPS, inputs
+from tests.tiny import HIERARCHICAL, PLAIN
+
+# Error over the largest magnitude: of one op, and of a model. Linear attention divides gradients by
+# the length of a query, so that in bfloat16 its shortest queries decide the gradients before it.
+OP = {torch.float16: 1e-2, torch.bfloat16: 6e-2}
+MODEL = {torch.float16: 5e-2, torch.bfloat16: 0.6}
+half_dtypes = pytest.mark.parametrize('dtype', list(OP))
+places = pytest.mark.parametrize('inside', [False, True], ids=['outside', 'inside'])
+
+
+@pytest.fixture(autouse=True, scope='module')
+def rules():
+    with cuda_rules():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 100)
+
+
+def test_the_rules_are_those_of_cuda():
+    """As PyTorch documents them."""
+    x = torch.rand(4, 4)
+    half = x.half()
+    with torch.autocast('cpu', torch.float16):
+        for out in (x @ x, torch.mm(x, x), F.linear(x, x), F.conv2d(x[None, None], x[None, None])):
+            assert out.dtype == torch.float16
+        for out in (half.softmax(-1), half.sum(), half**2, half.norm(dim=-1), half.exp()):
+            assert out.dtype == torch.float32
+        for out in (F.layer_norm(half, (4,)), half.cumsum(0), half.reciprocal(), half.rsqrt()):
+            assert out.dtype == torch.float32
+        assert (half + half).dtype == F.gelu(half).dtype == torch.float16
+        assert (x.double() @ x.double()).dtype == torch.float64
+        assert torch.view_as_complex(half.view(4, 2, 2)).dtype == torch.complex32
+        with pytest.raises(RuntimeError, match='Unsupported dtype Half'):
+            torch.fft.rfft2(half)
+
+
+def run(function, leaves, dtype, inside):
+    """The outputs and the gradients of `leaves`; the backward pass inside of autocast or not."""
+    with torch.autocast('cpu', dtype or torch.float16, enabled=dtype is not None):
+        outs = function()
+        # Random directions: the sum of a norm's output has no gradient.
+        generator = torch.Generator().manual_seed(1)
+        loss = sum(
+            (out.float() * torch.randn(out.shape, generator=generator)).sum() for out in outs
+        )
+        if inside:
+            return [*outs, *torch.autograd.grad(loss, leaves)]
+    return [*outs, *torch.autograd.grad(loss, leaves)]
+
+
+def check(function, leaves, dtype, inside, tolerance):
+    expected = run(function, leaves, None, False)
+    found = run(function, leaves, dtype, inside)
+    for value, exact in zip(found, expected, strict=True):
+        assert value.isfinite().all()
+        error = (value.float() - exact).abs().max()
+        assert error <= tolerance * exact.abs().max().clamp_min(1e-4), error
+    return found
+
+
+@half_dtypes
+@places
+@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('name', OPS)
+def test_ops(name, backend, inside, dtype):
+    tensors = inputs(name)
+    with use_backend(backend):
+        found = check(lambda: [OPS[name][0](*tensors)], tensors, dtype, inside, OP[dtype])
+    in_float32 = name in FULL_PRECISION or name == 'layer_norm'
+    assert found[0].dtype == (torch.float32 if in_float32 else dtype)
+
+
+@half_dtypes
+@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('name', OPS)
+def test_ops_on_half_precision_tensors(name, backend, dtype):
+    """What a layer in front of the op returns under autocast."""
+    tensors = [t.detach().to(dtype).requires_grad_() for t in inputs(name)]
+    with use_backend(backend):
+        found = run(lambda: [OPS[name][0](*tensors)], tensors, dtype, True)
+    wide = [t.detach().float().requires_grad_() for t in tensors]
+    expected = run(lambda: [OPS[name][0](*wide)], wide, None, False)
+    for value, exact in zip(found, expected, strict=True):
+        assert (value.float() - exact).abs().max() <= OP[dtype] * exact.abs().max()
+    assert found[0].dtype == (torch.float32 if name == 'layer_norm' else dtype)
+
+
+@half_dtypes
+@places
+@pytest.mark.parametrize('name', registered_attentions())
+def test_blocks(name, inside, dtype):
+    torch.manual_seed(0)
+    spec = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
+    attn = build_attention(name, spec)
+    block = Block(8, attn, cpe=attn.uses_cpe)
+    x = torch.randn(2, 35, 8, requires_grad=True)
+    leaves = [x, *block.parameters()]
+    check(lambda: [block(x, (5, 7))], leaves, dtype, inside, MODEL[dtype])
+
+
+@half_dtypes
+@places
+@pytest.mark.parametrize(
+    ('kind', 'arch'), [*HIERARCHICAL, *PLAIN], ids=lambda x: getattr(x, '__name__', '')
+)
+def test_backbones(kind, arch, inside, dtype):
+    torch.manual_seed(0)
+    model = kind(arch, drop_path_rate=0.0)
+    images = torch.randn(2, 3, 96, 77)
+    outs = run(lambda: model(images), list(model.parameters()), dtype, inside)
+    exact = run(lambda: model(images), list(model.parameters()), None, False)
+    for value, expected in zip(outs, exact, strict=True):
+        assert value.isfinite().all()
+        error = (value.float() - expected).norm() / expected.norm().clamp_min(1e-3)
+        assert error <= MODEL[dtype], error
+
+
+@half_dtypes
+@places
+def test_necks(inside, dtype):
+    torch.manual_seed(0)
+    for neck in (SimpleFeaturePyramid(16, 8), NormPool(16)):
+        x = torch.randn(2, 16, 5, 7, requires_grad=True)
+        check(
+            lambda neck=neck, x=x: neck((x,)), [x, *neck.parameters()], dtype, inside, MODEL[dtype]
+        )
