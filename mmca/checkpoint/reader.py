@@ -1,11 +1,15 @@
 """Reading third-party checkpoint files without executing what is in them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from mmca.checkpoint.archive import check_archive, check_tensors
 from mmca.checkpoint.stand_ins import is_stand_in, load_inert
 from mmca.errors import InputError
 
@@ -66,18 +70,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             is not installed.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise InputError(f'checkpoint not found: {path}')
-    read = _read_safetensors if path.suffix == '.safetensors' else load_inert
-    try:
-        content = read(path)
-    except InputError:
-        raise
-    except Exception as error:  # damaged bytes can make an unpickler raise anything
-        raise InputError(
-            f'cannot read the checkpoint {path}: it is damaged, incomplete or not a checkpoint '
-            f'({_reason(error)})'
-        ) from error
+    content = _read(path, _read_safetensors if path.suffix == '.safetensors' else load_inert)
     if is_stand_in(content):
         raise InputError(
             f'{path} holds a whole pickled object, which is not run; save its state_dict() instead'
@@ -87,7 +80,55 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     checkpoint = _unwrap(content)
     if checkpoint is None:
         raise InputError(f'{path} holds no tensors')
+    check_tensors(path, checkpoint.tensors)
     return checkpoint
+
+
+def load_whole(path: str | Path, map_location: Any = 'cpu') -> Any:
+    """Read all of a file of torch.save, as resuming needs it, and execute nothing.
+
+    Args:
+        path: the file.
+        map_location: as for torch.load.
+
+    Returns:
+        Its content: tensors, containers, and what torch has been told is safe.
+
+    Raises:
+        InputError: no such file, damaged, not a checkpoint, or it holds anything else.
+    """
+    path = Path(path).expanduser()
+
+    def load(path: Path) -> Any:
+        check_archive(path)
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    content = _read(path, load)
+    checkpoint = _unwrap(content) if isinstance(content, Mapping) else None
+    if checkpoint is None:
+        raise InputError(f'{path} holds no state dict')
+    check_tensors(path, checkpoint.tensors)
+    return content
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """The content of a file; whatever is wrong with the file becomes an InputError."""
+    if not path.is_file():
+        raise InputError(f'checkpoint not found: {path}')
+    try:
+        return read(path)
+    except InputError:
+        raise
+    except UnpicklingError as error:
+        raise InputError(
+            f'{path} is damaged, or holds more than weights and is not loaded, since that would '
+            f'run code in it ({_reason(error)}); `mmca inspect FILE` shows what is in it'
+        ) from error
+    except Exception as error:  # damaged bytes can make an unpickler raise anything
+        raise InputError(
+            f'cannot read the checkpoint {path}: it is damaged, incomplete or not a checkpoint '
+            f'({_reason(error)})'
+        ) from error
 
 
 def _reason(error: Exception) -> str:

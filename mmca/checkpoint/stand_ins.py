@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import torch
 
+from mmca.checkpoint.archive import check_archive, is_zip
+
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
 
 
@@ -53,8 +55,10 @@ def load_inert(path: Path) -> Any:
         Its content, on the CPU; objects other than tensors and containers are inert.
 
     Raises:
+        InputError: torch.save did not write it, see :func:`check_archive`.
         Exception: whatever torch raises on a file that is damaged or not to be trusted.
     """
+    check_archive(path)
     names = _globals(path)
     try:
         return _load(path, names, InertMapping)
@@ -83,7 +87,7 @@ def _globals(path: Path) -> set[str]:
 
 def _pickles(path: Path) -> Iterator[IO[bytes]]:
     """The pickles of a file, as streams that are at their starts."""
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith('/data.pkl'):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
 from mmca.cli.shipped import find_config
-from mmca.cli.trust import allow_own_checkpoints
+from mmca.cli.trust import load_checkpoints_safely
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmca.cli.preflight.flags import is_first_process
     from mmca.cli.preflight.model import build_for_shapes
 
-    allow_own_checkpoints()
+    load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
     work_dir = default_work_dir(args, cfg)

@@ -4,6 +4,12 @@ Python configs are programs and run when they are read; everything else does not
 """
 
 import os
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
+
+from mmca.errors import InputError
 
 
 def load_weights_only() -> None:
@@ -16,16 +22,55 @@ def load_weights_only() -> None:
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
-def allow_own_checkpoints() -> None:
-    """Let torch build what mmengine's checkpoints hold besides weights: logs, in numpy's types.
+def load_checkpoints_safely() -> None:
+    """Make mmengine read files and addresses of checkpoints as mmca does.
 
-    mmengine names its log buffers, but not all of numpy's data types.
+    What mmengine's own checkpoints hold besides weights is let through: logs, in numpy's types.
     """
     import numpy as np
     import torch
+    from mmengine.runner.checkpoint import CheckpointLoader
 
+    # mmengine names its log buffers, but not all of numpy's data types.
     kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
     torch.serialization.add_safe_globals([kind for kind in kinds if isinstance(kind, type)])
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+def load_from_local(path: str, map_location: Any = None) -> Any:
+    """Read a file for mmengine, see :func:`mmca.checkpoint.reader.load_whole`."""
+    from mmca.checkpoint.reader import load_whole
+
+    return load_whole(path, map_location)
+
+
+def load_from_http(address: str, map_location: Any = None) -> Any:
+    """Download a checkpoint to torch's cache, unless it is there, and read it.
+
+    Args:
+        address: of a file, http or https.
+        map_location: as for torch.load.
+
+    Returns:
+        Its content.
+
+    Raises:
+        InputError: the address cannot be read, or the file is no checkpoint.
+    """
+    import torch
+
+    name = PurePosixPath(urlparse(address).path).name
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    if name in ('', '..'):
+        raise InputError(f'{address} names no file')
+    if not (folder / name).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(address, str(folder / name), progress=False)
+        except (OSError, ValueError, HTTPException) as error:
+            raise InputError(f'cannot download {address}: {error}') from error
+    return load_from_local(str(folder / name), map_location)
 
 
 def load_yaml_safely() -> None:

@@ -1,13 +1,10 @@
 """Hostile checkpoint files: no code runs, nothing crashes, one line says what is wrong."""
 
 import argparse
-import io
 import json
 import os
-import pickle
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections import OrderedDict
 
@@ -18,104 +15,7 @@ from mmengine.logging import HistoryBuffer
 
 from mmca.checkpoint import read_checkpoint
 from mmca.errors import InputError
-
-MARK, STOP, REDUCE, BUILD = b'(', b'.', b'R', b'b'
-NEWOBJ, NEWOBJ_EX, OBJ, EMPTY_TUPLE, EMPTY_DICT = b'\x81', b'\x92', b'o', b')', b'}'
-
-
-def text(value):
-    """A string on the stack."""
-    data = value.encode()
-    return b'X' + len(data).to_bytes(4, 'little') + data
-
-
-def name(module, attribute):
-    return b'c' + f'{module}\n{attribute}\n'.encode()
-
-
-def call(function, *args):
-    """function(*args) by REDUCE."""
-    return function + MARK + b''.join(args) + b't' + REDUCE
-
-
-def corpus(target):
-    """Label -> the opcodes of one object that runs `touch target` or crashes when it is built."""
-    command, code = text(f'touch {target}'), text(f"open({str(target)!r}, 'w')")
-    system, evaluate = name('os', 'system'), name('builtins', 'eval')
-    storage = name('torch.storage', 'UntypedStorage')
-    number = b'M\xff\xff'
-    keywords = EMPTY_DICT + text('allocator') + number + b's'
-    partial = name('functools', 'partial')
-    return {
-        'os.system': call(system, command),
-        'posix.system': call(name('posix', 'system'), command),
-        'eval': call(evaluate, code),
-        'exec': call(name('builtins', 'exec'), code),
-        'exec of Python 2': call(name('__builtin__', 'eval'), code),
-        'open': call(name('io', 'open'), text(str(target)), text('w')),
-        'subprocess': call(name('subprocess', 'getoutput'), command),
-        'runpy': call(name('runpy', '_run_code'), code, EMPTY_DICT),
-        'torch.load': call(name('torch', 'load'), text(str(target))),
-        'torch.save': call(name('torch', 'save'), number, text(str(target))),
-        'torch.hub': call(name('torch.hub', '_import_module'), text('x'), text(str(target))),
-        'ctypes': call(name('ctypes', 'string_at'), number),
-        'a dotted name': call(name('torch', 'serialization.os.system'), command),
-        'by INST': MARK + command + b'ios\nsystem\n',
-        'by OBJ': MARK + system + command + OBJ,
-        'by NEWOBJ': system + command + b'\x85' + NEWOBJ,
-        'by NEWOBJ_EX': partial + system + b'\x85' + EMPTY_DICT + NEWOBJ_EX,
-        'by STACK_GLOBAL': text('os') + text('system') + b'\x93' + command + b'\x85' + REDUCE,
-        'by an extension code': b'\x82\x01' + command + b'\x85' + REDUCE,
-        'by BUILD': partial + system + b'\x85' + NEWOBJ + EMPTY_TUPLE + BUILD,
-        'map': call(name('builtins', 'map'), system, MARK + command + b'l'),
-        'getattr': call(name('builtins', 'getattr'), name('os', 'path'), text('os')),
-        'a storage by keywords': storage + EMPTY_TUPLE + keywords + NEWOBJ_EX,
-        'a storage by partial': call(partial, storage) + keywords + BUILD,
-        'a storage of terabytes': call(storage, b'\x8a\x06\x00\x00\x00\x00\x00\x40'),
-        'a tensor of nothing': call(name('torch._utils', '_rebuild_tensor_v2'), *[b'N'] * 6),
-        'a wrapper subclass': call(
-            name('torch._utils', '_rebuild_wrapper_subclass'), evaluate, *[b'N'] * 7
-        ),
-        'a type to rebuild from': call(
-            name('torch._tensor', '_rebuild_from_type_v2'), evaluate, b'N', code, EMPTY_DICT
-        ),
-        'a persistent id': b'(' + text('module') + evaluate + code + b'tQ',
-        'deep nesting': b'(' * 5000 + b't' * 5000,
-    }
-
-
-def in_zip(opcodes):
-    """As torch.save writes it today."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
-        archive.writestr('archive/data.pkl', b'\x80\x02' + opcodes + STOP)
-        archive.writestr('archive/version', b'3\n')
-        archive.writestr('archive/byteorder', b'little')
-    return file.getvalue()
-
-
-def in_legacy(opcodes):
-    """As torch.save wrote it before 1.6."""
-    first = (torch.serialization.MAGIC_NUMBER, torch.serialization.PROTOCOL_VERSION, {})
-    parts = [pickle.dumps(part, 2) for part in first]
-    return b''.join([*parts, b'\x80\x02' + opcodes + STOP, pickle.dumps([], 2)])
-
-
-def in_bare_pickle(opcodes):
-    return b'\x80\x02' + opcodes + STOP
-
-
-def in_tar(opcodes):
-    """As the oldest torch.save wrote it."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode='w') as archive:
-        for part in ('sys_info', 'pickle', 'storages', 'tensors'):
-            data = b'\x80\x02' + opcodes + STOP
-            info = tarfile.TarInfo(part)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
+from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, text
 
 READ = """
 import json, sys
@@ -131,7 +31,7 @@ for path in json.load(sys.stdin):
 """
 
 
-@pytest.mark.parametrize('wrap', [in_zip, in_legacy, in_bare_pickle, in_tar])
+@pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
 def test_nothing_in_a_file_is_executed(wrap, tmp_path):
     """In a process of its own, since a file may try to crash it."""
     target, paths = tmp_path / 'planted', []
