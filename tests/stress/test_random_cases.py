@@ -22,6 +22,7 @@ from tests.tolerances import ATTENTION_TOLERANCE, BLOCK_TOLERANCE
 
 LONG, SHORT = 10_000, 100
 MAX_TOKENS = 300
+LARGEST = {'circulant_self_attention': 2.0, 'window_attention': 1.0}  # magnitude of the tokens
 TOLERANCE = {'attention': ATTENTION_TOLERANCE, 'block': {torch.float64: 1e-11, **BLOCK_TOLERANCE}}
 LAYOUTS = {
     'contiguous': lambda x: x.contiguous(),
@@ -151,7 +152,7 @@ def numbers(name: str, case: Case, magnitude: float) -> list[Tensor]:
     tensors = [torch.randn(size, dtype=torch.float64) for size in case.sizes]
     tensors = [x / x.shape[1] ** 0.5 if x.dim() == 2 else x for x in tensors]
     # Logits grow with the square of the tokens, and their errors with them.
-    tensors[0] *= min(magnitude, 2.0) if name == 'circulant_self_attention' else magnitude
+    tensors[0] *= min(magnitude, LARGEST.get(name, magnitude))
     if name == 'circulant_attention':
         tensors[1] /= magnitude
     if name == 'focused_linear_attention':
@@ -202,6 +203,10 @@ def compare(name: str, case: Case, draw: Callable) -> None:
     smallest = info.smallest_normal * info.eps
     rounding = min(256 * torch.finfo(computed).eps, tolerance)
     sizes = [1.0, *(x.abs().max().double() for x in tensors)]
+    if name == 'focused_linear_attention':  # divides by the lengths of the rectified tokens
+        for index in (0, 1):
+            lengths = tensors[index].double().relu().norm(dim=-1)
+            sizes[index + 1] = lengths[lengths > 0].min() if lengths.any() else 1.0
     # A gradient times its tensor has the loss's unit: the largest of them says how large rounding
     # errors may be in a gradient that itself cancels.
     unit = max(e.abs().max() * s for e, s in zip(exact[1:], sizes[1:], strict=True))
