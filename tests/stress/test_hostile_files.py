@@ -1,0 +1,221 @@
+"""Hostile files through every entry point that reads one.
+
+No code runs, no process dies, no memory of gigabytes is taken, and one line says what is wrong.
+The long form takes every file through every entry point.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import SMALL_IMAGES, TINY
+from tests.helpers import ROOT, write_ade
+from tests.hostile import WRAPS, beside_weights, corpus, odd_files, saved
+
+MEGABYTES = 2500  # that a process may take: torch, mmseg and a small model are 700
+# These take the weights that they find and leave out what is beside them.
+READERS = ('inspect', 'inspect --config', 'softmax-start', 'init_cfg of a backbone')
+# Runs commands one after the other and prints what became of each.
+DRIVER = """
+import contextlib, io, json, resource, sys, traceback
+from mmca.cli.main import main
+from tests.helpers import forget_mmengine
+
+for line in sys.stdin:
+    argv, out, err = json.loads(line), io.StringIO(), io.StringIO()
+    sys.argv = ['mmca']
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+    forget_mmengine()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps([code, err.getvalue()[-3000:], peak]), flush=True)
+"""
+
+
+class Site:
+    """A folder with a small model's config and data, hostile files, and a server for them.
+
+    Attributes:
+        planted: what would exist if code of a file had run.
+        files: the hostile files.
+        good: a checkpoint that can be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.planted = folder, folder / 'planted'
+        write_ade(folder, 2, 1)
+        self.config = folder / 'tiny.py'
+        self.config.write_text(TINY)
+        weights = self._weights()
+        self.good = folder / 'good.pth'
+        self.good.write_bytes(saved({'meta': {}, 'state_dict': weights}))
+        self.files = [
+            self._write(name, content) for name, content in odd_files(weights, folder).items()
+        ]
+        for label, opcodes in corpus(self.planted).items():
+            for kind in ('zip', 'legacy'):
+                content = beside_weights(opcodes, weights, kind == 'zip')
+                self.files.append(self._write(f'{label} beside weights, {kind}.pth', content))
+            for kind in ('bare pickle', 'tar'):
+                self.files.append(self._write(f'{label}, {kind}.pth', WRAPS[kind](opcodes)))
+        handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+        handler.func.log_message = lambda *_: None
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def _write(self, name: str, content: bytes) -> Path:
+        path = self.folder / ''.join(c if c.isalnum() or c == '.' else '_' for c in name)
+        path.write_bytes(content)
+        return path
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        from mmengine.registry import MODELS, DefaultScope
+
+        from mmca.cli.config_file import library_of, load_config
+
+        cfg = load_config(str(self.config))
+        with DefaultScope.overwrite_default_scope(library_of(cfg, '')):
+            return MODELS.build(cfg.model).state_dict()
+
+    def command(self, door: str, path: Path) -> list[str]:
+        """The command line that makes an entry point read a file."""
+        address = f'http://127.0.0.1:{self.server.server_address[1]}/{path.name}'
+        return doors(self.folder, self.config, path, address)[door]
+
+
+def doors(folder: Path, config: Path, path: Path, address: str) -> dict[str, list[str]]:
+    """Entry point -> command line, for a file at a path and at an address."""
+    end = ['--work-dir', str(folder / 'work'), '--cfg-options', *SMALL_IMAGES]
+    images = str(folder / 'ADEChallengeData2016')
+    train, test, check = ([command, str(config)] for command in ('train', 'test', 'check'))
+
+    def pretrained(part: str, where: object = path) -> list[str]:
+        init_cfg = f'model.{part}.init_cfg'.replace('..', '.')
+        return [*train, *end, f'{init_cfg}.type=Pretrained', f'{init_cfg}.checkpoint={where}']
+
+    return {
+        'inspect': ['inspect', str(path)],
+        'inspect --config': ['inspect', str(path), '--config', str(config)],
+        'softmax-start': [
+            *('softmax-start', str(config), str(path), '--images', images),
+            *('--count', '1', '--shape', '32', '32'),
+        ],
+        'test': [*test, str(path), *end],
+        'test, an address': [*test, address, *end],
+        'check --load-from': [*check, '--load-from', str(path), *end],
+        'check --resume': [*check, '--resume', str(path), *end],
+        'train --resume': [*train, '--resume', str(path), *end],
+        'train, load_from': [*train, *end, f'load_from={path}'],
+        'train, load_from an address': [*train, *end, f'load_from={address}'],
+        'init_cfg of a backbone': pretrained('backbone'),
+        'init_cfg of a neck': pretrained('neck'),
+        'init_cfg of a head': pretrained('decode_head'),
+        'init_cfg of a model': pretrained(''),
+        'init_cfg of a neck, an address': pretrained('neck', address),
+    }
+
+
+DOORS = list(doors(Path(), Path(), Path(), ''))
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp('hostile')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MMCA_DATA_ROOT', str(folder))
+        patch.setenv('TORCH_HOME', str(folder / 'cache'))
+        found = Site(folder)
+        yield found
+        found.server.shutdown()
+
+
+class Driver:
+    """A process that runs commands; a new one where it died."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen | None = None
+
+    def run(self, argv: list[str]) -> tuple[int, str, int]:
+        """Exit code (the signal, negative, where it died), stderr, and the peak in megabytes."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(
+                [sys.executable, '-c', DRIVER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                cwd=ROOT,
+            )
+        self.process.stdin.write(json.dumps(argv) + '\n')
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        return tuple(json.loads(answer)) if answer else (self.process.wait(), '', 0)
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    driver = Driver()
+    yield driver
+    driver.close()
+
+
+def fault(site: Site, path: Path, result: tuple[int, str, int]) -> str:
+    """What went wrong, or ''."""
+    code, err, megabytes = result
+    if site.planted.exists() or list(site.folder.glob('x')):
+        site.planted.unlink(missing_ok=True)
+        return 'code was run'
+    if megabytes > MEGABYTES:
+        return f'{megabytes} MB'
+    lines = [line for line in err.splitlines() if line.startswith('error: ')]
+    if code == 0 and 'Traceback' not in err:
+        return ''
+    if code == 2 and len(lines) == 1 and path.name in lines[0] and 'Traceback' not in err:
+        return ''
+    return f'exit code {code}: {err[-600:]}'
+
+
+def test_a_sample_through_every_entry_point(site, driver):
+    faults = {}
+    for number, door in enumerate(DOORS):
+        path = site.files[(17 * number) % len(site.files)]
+        if what := fault(site, path, driver.run(site.command(door, path))):
+            faults[door, path.name] = what
+    assert not faults
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize('door', DOORS)
+def test_every_file_through_every_entry_point(door, site, driver, tally):
+    code, err, _ = driver.run(site.command(door, site.good))
+    assert code == 0, err
+    faults = {}
+    for path in site.files:
+        result = driver.run(site.command(door, path))
+        what = fault(site, path, result)
+        if result[0] == 0 and door not in READERS:
+            what = what or 'it was loaded'
+        if what:
+            faults[path.name] = what
+    print(*(f'{name}: {what}' for name, what in faults.items()), sep='\n')
+    tally(f'hostile files through {door}', len(site.files), len(site.files) - len(faults))
