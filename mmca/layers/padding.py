@@ -3,6 +3,7 @@
 The memory layout is kept, and a map that fits is returned as it is, where F.pad would copy it.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,9 +18,21 @@ def pad_to_minimum(x: Tensor, size: int) -> Tensor:
     return _pad(x, [max(side, size) for side in x.shape[2:]])
 
 
+def crop(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """(B, H', W', C) -> (B, H * W, C), without the padding."""
+    height, width = hw_shape
+    if isinstance(height, int) and isinstance(width, int):
+        return x[:, :height, :width].flatten(1, 2)
+    # For the symbolic sizes of an export: whether a slice is contiguous would choose a branch.
+    rows, columns = (torch.arange(size, device=x.device) for size in hw_shape)
+    kept = rows[:, None] * x.shape[2] + columns
+    return x.flatten(1, 2).index_select(1, kept.flatten())
+
+
 def _pad(x: Tensor, hw_shape: list[int]) -> Tensor:
     bottom, right = (new - old for new, old in zip(hw_shape, x.shape[2:], strict=True))
-    if not (bottom or right):
+    # The symbolic sizes of an export must not choose a branch.
+    if isinstance(bottom, int) and isinstance(right, int) and not (bottom or right):
         return x
     if x.stride(1) == 1:  # channels last, which F.pad does not always recognize
         return F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, right, 0, bottom)).permute(0, 3, 1, 2)

@@ -23,7 +23,8 @@ def resize_tokens(tokens: Tensor, hw_shape: tuple[int, int], mode: str = 'biline
         torch.Size([1, 45, 8])
     """
     side = math.isqrt(tokens.shape[1])
-    if tuple(hw_shape) == (side, side):
+    # The symbolic sizes of an export must not choose a branch; resizing to (S, S) is exact.
+    if isinstance(hw_shape[0], int) and tuple(hw_shape) == (side, side):
         return tokens
     # Resizing keeps the memory layout, and the convolution's tokens are channels first.
     grid = tokens.mT.contiguous().unflatten(2, (side, side))

@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
 from mmca.layers.fusion import is_unmodified_linear
 from mmca.layers.global_attention import softmax_weights
-from mmca.layers.padding import pad_to_multiple
+from mmca.layers.padding import crop, pad_to_multiple
 from mmca.ops import window_attention
 from mmca.ops.layout import check_tokens, to_maps
 from mmca.ops.window_attention import attend_windows
@@ -90,7 +90,6 @@ class WindowAttention(Attention):
             InputError: H * W != N, or C is not embed_dims.
         """
         check_tokens(x, hw_shape, self.embed_dims)
-        height, width = hw_shape
         grid = self._grid(x, hw_shape)
         layout = self._layout(grid, hw_shape)
         tokens = _Reorder.apply(grid.flatten(0, 2), layout.order, layout.inverse)
@@ -104,7 +103,7 @@ class WindowAttention(Attention):
             out = self.proj(attend_windows(qkv, self._bias(), layout.masks, drop))
         out = _Reorder.apply(out.flatten(0, 1), layout.inverse, layout.order)
         out = out.view(*grid.shape[:3], -1)
-        return self.proj_drop(out[:, :height, :width].flatten(1, 2))
+        return self.proj_drop(crop(out, hw_shape))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): zero outside of the query's window."""

@@ -42,7 +42,7 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
         0.1
     """
     if scale == 'sqrt':
-        return 1 / math.sqrt(num_tokens * head_dim)
+        return 1 / torch.sym_sqrt(num_tokens * head_dim)  # math's would freeze N in an export
     if scale == 'paper':
         return 1 / (num_tokens * math.sqrt(head_dim))
     if isinstance(scale, str) or not math.isfinite(scale):

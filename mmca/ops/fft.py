@@ -53,7 +53,8 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
 
 
 def _small(x: Tensor, tokens: int, limit: int) -> bool:
-    return tokens <= limit and choose_backend(x) == 'cpu'
+    # The backend first: the symbolic sizes of an export must not choose a branch.
+    return choose_backend(x) == 'cpu' and tokens <= limit
 
 
 @lru_cache(maxsize=32)

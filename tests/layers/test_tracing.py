@@ -59,6 +59,46 @@ def test_export_with_a_dynamic_batch(name):
         torch.testing.assert_close(program.module()(x, (5, 7)), block(x, (5, 7)))
 
 
+class OnMaps(torch.nn.Module):
+    """A block on maps, whose H and W an export can leave open."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, maps):
+        return self.block(maps.flatten(2).mT, tuple(maps.shape[2:]))
+
+
+@every_attention
+def test_export_with_a_dynamic_batch_and_grid(name):
+    """Windows: three or more each way, when exported and afterwards."""
+    skip_on_torch_2_6(name)
+    model, auto = OnMaps(build(name)), torch.export.Dim.AUTO
+    shapes = ({0: auto, 2: auto, 3: auto},)
+    maps = torch.randn(2, 8, 10, 7)
+    program = torch.export.export(model, (maps,), dynamic_shapes=shapes, strict=False).module()
+    for batch, *hw_shape in ((2, 10, 7), (3, 9, 9), (1, 7, 12), (5, 13, 8)):
+        maps = torch.randn(batch, 8, *hw_shape)
+        expected = model(maps)
+        assert type(expected) is torch.Tensor
+        torch.testing.assert_close(program(maps), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor():
+    """Forward and backward, by the C++ compiler."""
+    torch._dynamo.reset()
+    block = build('circulant')
+    compiled = torch.compile(block, fullgraph=True)
+    x = torch.randn(2, 35, 8, requires_grad=True)
+    found, expected = (
+        torch.autograd.grad(f(x, (5, 7)).cos().sum(), x)[0] for f in (compiled, block)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert type(block(x, (5, 7))) is torch.Tensor
+
+
 @pytest.mark.parametrize(
     'name',
     [

@@ -203,10 +203,11 @@ def compare(name: str, case: Case, draw: Callable) -> None:
     smallest = info.smallest_normal * info.eps
     rounding = min(256 * torch.finfo(computed).eps, tolerance)
     sizes = [1.0, *(x.abs().max().double() for x in tensors)]
-    if name == 'focused_linear_attention':  # divides by the lengths of the rectified tokens
+    if name == 'focused_linear_attention':  # divides by the scale and the lengths of tokens
         for index in (0, 1):
             lengths = tensors[index].double().relu().norm(dim=-1)
             sizes[index + 1] = lengths[lengths > 0].min() if lengths.any() else 1.0
+        sizes[4] = tensors[3].double().min()
     # A gradient times its tensor has the loss's unit: the largest of them says how large rounding
     # errors may be in a gradient that itself cancels.
     unit = max(e.abs().max() * s for e, s in zip(exact[1:], sizes[1:], strict=True))

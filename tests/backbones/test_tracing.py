@@ -1,0 +1,58 @@
+"""Backbones exported and compiled for any batch and image size; eager mode works as before."""
+
+import pytest
+import torch
+
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, FLattenPVT, FLattenSwin, Swin
+from tests.tiny import PVT as PVT_ARCH
+from tests.tiny import SHORT_DEIT, SHORT_SWIN
+
+# Three windows or more each way in every stage, see docs.
+SWIN_ARCH = {**SHORT_SWIN, 'window_size': 2}
+MODELS = [
+    (CAPVT, PVT_ARCH),
+    *[
+        pytest.param(kind, arch, marks=pytest.mark.slow)
+        for kind, arch in (
+            (PVT, PVT_ARCH),
+            (FLattenPVT, PVT_ARCH),
+            (Swin, SWIN_ARCH),
+            (CASwin, SWIN_ARCH),
+            (FLattenSwin, SWIN_ARCH),
+            (CADeiT, SHORT_DEIT),
+        )
+    ],
+]
+SIZES = [(2, 160, 224), (3, 192, 160), (1, 200, 237)]
+every_model = pytest.mark.parametrize(('kind', 'arch'), MODELS)
+
+
+def check(program, model):
+    for batch, height, width in SIZES:
+        images = torch.randn(batch, 3, height, width)
+        with torch.no_grad():
+            pairs = list(zip(program(images), model(images), strict=True))
+        for found, expected in pairs:
+            assert type(expected) is torch.Tensor
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@every_model
+def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
+    if torch.__version__.startswith('2.6.'):
+        pytest.skip('torch 2.6 knows no shapes of FFTs of symbolic size')
+    model, auto = kind(arch).eval(), torch.export.Dim.AUTO
+    images = torch.randn(2, 3, 160, 224)
+    shapes = ({0: auto, 2: auto, 3: auto},)
+    program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+    check(program.module(), model)
+
+
+@pytest.mark.slow
+@every_model
+def test_compile_with_dynamic_shapes(kind, arch):
+    if torch.__version__.startswith('2.6.'):
+        pytest.skip('torch 2.6 knows no shapes of FFTs of symbolic size')
+    torch._dynamo.reset()
+    model = kind(arch).eval()
+    check(torch.compile(model, fullgraph=True, backend='aot_eager', dynamic=True), model)
