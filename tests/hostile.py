@@ -205,9 +205,6 @@ def odd_files(weights: Mapping[str, Tensor], folder: Path) -> dict[str, bytes]:
             {'state_dict': {**weights, first: torch.empty(tera, device='meta')}}
         ),
         'quantized.pth': saved({'state_dict': {**weights, first: quantized}}),
-        'complex.pth': saved(
-            {'state_dict': {**weights, first: torch.zeros(2, dtype=torch.cfloat)}}
-        ),
         'storage of terabytes.pth': changed(marked, {'/data.pkl': numel(tera)}),
         'storage larger than its record.pth': changed(marked, {'/data.pkl': numel(1 << 28)}),
         'storage of a negative size.pth': changed(marked, {'/data.pkl': numel(-5)}),

@@ -133,9 +133,11 @@ CASES = {
 
 
 def layouts_of(name: str, size: tuple[int, ...]) -> list[str]:
-    """Parameters are not expanded, and what a norm takes not to alike channels."""
-    allowed = {'layer_norm': ['expanded']}.get(name, ['expanded', 'expanded inside'])
-    return [k for k in LAYOUTS if 'expanded' not in k or (len(size) == 3 and k in allowed)]
+    """Parameters are not expanded; nor are channels where alike ones make all gradients cancel."""
+    fixed = {'expanded', 'expanded inside'} if len(size) < 3 else set()
+    if name in ('layer_norm', 'focused_linear_attention'):
+        fixed.add('expanded inside')
+    return [kind for kind in LAYOUTS if kind not in fixed]
 
 
 def masks_of(counts: list[int], size: int, dtype: torch.dtype) -> list[tuple[int, Tensor | None]]:
