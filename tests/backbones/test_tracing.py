@@ -7,7 +7,7 @@ from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, FLattenPVT, FLattenSwin, 
 from tests.tiny import PVT as PVT_ARCH
 from tests.tiny import SHORT_DEIT, SHORT_SWIN
 
-# Three windows or more each way in every stage, see docs.
+# So that the images have three windows or more each way in every stage.
 SWIN_ARCH = {**SHORT_SWIN, 'window_size': 2}
 MODELS = [
     (CAPVT, PVT_ARCH),
@@ -49,7 +49,9 @@ def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
 
 
 @pytest.mark.slow
-@every_model
+@pytest.mark.parametrize(
+    ('kind', 'arch'), [(CAPVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (CASwin, SWIN_ARCH)]
+)
 def test_compile_with_dynamic_shapes(kind, arch):
     if torch.__version__.startswith('2.6.'):
         pytest.skip('torch 2.6 knows no shapes of FFTs of symbolic size')
