@@ -30,19 +30,19 @@ def check_files(split: Split, infos: list[dict], sample: bool = True) -> None:
     Raises:
         InputError: the first thing that is wrong.
     """
-    source = split.dataset.ann_file
     for key, what in (('img_path', 'image'), ('seg_map_path', 'label map')):
-        paths = [info[key] for info in infos if isinstance(info.get(key), str)]
-        absent = find_absent(paths)
+        listed = [info for info in infos if isinstance(info.get(key), str)]
+        absent = find_absent(info[key] for info in listed)
         if not absent:
             continue
-        image = ''
-        if what == 'label map':
-            image = f' for {next(i for i in infos if i[key] == absent[0])["img_path"]}'
-        listed = f'{source} lists files that are not there' if source else 'files are not there'
+        if key == 'img_path':
+            first = f'{split.dataset.ann_file} lists an image that is not there: {absent[0]}'
+        else:
+            owner = next(info for info in listed if info[key] == absent[0])
+            first = f'no label map {absent[0]} for {owner["img_path"]}'
         raise InputError(
-            f'{split.key}: no {what} {absent[0]}{image}: {listed}, {len(absent)} of the '
-            f'{len(paths)} {what}s; put them there, or take them out of the data set'
+            f'{split.key}: {first} ({len(absent)} of {len(listed)} {what}s are absent); '
+            'put them there, or take them out of the data set'
         )
     if sample:
         _look_into_some(split, infos)

@@ -1,5 +1,6 @@
 """What the checks have built is what the run gets: data are read once, models get no memory."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -33,9 +34,8 @@ def counted(monkeypatch):
 
     for cls in (CocoDataset, ADE20KDataset):
         count(cls)
-    api = CocoDataset.COCOAPI
-    counted_api = staticmethod(lambda path: counts.update(['file']) or api(path))
-    monkeypatch.setattr(CocoDataset, 'COCOAPI', counted_api)
+    parse = json.load
+    monkeypatch.setattr(json, 'load', lambda file: counts.update(['file']) or parse(file))
     return counts
 
 
@@ -148,13 +148,6 @@ def test_models_that_read_values_while_built_are_built_for_real():
 
 def test_an_empty_data_set_after_its_filter(fail, data):
     path = data / 'coco/annotations/instances_train2017.json'
-    path.write_text(path.read_text().replace('"area": 400', '"area": 0').replace('20, 20', '0, 0'))
     options = 'train_dataloader.dataset.filter_cfg.min_size=64'
     line = fail('train', DET, '--cfg-options', options)
     assert f'none of the 3 images of {path} is left after its filter' in line
-
-
-def test_annotations_that_the_data_set_cannot_parse(fail, data):
-    path = data / 'coco/annotations/instances_train2017.json'
-    path.write_text(path.read_text().replace('"height"', '"tall"'))
-    assert "train_dataloader.dataset: KeyError 'height'" in fail('train', DET)
