@@ -49,7 +49,10 @@ class Faults:
     def text(self, fault: Fault, noun: str, total: int, name: Callable[[int], str]) -> str:
         """Say in one line how many entries have a fault."""
         count, first = self._found[fault]
-        return f'{count} of the {total} {noun} {fault.what}, the first is {name(first)}; {fault.remedy}'
+        return (
+            f'{count} of the {total} {noun} {fault.what}, the first is {name(first)}; '
+            f'{fault.remedy}'
+        )
 
     def report(self, source: str, noun: str, total: int, name: Callable[[int], str]) -> None:
         """Warn of the faults that training survives, unless all entries are left out.

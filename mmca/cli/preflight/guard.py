@@ -1,4 +1,4 @@
-"""Pipelines that name the file when they meet a bad one, in training as in `mmca check --images`."""
+"""Pipelines that name a file that they cannot read, in training and in `mmca check --images`."""
 
 from __future__ import annotations
 
