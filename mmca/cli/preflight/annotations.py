@@ -115,7 +115,7 @@ def _check_coco(cfg: Config, split: Split, heads: dict[str, int], sample: bool) 
                 split.coco = self
 
         def createIndex(self) -> None:  # noqa: N802
-            check_lists(self.dataset, source)
+            check_lists(self.dataset, source, split.classes)
             names = [category['name'] for category in self.dataset['categories']]
             _check_categories(cfg, split, heads, names)
             if not isinstance(self, COCOPanoptic):  # whose annotations are of another form
@@ -165,6 +165,9 @@ def _boxes_alone(cfg: Config) -> str:
     for key in EVALUATORS.values():
         if 'segm' in ((cfg.get(key) or {}).get('metric') or ()):
             options.append(f'{key}.metric=bbox')
+    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or ''
+    if 'segm' in best:
+        options.append(f'default_hooks.checkpoint.save_best={best.replace("segm", "bbox")}')
     return f'--cfg-options {" ".join(options)}'
 
 

@@ -14,11 +14,14 @@ from mmca.cli.preflight.faults import Fault, Faults
 from mmca.cli.preflight.warn import warn
 from mmca.errors import InputError
 
+ID = (int, float, str)
+LIMIT = 1e15  # of coordinates, sizes and areas
+
 NO_OBJECT = Fault('are no objects', 'write {"id": ..., ...}')
 NO_ID = Fault('have no id that is a number or text', 'number them')
 NO_FILE_NAME = Fault('have no file_name', "write the image's path below the folder of images")
 NO_SIZE = Fault('have no width and height above 0', 'write them, in pixels, as in the image file')
-NO_NAME = Fault('have no name', 'write one')
+NO_NAME = Fault('have no name that is text', 'write one')
 NO_IMAGE_ID = Fault('have no image_id', 'write the id of an image')
 NO_CATEGORY_ID = Fault('have no category_id', 'write the id of a category')
 NO_BBOX = Fault('have no bbox', 'write [x, y, width, height], in pixels')
@@ -72,12 +75,13 @@ class Use:
     boxes_alone: str
 
 
-def check_lists(content: object, source: str) -> None:
+def check_lists(content: object, source: str, classes: Collection[str]) -> None:
     """Check that a file is a COCO file at all.
 
     Args:
         content: what the JSON file holds.
         source: the data set and its file, for the messages.
+        classes: names of the categories that are used.
 
     Raises:
         InputError: it lacks lists, or its categories are not in order.
@@ -90,7 +94,7 @@ def check_lists(content: object, source: str) -> None:
         raise InputError(f"{source} is no COCO annotation file: 'annotations' is no list")
     if not lists['images']:
         raise InputError(f'{source} lists no images')
-    _check_categories(lists['categories'], source)
+    _check_categories(lists['categories'], source, classes)
 
 
 def check_entries(lists: dict, source: str, use: Use) -> None:
@@ -113,7 +117,7 @@ def check_entries(lists: dict, source: str, use: Use) -> None:
         raise InputError(f'{source} has no annotations: there is nothing to learn from')
 
 
-def _check_categories(categories: list, source: str) -> None:
+def _check_categories(categories: list, source: str, classes: Collection[str]) -> None:
     faults = Faults()
     for index, category in enumerate(categories):
         fault = _fault_of_entry(category)
@@ -123,7 +127,8 @@ def _check_categories(categories: list, source: str) -> None:
             faults.add(fault, index)
     faults.report(source, 'categories', len(categories), lambda i: f'number {i}: {categories[i]}')
     _check_unique([category['id'] for category in categories], 'category id', source)
-    _check_unique([category['name'] for category in categories], 'category name', source)
+    names = [category['name'] for category in categories if category['name'] in classes]
+    _check_unique(names, 'category name', source)
 
 
 def _check_images(images: list, source: str, use: Use) -> None:
@@ -185,9 +190,9 @@ def _check_unique(values: list, what: str, source: str) -> None:
     repeated = _repeated(values)
     if repeated:
         value, count = repeated[0]
+        others = f', and {len(repeated) - 1} others repeat' if len(repeated) > 1 else ''
         raise InputError(
-            f'{source}: {what} {value!r} occurs {count} times, as do {len(repeated) - 1} others; '
-            'each must be of its own'
+            f'{source}: {what} {value!r} occurs {count} times{others}; each must be unique'
         )
 
 
@@ -200,7 +205,7 @@ def _repeated(values: list) -> list[tuple[object, int]]:
 def _fault_of_entry(entry: object) -> Fault | None:
     if not isinstance(entry, dict):
         return NO_OBJECT
-    return None if isinstance(entry.get('id'), (int, str)) else NO_ID
+    return None if isinstance(entry.get('id'), ID) else NO_ID
 
 
 def _fault_of_image(image: dict) -> Fault | None:
@@ -223,7 +228,7 @@ def _fault_of_reference(annotation: dict, images: dict, known: set) -> Fault | N
         ('category_id', known, NO_CATEGORY_ID, UNKNOWN_CATEGORY),
     ):
         value = annotation.get(key)
-        if not isinstance(value, (int, str)):
+        if not isinstance(value, ID):
             return absent
         if value not in known_ids:
             return unknown
@@ -268,7 +273,7 @@ def _fault_of_mask(annotation: dict, image: dict, use: Use) -> Fault | None:
     try:
         if not all(math.isfinite(sum(polygon)) for polygon in mask):
             return BAD_POLYGON
-    except TypeError:
+    except (OverflowError, TypeError):
         return BAD_POLYGON
     if use.evaluated and min(map(len, mask)) <= 4:
         return TINY_POLYGON
@@ -332,7 +337,7 @@ def rle_pixels(counts: str | list[int]) -> int:
 
 
 def _are_numbers(values: Collection) -> bool:
-    return all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return all(  # which NaN and infinity are not
+        isinstance(value, (int, float)) and not isinstance(value, bool) and -LIMIT < value < LIMIT
         for value in values
     )

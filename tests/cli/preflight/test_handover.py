@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.models import MaskRCNN
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmseg.datasets import ADE20KDataset
@@ -15,7 +16,7 @@ from mmca.cli import library_tool, no_torchvision
 from mmca.cli.config_file import read_config
 from mmca.cli.main import run_command
 from mmca.cli.preflight.model import build_for_shapes
-from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain
+from tests.helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
 
 
 @pytest.fixture
@@ -151,3 +152,31 @@ def test_an_empty_data_set_after_its_filter(fail, data):
     options = 'train_dataloader.dataset.filter_cfg.min_size=64'
     line = fail('train', DET, '--cfg-options', options)
     assert f'none of the 3 images of {path} is left after its filter' in line
+
+
+@pytest.fixture
+def evaluate(data, monkeypatch):
+    """Test with a run that only builds its data loader and its evaluator; returns the exit code."""
+
+    def run(*options):
+        def build(script, run_name):
+            cfg = read_config(DET, options)
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                Runner.build_dataloader(cfg.test_dataloader)
+                Evaluator(cfg.test_evaluator)
+
+        monkeypatch.setattr(library_tool.runpy, 'run_path', build)
+        return run_command('test', [DET, 'http://x/y.pth', '--cfg-options', *options])
+
+    return run
+
+
+def test_the_evaluator_takes_the_file_that_is_parsed(evaluate, counted):
+    assert evaluate('test_dataloader.num_workers=0') == 0
+    assert counted['file'] == 1
+
+
+def test_an_evaluator_with_a_broken_file_of_its_own(evaluate, capsys, tmp_path):
+    (tmp_path / 'broken.json').write_text('{')
+    assert evaluate(f'test_evaluator.ann_file={tmp_path}/broken.json') == 2
+    assert 'broken.json is no COCO annotation file' in error_line(capsys.readouterr().err)
