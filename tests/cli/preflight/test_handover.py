@@ -172,7 +172,8 @@ def evaluate(data, monkeypatch):
 
 
 def test_the_evaluator_takes_the_file_that_is_parsed(evaluate, counted):
-    assert evaluate('test_dataloader.num_workers=0') == 0
+    workers = 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False'
+    assert evaluate(*workers) == 0
     assert counted['file'] == 1
 
 
