@@ -13,6 +13,7 @@ REQUIRES = FULL_STACK
 EPILOG = """\
 examples:
   %(prog)s coco/maskrcnn_ca_pvt_s
+  %(prog)s coco/maskrcnn_ca_pvt_s --images
   %(prog)s my_config.py --load-from detector.pth"""
 
 
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         '--load-from', metavar='CHECKPOINT', help='check a checkpoint of a whole model'
     )
+    parser.add_argument(
+        '--images',
+        action='store_true',
+        help='decode all images, masks and label maps of training and validation; names all that '
+        'cannot be used',
+    )
     parser.add_argument('--work-dir', help='where --resume looks; default work_dirs/CONFIG')
     add_cfg_options(parser)
 
@@ -38,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
     from mmca.cli.config_file import library_of, load_config
     from mmca.cli.library_tool import default_work_dir
-    from mmca.cli.preflight import check
+    from mmca.cli.preflight import check, read_every_image
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
     if args.load_from is not None:
         cfg.load_from = args.load_from
     work_dir = default_work_dir(args, cfg)
-    found = check('train', args, cfg, library, work_dir, build_model=True)
+    found = check('train', args, cfg, library, work_dir, build_model=True, images=args.images)
     print(found.summary)
     rows = [('data set', 'type', 'images', 'used', 'classes', 'source')]
     for split in found.splits:
@@ -68,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         print(f'checkpoint: none; {_start(cfg)}')
     else:
         print(f'checkpoint: {found.checkpoint}; {found.counts or "an address, not looked at"}')
+    if args.images:
+        read_every_image(found.splits)
     return 0
 
 

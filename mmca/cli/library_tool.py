@@ -53,12 +53,13 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     library = library_of(cfg, args.config)
     work_dir = default_work_dir(args, cfg)
     own_argv = translate(library, tool, with_config_file(args), cfg)
-    prepared, renamed = [], None
+    prepared, parsed, renamed = [], {}, None
     if is_first_process(args.launcher):
         check_flags(tool, args, cfg, library)
         found = check(tool, args, cfg, library, work_dir)
         print(found.summary, flush=True)
-        prepared, renamed = found.prepared, found.renamed
+        prepared, parsed, renamed = found.prepared, found.parsed, found.renamed
+        del found  # which holds the parsed files as well
     elif takes_third_party(tool, library) and os.path.isfile(args.checkpoint):
         with DefaultScope.overwrite_default_scope(library):
             renamed = classifier_weights(args.checkpoint, build_for_shapes(cfg.model))
@@ -68,7 +69,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     sys.argv = [str(script), *own_argv]
     try:
         reading = read_as(args.checkpoint, renamed) if renamed else nullcontext()
-        with handed_over(library, prepared), reading:
+        with handed_over(library, prepared, parsed), reading:
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -122,8 +123,17 @@ def guarded(job: Callable[[], int]) -> int:
             )
         if cause is None:
             raise
-        print(f'error: {cause}', file=sys.stderr)
+        print(f'error: {without_traceback(cause)}', file=sys.stderr)
         return 2
+
+
+def without_traceback(error: object) -> str:
+    """The message of an exception, also of one that a data worker has handed on.
+
+    torch raises it again with 'Caught InputError in DataLoader worker process 0.' and the worker's
+    traceback as its message; the last line of that has the message.
+    """
+    return re.sub(r'(?s)^Caught InputError in DataLoader .*\bInputError: ', '', str(error)).rstrip()
 
 
 def find_linked(

@@ -6,7 +6,8 @@ are read once; models are built without memory for their weights.
 """
 
 from mmca.cli.preflight.check import Findings, check
+from mmca.cli.preflight.every_image import read_every_image
 from mmca.cli.preflight.flags import check_flags
 from mmca.cli.preflight.handover import handed_over
 
-__all__ = ['Findings', 'check', 'check_flags', 'handed_over']
+__all__ = ['Findings', 'check', 'check_flags', 'handed_over', 'read_every_image']

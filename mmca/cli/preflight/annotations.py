@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mmca.cli.config_file import parse_options
-from mmca.cli.preflight.data import ALL_LOADERS, Split, leaf_datasets, read
+from mmca.cli.preflight.coco_file import Use, check_entries, check_lists
+from mmca.cli.preflight.data import ALL_LOADERS, EVALUATORS, Split, leaf_datasets, read
+from mmca.cli.preflight.sample import check_files
 from mmca.cli.preflight.warn import warn
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-MAX_SAMPLES = 64  # files looked at per data set
 SHOWN = 8  # names in a message
 
 
 def check_annotations(
-    cfg: Config, library: str, splits: list[Split], heads: dict[str, int]
+    cfg: Config,
+    library: str,
+    splits: list[Split],
+    heads: dict[str, int],
+    sample: bool = True,
 ) -> None:
     """Read all data sets; compare class names, heads and annotations.
 
@@ -27,19 +33,20 @@ def check_annotations(
         library: 'mmdet', 'mmseg' or 'mmpretrain'.
         splits: from :func:`mmca.cli.preflight.data.open_splits`; their data sets are ready after.
         heads: from :func:`mmca.cli.preflight.model.class_counts`.
+        sample: look into some of the image files.
 
     Raises:
         InputError: whatever the user has to fix first.
     """
     if library == 'mmpretrain':
-        _check_classification(splits, heads)
+        _check_classification(splits, heads, sample)
         return
     for split in splits:
         if hasattr(split.dataset, 'COCOAPI'):
-            _check_coco(cfg, split, heads)
+            _check_coco(cfg, split, heads, sample)
         else:
             _check_heads(split, heads)
-            read(split, lambda infos, split=split: _check_images(split, infos))
+            read(split, lambda infos, split=split: _check_folders(split, infos, sample))
 
 
 def _check_heads(split: Split, heads: dict[str, int]) -> None:
@@ -53,10 +60,10 @@ def _check_heads(split: Split, heads: dict[str, int]) -> None:
         )
 
 
-def _check_classification(splits: list[Split], heads: dict[str, int]) -> None:
+def _check_classification(splits: list[Split], heads: dict[str, int], sample: bool) -> None:
     """Compare the classes of classification data sets with each other and with the heads."""
     for split in splits:
-        read(split, lambda infos, split=split: _check_labels(split, infos))
+        read(split, lambda infos, split=split: _check_labels(split, infos, sample))
     for split in splits[1:]:
         # Labels count the class names in their order, which must be one.
         odd = sorted(set(splits[0].classes) ^ set(split.classes))
@@ -69,7 +76,7 @@ def _check_classification(splits: list[Split], heads: dict[str, int]) -> None:
         _check_heads(split, heads)
 
 
-def _check_labels(split: Split, infos: list[dict]) -> None:
+def _check_labels(split: Split, infos: list[dict], sample: bool) -> None:
     number = len(split.classes)
     for info in infos:
         if not 0 <= info['gt_label'] < number:
@@ -77,52 +84,101 @@ def _check_labels(split: Split, infos: list[dict]) -> None:
                 f'{split.key}: {split.dataset.ann_file} gives {info["img_path"]} the label '
                 f'{info["gt_label"]}, but {number} classes end at {number - 1}'
             )
-    _check_listed_images(split, infos)
+    check_files(split, infos, sample)
 
 
-def _check_listed_images(split: Split, infos: list[dict]) -> None:
-    for info in _sample(infos):
-        if not os.path.exists(info['img_path']):
-            raise InputError(
-                f'{split.key}: {split.dataset.ann_file} lists an image that is not there: '
-                f'{info["img_path"]}'
-            )
-
-
-def _check_coco(cfg: Config, split: Split, heads: dict[str, int]) -> None:
+def _check_coco(cfg: Config, split: Split, heads: dict[str, int], sample: bool) -> None:
     """Compare a COCO data set with its file, which is parsed once.
 
     mmdet's data set makes a COCO object of the file, by `self.COCOAPI`, and drops it: the one that
-    it makes is looked at first.
+    it makes here looks at what it has parsed before it builds its index. It is kept where the
+    evaluator would parse the same file again.
     """
     dataset = split.dataset
-    make = dataset.COCOAPI
+    source = f'{split.key}: {dataset.ann_file}'
+    kept = dataset.test_mode and os.path.realpath(dataset.ann_file) in _evaluated_files(cfg)
 
-    def make_and_check(path: str) -> Any:
-        try:
-            coco = make(path)
-            content = coco.dataset
-            lacking = [key for key in ('categories', 'images') if key not in content]
-            names = [] if lacking else [category['name'] for category in content['categories']]
-        except AssertionError:  # it holds a list
-            lacking = ['categories']
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f'{split.key}: {path} is no COCO annotation file: {error}') from error
-        if lacking:
-            raise InputError(
-                f'{split.key}: {path} is no COCO annotation file: it has no list {lacking[0]!r}'
-            )
-        _check_categories(cfg, split, heads, names)
-        if not content['images']:
-            raise InputError(f'{split.key}: {path} lists no images')
-        return coco
+    class Checked(dataset.COCOAPI):
+        def __init__(self, path: str) -> None:
+            try:
+                super().__init__(path)
+            except (AssertionError, ValueError, RecursionError) as error:
+                if isinstance(error, InputError):
+                    raise
+                reason = error
+                if isinstance(error, AssertionError):  # it holds a list
+                    reason = "it has no list 'categories'"
+                raise InputError(
+                    f'{source} is no COCO annotation file: {reason}; copy or download it again'
+                ) from error
+            if kept:
+                split.coco = self
 
-    dataset.COCOAPI = make_and_check
+        def createIndex(self) -> None:  # noqa: N802
+            check_lists(self.dataset, source, split.classes)
+            names = [category['name'] for category in self.dataset['categories']]
+            _check_categories(cfg, split, heads, names)
+            if not isinstance(self, COCOPanoptic):  # whose annotations are of another form
+                check_entries(self.dataset, source, _use_of(cfg, split))
+            super().createIndex()
+
+    from mmdet.datasets.api_wrappers import COCOPanoptic
+
+    dataset.COCOAPI = Checked
     try:
-        read(split, lambda infos: _check_listed_images(split, infos))
+        read(split, lambda infos: check_files(split, infos, sample))
     finally:
         del dataset.COCOAPI
     _check_heads(split, heads)  # also where the data set reads its file by other means, as LVIS
+
+
+def _evaluated_files(cfg: Config) -> set[str]:
+    """The annotation files of the evaluators."""
+    evaluators = [cfg.get(key) for key in EVALUATORS.values()]
+    files = [e.get('ann_file') for e in evaluators if isinstance(e, dict)]
+    return {os.path.realpath(file) for file in files if file and '://' not in file}
+
+
+def _use_of(cfg: Config, split: Split) -> Use:
+    dataset = split.dataset
+    readers = [step for step in _steps(split.cfg) if step.get('with_mask')]
+    return Use(
+        folder=dataset.data_prefix.get('img', ''),
+        classes=split.classes,
+        masks=bool(readers),
+        polygons=any(not step.get('poly2mask', True) for step in readers),
+        evaluated=dataset.test_mode,
+        boxes_alone=f'add masks, or train on boxes alone: {_boxes_alone(cfg)}',
+    )
+
+
+def _boxes_alone(cfg: Config) -> str:
+    """The options with which a model with a mask head takes boxes alone."""
+    options = []
+    for key in ('mask_head', 'mask_roi_extractor'):
+        if (cfg.model.get('roi_head') or {}).get(key):
+            options.append(f'model.roi_head.{key}=None')
+    for key, dataset in leaf_datasets(cfg, ALL_LOADERS):
+        for index, step in enumerate(dataset.get('pipeline', [])):
+            if step.get('with_mask'):
+                options.append(f'{key}.pipeline.{index}.with_mask=False')
+    for key in EVALUATORS.values():
+        if 'segm' in ((cfg.get(key) or {}).get('metric') or ()):
+            options.append(f'{key}.metric=bbox')
+    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or ''
+    if 'segm' in best:
+        options.append(f'default_hooks.checkpoint.save_best={best.replace("segm", "bbox")}')
+    return f'--cfg-options {" ".join(options)}'
+
+
+def _steps(node: object) -> Iterator[dict]:
+    """All dictionaries below a pipeline: its steps, and those inside of them."""
+    if isinstance(node, dict):
+        yield node
+    children = node.values() if isinstance(node, dict) else node
+    if isinstance(node, (dict, list, tuple)):
+        for child in children:
+            yield from _steps(child)
 
 
 def _check_categories(cfg: Config, split: Split, heads: dict[str, int], names: list[str]) -> None:
@@ -160,54 +216,12 @@ def _use_names(names: list[str], cfg: Config, heads: dict[str, int]) -> str:
     return f"To use the file's names: --cfg-options {metainfo} {counts}"
 
 
-def _check_images(split: Split, infos: list[dict]) -> None:
+def _check_folders(split: Split, infos: list[dict], sample: bool) -> None:
     """A data set of folders must have images, and label maps that have no label beyond."""
     if not infos:
         folders = ', '.join(split.dataset.data_prefix.values())
         raise InputError(f'{split.key}: no images found in {folders}')
-    if 'seg_map_path' in infos[0]:
-        _check_label_maps(split, infos)
-
-
-def _check_label_maps(split: Split, infos: list[dict]) -> None:
-    """Read some label maps as training does and look for labels that no class has."""
-    import numpy as np
-    from mmengine.registry import TRANSFORMS
-
-    steps = [
-        step
-        for step in split.cfg.get('pipeline', [])
-        if str(step.get('type')).split('.')[-1] == 'LoadAnnotations'
-    ]
-    if not steps:
-        return
-    load, number = TRANSFORMS.build(steps[0]), len(split.classes)
-    for info in _sample(infos):
-        path = info['seg_map_path']
-        if not os.path.exists(path):
-            raise InputError(f'{split.key}: no label map {path} for {info["img_path"]}')
-        try:
-            labels = load({**info, 'seg_fields': []})['gt_seg_map']
-        except OSError as error:
-            raise InputError(f'{split.key}: cannot read {path}: {error}') from error
-        if labels.ndim != 2:
-            raise InputError(
-                f'{split.key}: {path} is a color image; a label map has one class number a pixel'
-            )
-        found = np.unique(labels)
-        beyond = found[(found >= number) & (found != split.dataset.ignore_index)]
-        if beyond.size:
-            rule = 'after' if split.dataset.reduce_zero_label else 'without'
-            raise InputError(
-                f'{split.key}: {path} has label {beyond[0]} ({rule} reduce_zero_label), '
-                f'but {number} classes end at {number - 1}; '
-                f'set metainfo.classes and num_classes, or {split.key}.reduce_zero_label'
-            )
-
-
-def _sample(items: list[dict]) -> list[dict]:
-    count = min(len(items), MAX_SAMPLES)
-    return [items[index * (len(items) - 1) // max(count - 1, 1)] for index in range(count)]
+    check_files(split, infos, sample)
 
 
 def _shorten(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from mmca.cli.preflight.model import build_for_shapes, class_counts
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
     from mmengine.dataset import BaseDataset
+    from pycocotools.coco import COCO
     from torch import Tensor, nn
 
 
@@ -46,6 +48,11 @@ class Findings:
     renamed: dict[str, Tensor] | None = None
 
     @property
+    def parsed(self) -> dict[str, COCO]:
+        """COCO files that the evaluator would parse again, for the same function."""
+        return {os.path.realpath(s.dataset.ann_file): s.coco for s in self.splits if s.coco}
+
+    @property
     def prepared(self) -> list[tuple[ConfigDict, BaseDataset]]:
         """Configs and data sets, for :func:`mmca.cli.preflight.handed_over`."""
         return [(split.cfg, split.dataset) for split in self.splits]
@@ -63,6 +70,7 @@ def check(
     library: str,
     work_dir: str,
     build_model: bool = False,
+    images: bool = False,
 ) -> Findings:
     """Check data, classes and checkpoint.
 
@@ -73,6 +81,7 @@ def check(
         library: 'mmdet', 'mmseg' or 'mmpretrain'.
         work_dir: where logs and checkpoints go.
         build_model: build the model also where there is no checkpoint to compare it with.
+        images: the caller goes through all images, so none is looked into here.
 
     Returns:
         What was found.
@@ -88,7 +97,8 @@ def check(
         found.splits = open_splits(cfg, library, loaders)
         check_paths(cfg, found.splits)
         check_evaluator(cfg, EVALUATORS[tool], found.splits)
-        check_annotations(cfg, library, found.splits, class_counts(cfg.model, library))
+        heads = class_counts(cfg.model, library)
+        check_annotations(cfg, library, found.splits, heads, sample=not images)
         found.checkpoint = checkpoints.checkpoint_of(tool, args, cfg, work_dir)
         local = found.checkpoint is not None and '://' not in found.checkpoint
         if local or build_model:

@@ -17,6 +17,7 @@ from mmca.errors import InputError
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
     from mmengine.dataset import BaseDataset
+    from pycocotools.coco import COCO
 
 LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
 ALL_LOADERS = (*LOADERS['train'], *LOADERS['test'])
@@ -34,12 +35,14 @@ class Split:
         cfg: its config.
         dataset: the data set, with its paths joined, and nothing read before it is checked.
         images: the number of images that its files list, before the data set's own filter.
+        coco: what its file holds, where the evaluator asks for the same file.
     """
 
     key: str
     cfg: ConfigDict
     dataset: BaseDataset
     images: int = 0
+    coco: COCO | None = None
 
     @property
     def classes(self) -> list[str]:

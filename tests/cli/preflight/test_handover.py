@@ -1,11 +1,13 @@
 """What the checks have built is what the run gets: data are read once, models get no memory."""
 
+import json
 from collections import Counter
 
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.models import MaskRCNN
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmseg.datasets import ADE20KDataset
@@ -14,7 +16,7 @@ from mmca.cli import library_tool, no_torchvision
 from mmca.cli.config_file import read_config
 from mmca.cli.main import run_command
 from mmca.cli.preflight.model import build_for_shapes
-from tests.helpers import CLS, DET, SEG, THREE, needs_mmpretrain
+from tests.helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
 
 
 @pytest.fixture
@@ -33,9 +35,8 @@ def counted(monkeypatch):
 
     for cls in (CocoDataset, ADE20KDataset):
         count(cls)
-    api = CocoDataset.COCOAPI
-    counted_api = staticmethod(lambda path: counts.update(['file']) or api(path))
-    monkeypatch.setattr(CocoDataset, 'COCOAPI', counted_api)
+    parse = json.load
+    monkeypatch.setattr(json, 'load', lambda file: counts.update(['file']) or parse(file))
     return counts
 
 
@@ -148,13 +149,35 @@ def test_models_that_read_values_while_built_are_built_for_real():
 
 def test_an_empty_data_set_after_its_filter(fail, data):
     path = data / 'coco/annotations/instances_train2017.json'
-    path.write_text(path.read_text().replace('"area": 400', '"area": 0').replace('20, 20', '0, 0'))
     options = 'train_dataloader.dataset.filter_cfg.min_size=64'
     line = fail('train', DET, '--cfg-options', options)
     assert f'none of the 3 images of {path} is left after its filter' in line
 
 
-def test_annotations_that_the_data_set_cannot_parse(fail, data):
-    path = data / 'coco/annotations/instances_train2017.json'
-    path.write_text(path.read_text().replace('"height"', '"tall"'))
-    assert "train_dataloader.dataset: KeyError 'height'" in fail('train', DET)
+@pytest.fixture
+def evaluate(data, monkeypatch):
+    """Test with a run that only builds its data loader and its evaluator; returns the exit code."""
+
+    def run(*options):
+        def build(script, run_name):
+            cfg = read_config(DET, options)
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                Runner.build_dataloader(cfg.test_dataloader)
+                Evaluator(cfg.test_evaluator)
+
+        monkeypatch.setattr(library_tool.runpy, 'run_path', build)
+        return run_command('test', [DET, 'http://x/y.pth', '--cfg-options', *options])
+
+    return run
+
+
+def test_the_evaluator_takes_the_file_that_is_parsed(evaluate, counted):
+    workers = 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False'
+    assert evaluate(*workers) == 0
+    assert counted['file'] == 1
+
+
+def test_an_evaluator_with_a_broken_file_of_its_own(evaluate, capsys, tmp_path):
+    (tmp_path / 'broken.json').write_text('{')
+    assert evaluate(f'test_evaluator.ann_file={tmp_path}/broken.json') == 2
+    assert 'broken.json is no COCO annotation file' in error_line(capsys.readouterr().err)
