@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 
@@ -36,9 +37,11 @@ def replacing(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.remove(part)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # which those of writing lack
         raise
 
 
@@ -85,16 +88,30 @@ def _put(backend: Any, obj: bytes, filepath: str | Path) -> None:
         file.write(obj)
 
 
+class _CheckedCv2:
+    """OpenCV, whose `imwrite` returns False where a file cannot be written: here it raises."""
+
+    def __init__(self, cv2: ModuleType) -> None:
+        self._cv2 = cv2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cv2, name)
+
+    def imwrite(self, filename: str, img: Any) -> None:
+        _put(None, self._cv2.imencode(Path(filename).suffix, img)[1].tobytes(), filename)
+
+
 @contextmanager
 def atomic_saves() -> Iterator[None]:
-    """Let mmengine write local files and remove old checkpoints without a moment of danger.
+    """Let mmengine write local files and remove old checkpoints so that no moment is dangerous.
 
     It costs the space of one checkpoint more than `max_keep_ckpts` says, while one is written.
     """
     from mmengine.fileio import LocalBackend
     from mmengine.hooks import CheckpointHook, checkpoint_hook
+    from mmengine.visualization import vis_backend
 
-    own = [(LocalBackend, 'put', _put)]
+    own = [(LocalBackend, 'put', _put), (vis_backend, 'cv2', _CheckedCv2(vis_backend.cv2))]
     for name in ('_save_checkpoint_with_step', '_save_best_checkpoint'):
         own.append((CheckpointHook, name, _then_remove(getattr(CheckpointHook, name))))
     before = [(place, name, getattr(place, name)) for place, name, _ in own]
