@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmca.cli.names import RUN_KEYS, did_you_mean, did_you_mean_type, nearest, parameters, walk
@@ -130,10 +130,9 @@ def _misspelled(name: Any, known: Sequence[str], similar: float) -> str | None:
 def _check_types(cfg: Config) -> None:
     """Refuse unknown types that the checks do not build, or that mmengine does not name."""
     for key, node, registry in _typed(cfg):
-        kind = node.get('type') if isinstance(node, Mapping) else None
-        if isinstance(kind, str) and _scoped(registry).get(kind) is None:
-            hint = did_you_mean_type(kind, _scoped(registry))
-            raise InputError(f'{key}: unknown type {kind!r}{hint}')
+        if isinstance(node, Mapping) and 'type' in node and _kind(node, registry) is None:
+            hint = did_you_mean_type(str(node['type']), _scoped(registry))
+            raise InputError(f'{key}: unknown type {node["type"]!r}{hint}')
 
 
 def _typed(cfg: Config) -> Iterator[tuple[str, Any, Registry]]:
@@ -150,6 +149,12 @@ def _typed(cfg: Config) -> Iterator[tuple[str, Any, Registry]]:
     for key, node in walk(cfg.model, 'model'):
         if key.endswith('.init_cfg'):
             yield key, node, WEIGHT_INITIALIZERS
+
+
+def _kind(node: Any, registry: Registry) -> Callable | None:
+    """The class of a part of the config, or None."""
+    kind = node.get('type') if isinstance(node, Mapping) else None
+    return _scoped(registry).get(kind) if isinstance(kind, str) and kind else kind
 
 
 def _scoped(registry: Registry) -> Registry:
@@ -194,9 +199,8 @@ def _nodes(cfg: Config) -> Iterator[tuple[str, Any, list[str], bool]]:
         names = [*parameters(DataLoader), 'num_batch_per_epoch', 'disable_subprocess_warning']
         yield name, loader, names, True
     for _, name, _ in TOGETHER.values():
-        loop = cfg.get(name) or {}
-        if kind := _scoped(LOOPS).get(loop.get('type') or ''):
-            yield name, loop, ['type', *parameters(kind)], False
+        if kind := _kind(cfg.get(name), LOOPS):
+            yield name, cfg[name], ['type', *parameters(kind)], False
     for key, dataset in leaf_datasets(cfg, ALL_LOADERS):
         for name, known in DATASET.items():
             yield f'{key}.{name}', dataset.get(name), known, False
@@ -211,9 +215,8 @@ def _nodes(cfg: Config) -> Iterator[tuple[str, Any, list[str], bool]]:
             clip = clip_grad_value_ if node.get('type') == 'value' else clip_grad_norm_
             yield key, node, ['type', *parameters(clip)], True
     for name in ('val_evaluator', 'test_evaluator'):
-        metric = cfg.get(name)
-        if isinstance(metric, Mapping) and (kind := _scoped(METRICS).get(metric.get('type') or '')):
-            yield name, metric, ['type', *parameters(kind)], False
+        if kind := _kind(cfg.get(name), METRICS):
+            yield name, cfg[name], ['type', *parameters(kind)], False
     # What this hook does not know it hands to the first saving.
     for key, node in walk(cfg):
         if isinstance(node, Mapping) and node.get('type') in ('CheckpointHook', CheckpointHook):
