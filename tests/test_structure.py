@@ -21,7 +21,7 @@ ALLOWED = {
     'checkpoint': ({'layers'}, {'torch', 'safetensors'}),
     'registry.py': (set(), {'mmengine'}),
     'optim.py': ({'registry'}, {'torch', 'mmengine'}),
-    'hooks': ({'registry'}, {'torch', 'mmengine', 'numpy'}),
+    'hooks': ({'registry', 'checkpoint'}, {'torch', 'mmengine', 'numpy'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
     '__init__.py': (set(), set()),

@@ -44,15 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
     from mmca.cli.config_file import library_of, load_config
+    from mmca.cli.faults import explained
     from mmca.cli.library_tool import default_work_dir
-    from mmca.cli.preflight import check, read_every_image
+    from mmca.cli.preflight import build_parts, check, read_every_image
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
     if args.load_from is not None:
         cfg.load_from = args.load_from
     work_dir = default_work_dir(args, cfg)
-    found = check('train', args, cfg, library, work_dir, build_model=True, images=args.images)
+    with explained(cfg, 'train', work_dir):
+        found = check('train', args, cfg, library, work_dir, build_model=True, images=args.images)
+        build_parts(cfg, library, found.model)
     print(found.summary)
     rows = [('data set', 'type', 'images', 'used', 'classes', 'source')]
     for split in found.splits:

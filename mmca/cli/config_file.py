@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli import no_torchvision
+from mmca.cli.names import RUN_KEYS, did_you_mean
 from mmca.cli.packages import require
 from mmca.cli.shipped import PREFIX, find_config
 from mmca.cli.trust import load_yaml_safely
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+MISFITS = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 CONFIG_SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 
 
@@ -71,7 +73,11 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
                 'install it or add its folder to PYTHONPATH'
             )
     if imports:
-        import_modules_from_strings(**imports)
+        try:
+            import_modules_from_strings(**imports)
+        except (ImportError, TypeError) as error:
+            reason = error.__context__ or error  # mmengine's own says less
+            raise InputError(f'config {name}, custom_imports: {reason}') from error
     return cfg
 
 
@@ -109,11 +115,30 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
         raise InputError(
             f'config {name}, or a file in its _base_: {kind}{" ".join(reason.split())}'
         ) from error
+    _merge(cfg, options, name)
+    return cfg
+
+
+def _merge(cfg: Config, options: dict, name: str) -> None:
+    for key in options:
+        first = key.partition('.')[0]
+        if first not in cfg and first not in RUN_KEYS:
+            hint = did_you_mean(first, [*RUN_KEYS, *cfg])
+            raise InputError(f'--cfg-options {key}: {name} has no {first!r}{hint}')
     try:
         cfg.merge_from_dict(options)
-    except (KeyError, TypeError) as error:
-        raise InputError(f'--cfg-options do not fit {name}: {error}') from error
-    return cfg
+    except MISFITS as error:
+        wrong = next((key for key in options if not _fits(cfg, {key: options[key]})), '')
+        text = ' '.join(str(error).split())
+        raise InputError(f'--cfg-options do not fit {name}, {wrong}: {text}') from error
+
+
+def _fits(cfg: Config, options: dict) -> bool:
+    try:
+        cfg.merge_from_dict(options)
+    except MISFITS:
+        return False
+    return True
 
 
 def library_of(cfg: Config, name: str) -> str:

@@ -16,7 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
+from mmca.cli.faults import explained, how_to_go_on
 from mmca.cli.main import find_linked
 from mmca.cli.shipped import find_config
 from mmca.cli.trust import load_checkpoints_safely
@@ -42,7 +44,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmengine.device import get_device
     from mmengine.registry import DefaultScope
 
-    from mmca.cli.preflight import check, check_flags, handed_over
+    from mmca.cli.preflight import check, check_flags, check_work_dir, handed_over
     from mmca.cli.preflight.check import takes_third_party
     from mmca.cli.preflight.classifier import classifier_weights, read_as
     from mmca.cli.preflight.flags import is_first_process
@@ -56,7 +58,9 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     prepared, parsed, renamed = [], {}, None
     if is_first_process(args.launcher):
         check_flags(tool, args, cfg, library)
-        found = check(tool, args, cfg, library, work_dir)
+        with explained(cfg, tool, work_dir):
+            found = check(tool, args, cfg, library, work_dir)
+        check_work_dir(work_dir)
         print(found.summary, flush=True)
         prepared, parsed, renamed = found.prepared, found.parsed, found.renamed
         del found  # which holds the parsed files as well
@@ -65,17 +69,24 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
             renamed = classifier_weights(args.checkpoint, build_for_shapes(cfg.model))
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         own_argv += ['--cfg-options', *_join_cpu_group(cfg)]
+    if tool == 'train':
+        own_argv += watch_loss(cfg)
     script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
     sys.argv = [str(script), *own_argv]
     try:
         reading = read_as(args.checkpoint, renamed) if renamed else nullcontext()
-        with handed_over(library, prepared, parsed), reading:
+        with (
+            explained(cfg, tool, work_dir),
+            handed_over(library, prepared, parsed),
+            atomic_saves(),
+            reading,
+        ):
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.
         if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is None:
             raise
-        print(f'interrupted: {_how_to_go_on(tool, work_dir)}', file=sys.stderr)
+        print(f'interrupted: {how_to_go_on(tool, work_dir)}', file=sys.stderr)
         return 130
     return 0
 
@@ -101,6 +112,15 @@ def with_config_file(args: argparse.Namespace) -> list[str]:
         if word == args.config and args.parser.parse_known_args(changed)[0].config == file:
             return changed
     raise AssertionError(f'no {args.config} in {args.argv}')
+
+
+def watch_loss(cfg: Config) -> list[str]:
+    """Options that end a training whose loss stays NaN, where the config says nothing of it."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    types = [hook.get('type') for hook in hooks if hook]
+    if 'finite_loss' in (cfg.get('default_hooks') or {}) or 'mmca.FiniteLossHook' in types:
+        return []
+    return ['--cfg-options', 'default_hooks.finite_loss.type=mmca.FiniteLossHook']
 
 
 def translate(library: str, tool: str, argv: Sequence[str], cfg: Config) -> list[str]:
@@ -186,11 +206,3 @@ def _join_cpu_group(cfg: Config) -> list[str]:
             f'model_wrapper_cfg.find_unused_parameters={cfg.get("find_unused_parameters", False)}',
         ]
     return options
-
-
-def _how_to_go_on(tool: str, work_dir: str) -> str:
-    if tool == 'test':
-        return 'start the same command again'
-    if (Path(work_dir) / 'last_checkpoint').is_file():
-        return f'go on with the same command and --resume (last checkpoint in {work_dir})'
-    return f'no checkpoint in {work_dir} yet, start the same command again'

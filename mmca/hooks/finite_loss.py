@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from mmca.checkpoint import read_state_dict
 from mmca.errors import InputError
 from mmca.registry import HOOKS
 
@@ -32,10 +33,12 @@ class FiniteLossHook(Hook):
             raise InputError(f'FiniteLossHook: patience must be at least 1, got {patience}')
         self.patience = patience
         self._bad: Tensor | None = None  # bad iterations in a row, up to now
+        self._loss: Tensor | None = None  # of the last iteration
+        self._seen = 0  # iterations of this run
 
     def before_train(self, runner: Runner) -> None:
         """Start counting."""
-        self._bad = None
+        self._bad, self._seen = None, 0
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
@@ -45,34 +48,63 @@ class FiniteLossHook(Hook):
         Raises:
             InputError: the loss was not finite for `patience` iterations or more.
         """
-        loss = (outputs or {}).get('loss')
-        if not isinstance(loss, Tensor):
+        self._loss = loss = _total(outputs)
+        if loss is None:
             return
-        loss = loss.detach().sum()
         bad = torch.zeros_like(loss, dtype=torch.long) if self._bad is None else self._bad
         self._bad = torch.where(loss.isfinite(), 0, bad + 1)
-        if (runner.iter + 1) % self.patience:
-            return
+        self._seen += 1
+        if (runner.iter + 1) % self.patience == 0:
+            self._end_if_bad(runner, runner.iter + 1, self.patience)
+
+    def after_train(self, runner: Runner) -> None:
+        """Look once more, at what came after the last look.
+
+        Raises:
+            InputError: the loss was not finite for the last `patience` iterations of the training,
+                or for all where there were fewer.
+        """
+        if self._bad is not None:
+            self._end_if_bad(runner, runner.iter, min(self.patience, self._seen))
+
+    def _end_if_bad(self, runner: Runner, done: int, patience: int) -> None:
         count = self._bad.item()
-        if count < self.patience:
+        if count < patience:
             return
-        first = runner.iter + 2 - count
+        first = done + 1 - count
         raise InputError(
-            f'the loss has been {loss.item()} since iteration {first} ({count} iterations); '
+            f'the loss has been {self._loss.item()} since iteration {first} ({count} iterations); '
             f'{_last_good(runner, first)}; lower optim_wrapper.optimizer.lr, set '
             'optim_wrapper.clip_grad.max_norm=1, or train without --amp'
         )
 
 
+def _total(outputs: dict | None) -> Tensor | None:
+    """The loss of an iteration: `loss`, or the sum of all losses where there is no such total."""
+    outputs = outputs if isinstance(outputs, dict) else {}
+    names = ['loss'] if 'loss' in outputs else [name for name in outputs if 'loss' in name]
+    losses = [outputs[name] for name in names if isinstance(outputs[name], Tensor)]
+    return torch.stack([loss.detach().float().sum() for loss in losses]).sum() if losses else None
+
+
 def _last_good(runner: Runner, first_bad: int) -> str:
-    """The newest checkpoint from before an iteration, in words."""
-    good: dict[int, Path] = {}
+    """The newest checkpoint from before an iteration with finite weights, in words."""
+    old: dict[int, Path] = {}
     for path in Path(runner.work_dir).glob('*_*.pth'):
         found = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
         if found:
             unit = len(runner.train_dataloader) if found[1] == 'epoch' else 1
-            good[int(found[2]) * unit] = path
-    done = [iteration for iteration in good if iteration < first_bad]
-    if not done:
-        return 'no checkpoint is older than that'
-    return f'the last good checkpoint is {good[max(done)]}, for --resume'
+            old[int(found[2]) * unit] = path
+    # A step can spoil the weights before a loss shows it.
+    for iteration in sorted(old, reverse=True):
+        if iteration < first_bad and _is_finite(old[iteration]):
+            return f'the last good checkpoint is {old[iteration]}, for --resume'
+    return 'no good checkpoint is older than that'
+
+
+def _is_finite(path: Path) -> bool:
+    try:
+        weights = read_state_dict(str(path))
+    except InputError:
+        return False
+    return all(value.isfinite().all() for value in weights.values())

@@ -9,5 +9,15 @@ from mmca.cli.preflight.check import Findings, check
 from mmca.cli.preflight.every_image import read_every_image
 from mmca.cli.preflight.flags import check_flags
 from mmca.cli.preflight.handover import handed_over
+from mmca.cli.preflight.parts import build_parts
+from mmca.cli.preflight.work_dir import check_work_dir
 
-__all__ = ['Findings', 'check', 'check_flags', 'handed_over', 'read_every_image']
+__all__ = [
+    'Findings',
+    'build_parts',
+    'check',
+    'check_flags',
+    'check_work_dir',
+    'handed_over',
+    'read_every_image',
+]

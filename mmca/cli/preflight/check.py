@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmca.cli.preflight import checkpoint as checkpoints
 from mmca.cli.preflight.annotations import check_annotations
+from mmca.cli.preflight.channels import check_channels
 from mmca.cli.preflight.classifier import classifier_weights
 from mmca.cli.preflight.data import (
     EVALUATORS,
@@ -18,7 +19,9 @@ from mmca.cli.preflight.data import (
     check_paths,
     open_splits,
 )
+from mmca.cli.preflight.keys import check_keys
 from mmca.cli.preflight.model import build_for_shapes, class_counts
+from mmca.cli.preflight.numbers import check_numbers
 
 if TYPE_CHECKING:
     from mmengine.config import Config, ConfigDict
@@ -94,6 +97,8 @@ def check(
     loaders = LOADERS[tool][:1] if vars(args).get('no_validate') else LOADERS[tool]
     found = Findings('')
     with DefaultScope.overwrite_default_scope(library):
+        check_keys(cfg, tool)
+        check_numbers(cfg, library)
         found.splits = open_splits(cfg, library, loaders)
         check_paths(cfg, found.splits)
         check_evaluator(cfg, EVALUATORS[tool], found.splits)
@@ -103,6 +108,7 @@ def check(
         local = found.checkpoint is not None and '://' not in found.checkpoint
         if local or build_model:
             found.model = build_for_shapes(cfg.model)
+            check_channels(cfg.model, found.model)
         if local and takes_third_party(tool, library):
             found.renamed = classifier_weights(found.checkpoint, found.model)
         if local and found.renamed is None:
