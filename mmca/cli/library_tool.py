@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
 from mmca.cli.shipped import find_config
@@ -58,7 +59,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
     sys.argv = [str(script), *own_argv]
     try:
-        with handed_over(library, prepared):
+        with handed_over(library, prepared), atomic_saves():
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.
