@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
+from mmca.cli.process_group import join_cpu_group, lost_process
 from mmca.cli.shipped import find_config
 from mmca.cli.trust import allow_own_checkpoints
 from mmca.errors import InputError
@@ -33,7 +34,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         args: the parsed command line, with the raw one as `argv` and its parser as `parser`.
 
     Returns:
-        The exit code: 0, or 130 after an interrupt.
+        The exit code: 0, 130 after an interrupt, or 1 when another process of the run was lost.
 
     Raises:
         InputError: whatever the user has to fix first.
@@ -41,6 +42,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmengine.device import get_device
 
     from mmca.cli.preflight import check, check_flags, handed_over
+    from mmca.cli.preflight.checkpoint import name_last, resumes_from_last
     from mmca.cli.preflight.flags import is_first_process
 
     allow_own_checkpoints()
@@ -52,10 +54,15 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     if is_first_process(args.launcher):
         check_flags(tool, args, cfg, library)
         found = check(tool, args, cfg, library, work_dir)
+        if tool == 'train' and resumes_from_last(args, cfg):
+            name_last(work_dir, found.checkpoint)
         print(found.summary, flush=True)
         prepared = found.prepared
+    options = _missing_hooks(cfg) if tool == 'train' else []
     if args.launcher == 'pytorch' and get_device() == 'cpu':
-        own_argv += ['--cfg-options', *_join_cpu_group(cfg)]
+        options += join_cpu_group(cfg)
+    if options:
+        own_argv += ['--cfg-options', *options]
     script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
     sys.argv = [str(script), *own_argv]
     try:
@@ -63,10 +70,14 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.
-        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is None:
+        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is not None:
+            print(f'interrupted: {_how_to_go_on(tool, work_dir)}', file=sys.stderr)
+            return 130
+        lost = lost_process(error)
+        if lost is None:
             raise
-        print(f'interrupted: {_how_to_go_on(tool, work_dir)}', file=sys.stderr)
-        return 130
+        print(f'error: {lost}; {_how_to_go_on(tool, work_dir)}', file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
@@ -159,23 +170,11 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
 
 
-def _join_cpu_group(cfg: Config) -> list[str]:
-    """Start a process group of CPUs and name the options that it needs.
-
-    mmengine gives every process a GPU, whatever the backend, unless there is a group already; and
-    it gives DDP the number of that GPU, unless the config has its own.
-    """
-    from torch.distributed import init_process_group
-
-    init_process_group('gloo')
-    options = ['sync_bn=None', 'model_wrapper_cfg.device_ids=None']
-    if not cfg.get('model_wrapper_cfg'):
-        options += [
-            'model_wrapper_cfg.type=MMDistributedDataParallel',
-            'model_wrapper_cfg.broadcast_buffers=False',
-            f'model_wrapper_cfg.find_unused_parameters={cfg.get("find_unused_parameters", False)}',
-        ]
-    return options
+def _missing_hooks(cfg: Config) -> list[str]:
+    """Options that give a config the hooks by which a stopped training goes on."""
+    have = cfg.get('default_hooks') or {}
+    hooks = {'preemption': 'PreemptionHook', 'resume': 'ResumeHook'}
+    return [f'default_hooks.{k}.type=mmca.{v}' for k, v in hooks.items() if k not in have]
 
 
 def _how_to_go_on(tool: str, work_dir: str) -> str:
