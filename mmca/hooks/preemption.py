@@ -27,11 +27,22 @@ def _write_error(line: str) -> None:
     os.write(2, f'{line}\n'.encode())  # print may not be entered again from a signal handler
 
 
-def _outlive_first_signal(init: Callable | None, worker_id: int) -> None:
-    """Start a loading process that leaves the first SIGTERM to the training process."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
+    """Start a loading process that a SIGTERM to all processes leaves at work.
+
+    The training process needs it up to the end of the iteration, and ends it by SIGTERM.
+    """
+    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     if init is not None:
         init(worker_id)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 @HOOKS.register_module()
@@ -61,7 +72,7 @@ class PreemptionHook(Hook):
         self._before = signal.signal(signal.SIGTERM, self._ask)
         loops = runner.train_loop, runner.val_loop
         for loader in (loop.dataloader for loop in loops if loop is not None):
-            loader.worker_init_fn = partial(_outlive_first_signal, loader.worker_init_fn)
+            loader.worker_init_fn = partial(_obey_parent_alone, loader.worker_init_fn)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None

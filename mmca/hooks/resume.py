@@ -43,8 +43,9 @@ class _LaterStart:
         return len(self._whole)
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Not before the first batch: DataLoader makes iterators that it does not use.
         done, self._done = self._done, 0
-        return islice(self._whole, done, None)
+        yield from islice(self._whole, done, None)
 
 
 @HOOKS.register_module()
