@@ -23,9 +23,10 @@ def enter(name):
     """Say what the run does from now on; returns what it did before."""
     global phase
     before, phase = phase, name
-    part = f'{os.environ["MMCA_PHASES"]}.part'
-    Path(part).write_text(name)
-    os.replace(part, os.environ['MMCA_PHASES'])
+    if os.environ.get('RANK', '0') == '0':
+        part = Path(f'{os.environ["MMCA_PHASES"]}.part')
+        part.write_text(name)
+        part.replace(os.environ['MMCA_PHASES'])
     return before
 
 
