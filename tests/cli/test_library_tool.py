@@ -113,7 +113,7 @@ def test_configs_without_the_hooks_of_a_stopped_run_get_them():
         'default_hooks.preemption.type=mmca.PreemptionHook',
         'default_hooks.resume.type=mmca.ResumeHook',
     ]
-    own = Config({'default_hooks': {'preemption': None, 'resume': {'type': 'mmca.ResumeHook'}}})
+    own = Config.fromfile(SEG)
     assert library_tool._missing_hooks(own) == []
 
 
