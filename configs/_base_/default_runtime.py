@@ -15,6 +15,8 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite_loss=dict(type='mmca.FiniteLossHook'),  # ends a training whose loss stays NaN
+    preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint upon SIGTERM
+    resume=dict(type='mmca.ResumeHook'),  # goes on inside an epoch
 )
 
 # A resumed run ends where an unbroken one does.

@@ -20,12 +20,21 @@ from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.faults import explained, how_to_go_on
 from mmca.cli.main import find_linked
+from mmca.cli.process_group import join_cpu_group, lost_process
 from mmca.cli.shipped import find_config
 from mmca.cli.trust import load_checkpoints_safely
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+# What ends a training whose loss stays NaN, what writes a checkpoint upon SIGTERM, and what goes on
+# from one inside an epoch.
+HOOKS = {
+    'finite_loss': 'mmca.FiniteLossHook',
+    'preemption': 'mmca.PreemptionHook',
+    'resume': 'mmca.ResumeHook',
+}
 
 
 def run_tool(tool: str, args: argparse.Namespace) -> int:
@@ -36,7 +45,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         args: the parsed command line, with the raw one as `argv` and its parser as `parser`.
 
     Returns:
-        The exit code: 0, or 130 after an interrupt.
+        The exit code: 0, 130 after an interrupt, or 1 when another process of the run was lost.
 
     Raises:
         InputError: whatever the user has to fix first.
@@ -46,6 +55,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
 
     from mmca.cli.preflight import check, check_flags, check_work_dir, handed_over
     from mmca.cli.preflight.check import takes_third_party
+    from mmca.cli.preflight.checkpoint import name_last, resumes_from_last
     from mmca.cli.preflight.classifier import classifier_weights, read_as
     from mmca.cli.preflight.flags import is_first_process
     from mmca.cli.preflight.model import build_for_shapes
@@ -61,16 +71,19 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         with explained(cfg, tool, work_dir):
             found = check(tool, args, cfg, library, work_dir)
         check_work_dir(work_dir)
+        if tool == 'train' and resumes_from_last(args, cfg):
+            name_last(work_dir, found.checkpoint)
         print(found.summary, flush=True)
         prepared, parsed, renamed = found.prepared, found.parsed, found.renamed
         del found  # which holds the parsed files as well
     elif takes_third_party(tool, library) and os.path.isfile(args.checkpoint):
         with DefaultScope.overwrite_default_scope(library):
             renamed = classifier_weights(args.checkpoint, build_for_shapes(cfg.model))
+    options = missing_hooks(cfg) if tool == 'train' else []
     if args.launcher == 'pytorch' and get_device() == 'cpu':
-        own_argv += ['--cfg-options', *_join_cpu_group(cfg)]
-    if tool == 'train':
-        own_argv += watch_loss(cfg)
+        options += join_cpu_group(cfg)
+    if options:
+        own_argv += ['--cfg-options', *options]
     script = Path(find_spec(library).origin).parent / '.mim' / 'tools' / f'{tool}.py'
     sys.argv = [str(script), *own_argv]
     try:
@@ -84,10 +97,14 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
         # mmengine turns an interrupt while it writes the config into a SyntaxError.
-        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is None:
+        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is not None:
+            print(f'interrupted: {how_to_go_on(tool, work_dir)}', file=sys.stderr)
+            return 130
+        lost = lost_process(error)
+        if lost is None:
             raise
-        print(f'interrupted: {how_to_go_on(tool, work_dir)}', file=sys.stderr)
-        return 130
+        print(f'error: {lost}; {how_to_go_on(tool, work_dir)}', file=sys.stderr, flush=True)
+        return 1
     return 0
 
 
@@ -114,13 +131,22 @@ def with_config_file(args: argparse.Namespace) -> list[str]:
     raise AssertionError(f'no {args.config} in {args.argv}')
 
 
-def watch_loss(cfg: Config) -> list[str]:
-    """Options that end a training whose loss stays NaN, where the config says nothing of it."""
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    types = [hook.get('type') for hook in hooks if hook]
-    if 'finite_loss' in (cfg.get('default_hooks') or {}) or 'mmca.FiniteLossHook' in types:
-        return []
-    return ['--cfg-options', 'default_hooks.finite_loss.type=mmca.FiniteLossHook']
+def missing_hooks(cfg: Config) -> list[str]:
+    """Options that give a config the hooks which every training should have.
+
+    Args:
+        cfg: the config; what it says of a hook, None too, stands.
+
+    Returns:
+        KEY=VALUE strings for `--cfg-options`.
+    """
+    defaults = cfg.get('default_hooks') or {}
+    types = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
+    return [
+        f'default_hooks.{name}.type={kind}'
+        for name, kind in HOOKS.items()
+        if name not in defaults and kind not in types
+    ]
 
 
 def translate(library: str, tool: str, argv: Sequence[str], cfg: Config) -> list[str]:
@@ -187,22 +213,3 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         help='how processes are started, see below',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-
-
-def _join_cpu_group(cfg: Config) -> list[str]:
-    """Start a process group of CPUs and name the options that it needs.
-
-    mmengine gives every process a GPU, whatever the backend, unless there is a group already; and
-    it gives DDP the number of that GPU, unless the config has its own.
-    """
-    from torch.distributed import init_process_group
-
-    init_process_group('gloo')
-    options = ['sync_bn=None', 'model_wrapper_cfg.device_ids=None']
-    if not cfg.get('model_wrapper_cfg'):
-        options += [
-            'model_wrapper_cfg.type=MMDistributedDataParallel',
-            'model_wrapper_cfg.broadcast_buffers=False',
-            f'model_wrapper_cfg.find_unused_parameters={cfg.get("find_unused_parameters", False)}',
-        ]
-    return options

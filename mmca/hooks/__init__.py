@@ -1,6 +1,8 @@
 """Hooks for mmengine's runner. Needs torch and mmengine."""
 
 from mmca.hooks.finite_loss import FiniteLossHook
+from mmca.hooks.preemption import PreemptionHook
+from mmca.hooks.resume import ResumeHook
 from mmca.hooks.seed import SeedHook
 
-__all__ = ['FiniteLossHook', 'SeedHook']
+__all__ = ['FiniteLossHook', 'PreemptionHook', 'ResumeHook', 'SeedHook']

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, get_worker_info
 
+from mmca.hooks.resume import batches_done
 from mmca.registry import HOOKS
 
 
@@ -36,6 +37,7 @@ class _SeededLoading:
         self._batches_per_pass = len(loader)
         self.key: tuple[int, ...] = ()  # numbers that all batches share
         self.batch = 0  # number of the first batch that new processes load
+        self.done = 0  # batches of this pass that nobody loads again after a resume
 
     def start(self, worker_id: int) -> None:
         """Begin in a new process; the processes take turns with the batches."""
@@ -45,7 +47,7 @@ class _SeededLoading:
         # without telling a hook.
         passes = getattr(self._sampler, 'epoch', None)
         if passes is not None:
-            self.batch = passes * self._batches_per_pass
+            self.batch = passes * self._batches_per_pass + self.done
         self.batch += worker_id
         _seed(*self.key, self.batch)
 
@@ -85,6 +87,7 @@ class SeedHook(Hook):
             loader.worker_init_fn = loader.collate_fn.start
         loader.collate_fn.key = (runner.seed, get_rank(), 1)
         loader.collate_fn.batch = runner.iter
+        loader.collate_fn.done = batches_done(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the random numbers of the model and its losses."""

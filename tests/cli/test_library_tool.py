@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mmca.cli import library_tool, preflight
 from mmca.cli.config_file import parse_options
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
+from mmca.cli.process_group import join_cpu_group
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, SEG, error_line, iteration_of, needs_mmpretrain, write_image
 
@@ -66,18 +68,58 @@ def test_translate_refuses_a_path_that_options_would_change(path):
 
 
 def test_cpu_group_keeps_what_the_config_says(monkeypatch):
-    backends = []
-    monkeypatch.setattr(torch.distributed, 'init_process_group', backends.append)
-    options = parse_options(library_tool._join_cpu_group(Config({'find_unused_parameters': True})))
-    assert backends == ['gloo']
+    groups = []
+    monkeypatch.setattr(
+        torch.distributed,
+        'init_process_group',
+        lambda name, timeout: groups.append((name, timeout)),
+    )
+    options = parse_options(join_cpu_group(Config({'find_unused_parameters': True})))
+    assert groups == [('gloo', None)]
     assert options['sync_bn'] is None
     assert options['model_wrapper_cfg.device_ids'] is None
     assert options['model_wrapper_cfg.find_unused_parameters'] is True
-    own = Config({'model_wrapper_cfg': {'type': 'MMDistributedDataParallel'}})
-    assert library_tool._join_cpu_group(own) == [
-        'sync_bn=None',
-        'model_wrapper_cfg.device_ids=None',
+    own = Config(
+        {
+            'model_wrapper_cfg': {'type': 'MMDistributedDataParallel'},
+            'env_cfg': {'dist_cfg': {'timeout': 90}},
+        }
+    )
+    assert join_cpu_group(own) == ['sync_bn=None', 'model_wrapper_cfg.device_ids=None']
+    assert groups[-1] == ('gloo', timedelta(seconds=90))
+
+
+@pytest.mark.parametrize(
+    ('error', 'text'),
+    [
+        (
+            RuntimeError('[/gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer'),
+            'another process of this run ended; the reason is in its own output [',
+        ),
+        (
+            RuntimeError('[/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 10000ms'),
+            'another process did not answer in time (env_cfg.dist_cfg.timeout, in seconds) [',
+        ),
+    ],
+)
+def test_a_lost_process_is_one_line(tool_raises, capsys, error, text):
+    assert run_command('train', tool_raises(error)) == 1
+    err = error_line(capsys.readouterr().err)
+    assert text in err
+    assert 'no checkpoint in' in err
+
+
+def test_configs_without_the_hooks_of_every_run_get_them():
+    assert library_tool.missing_hooks(Config({})) == [
+        'default_hooks.finite_loss.type=mmca.FiniteLossHook',
+        'default_hooks.preemption.type=mmca.PreemptionHook',
+        'default_hooks.resume.type=mmca.ResumeHook',
     ]
+    assert library_tool.missing_hooks(Config.fromfile(SEG)) == []
+    custom = [{'type': hook} for hook in library_tool.HOOKS.values()]
+    assert library_tool.missing_hooks(Config({'custom_hooks': custom})) == []
+    off = dict.fromkeys(library_tool.HOOKS)
+    assert library_tool.missing_hooks(Config({'default_hooks': off})) == []
 
 
 @pytest.fixture

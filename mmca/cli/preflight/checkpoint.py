@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmca.cli.atomic_saves import replacing
 from mmca.cli.preflight.warn import warn
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import nn
+
+NAME = 'last_checkpoint'
 
 
 def checkpoint_of(tool: str, args: Namespace, cfg: Config, work_dir: str) -> str | None:
@@ -26,19 +30,74 @@ def checkpoint_of(tool: str, args: Namespace, cfg: Config, work_dir: str) -> str
     Returns:
         Its path or address, or None.
     """
-    from mmengine.runner import find_latest_checkpoint
-
     if tool == 'test':
         return args.checkpoint
-    if args.resume not in (None, 'auto'):
-        return args.resume
-    if args.resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
-        last = os.path.join(work_dir, 'last_checkpoint')
-        if not os.path.isfile(last):
-            warn(f'--resume: no checkpoint in {work_dir}, training starts from the beginning')
-            return None
-        return find_latest_checkpoint(work_dir)
-    return cfg.get('load_from')
+    if resumes_from_last(args, cfg):
+        return _find_last(Path(work_dir).absolute())
+    return args.resume or cfg.get('load_from')
+
+
+def resumes_from_last(args: Namespace, cfg: Config) -> bool:
+    """Whether a training goes on from the last checkpoint of its work dir.
+
+    Args:
+        args: the parsed command line.
+        cfg: the config with its options merged.
+    """
+    if args.resume is not None:
+        return args.resume == 'auto'
+    return bool(cfg.get('resume') and not cfg.get('load_from'))
+
+
+def name_last(work_dir: str, checkpoint: str | None) -> None:
+    """Write `last_checkpoint`, by which mmengine resumes, where it says something else.
+
+    Args:
+        work_dir: where it is.
+        checkpoint: the last one, or None.
+    """
+    path = Path(work_dir) / NAME
+    if checkpoint is not None and _named(path) != checkpoint:
+        with replacing(path, 'w') as file:
+            file.write(checkpoint)
+
+
+def _named(path: Path) -> str:
+    return path.read_text(errors='replace').strip() if path.is_file() else ''
+
+
+def _find_last(work_dir: Path) -> str | None:
+    """The checkpoint that `last_checkpoint` names, or else the newest that can be resumed.
+
+    In a work dir that was moved or copied it names a file in the old place; the one of that name
+    in the work dir goes first.
+    """
+    from mmca.checkpoint import read_checkpoint
+
+    named = _named(work_dir / NAME)
+    if '://' in named or os.path.isdir(named):
+        return named
+    local = work_dir / os.path.basename(named)
+    first = [str(path) for path in (local, Path(named)) if path.is_file()]
+    by_age = sorted(work_dir.glob('*.pth'), key=os.path.getmtime, reverse=True)
+    files = list(dict.fromkeys([*first, *map(str, by_age)]))
+    for file in files:
+        try:
+            content = read_checkpoint(file)
+        except InputError as error:
+            warn(f'--resume: {error}')
+            continue
+        if file in first or 'optimizer' in content.skipped:
+            if named and file != named:
+                warn(f'--resume: {work_dir / NAME} names {named}; going on from {file}')
+            return file
+    if named or files:
+        raise InputError(
+            f'--resume: no checkpoint in {work_dir} can be resumed'
+            f'{f" ({NAME} names {named})" if named else ""}; start again without --resume'
+        )
+    warn(f'--resume: no checkpoint in {work_dir}, training starts from the beginning')
+    return None
 
 
 def check_checkpoint(path: str, model: nn.Module) -> str:

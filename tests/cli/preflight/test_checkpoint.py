@@ -1,15 +1,21 @@
 """Checkpoints that are missing, broken or of another model are reported."""
 
+import os
+import shutil
+from argparse import Namespace
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
+from mmca.cli.preflight.checkpoint import checkpoint_of, name_last
 from tests.helpers import CLS, SEG, THREE, needs_mmpretrain
 
 
 @pytest.fixture(scope='module')
 def weights():
     """The weights of the segmentor's config."""
-    from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
 
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -54,7 +60,49 @@ def test_resume_reads_the_last_checkpoint_of_the_work_dir(run, fail, tmp_path):
     assert f'warning: --resume: no checkpoint in {tmp_path}, training starts from' in result.err
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_5.pth'))
     text = fail('train', SEG, '--work-dir', tmp_path, '--resume')
-    assert f'checkpoint not found: {tmp_path}/iter_5.pth' in text
+    assert f'no checkpoint in {tmp_path} can be resumed (last_checkpoint names {tmp_path}' in text
+
+
+def last_of(work_dir):
+    """The checkpoint from which `--resume` goes on, and what mmengine reads after that."""
+    path = checkpoint_of('train', Namespace(resume='auto'), Config({}), str(work_dir))
+    name_last(str(work_dir), path)
+    return path, find_latest_checkpoint(str(work_dir))
+
+
+def test_resume_finds_the_newest_checkpoint_that_loads(tmp_path, capsys):
+    for age, name in enumerate(['best_mIoU_iter_9', 'iter_9', 'iter_8', 'iter_7']):
+        content = {'state_dict': {'a': torch.zeros(1)}, 'optimizer': {}}
+        if name.startswith('best'):
+            del content['optimizer']
+        path = tmp_path / f'{name}.pth'
+        torch.save(content, path)
+        os.utime(path, (1000 - age, 1000 - age))
+    (tmp_path / 'iter_9.pth').write_bytes((tmp_path / 'iter_9.pth').read_bytes()[:-100])
+    last = str(tmp_path / 'iter_8.pth')
+    assert last_of(tmp_path) == (last, last)
+    assert f'{tmp_path}/iter_9.pth: it is damaged' in capsys.readouterr().err
+    assert last_of(tmp_path) == (last, last)
+    assert capsys.readouterr().err == ''
+    for named in ('iter_9.pth', 'iter_3.pth', b'\xff\x00'):
+        (tmp_path / 'last_checkpoint').write_bytes(
+            named if isinstance(named, bytes) else named.encode()
+        )
+        assert last_of(tmp_path) == (last, last)
+        assert f'going on from {last}' in capsys.readouterr().err
+
+
+def test_resume_in_a_copied_work_dir_takes_its_own_checkpoint(tmp_path, capsys):
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    old.mkdir()
+    torch.save({'state_dict': {'a': torch.zeros(1)}}, old / 'epoch_1.pth')
+    (old / 'last_checkpoint').write_text(str(old / 'epoch_1.pth'))
+    shutil.copytree(old, new)
+    assert last_of(new) == (str(new / 'epoch_1.pth'),) * 2
+    assert f'names {old}/epoch_1.pth; going on from {new}/epoch_1.pth' in capsys.readouterr().err
+    (new / 'last_checkpoint').write_text(str(old / 'epoch_1.pth'))
+    (new / 'epoch_1.pth').unlink()
+    assert last_of(new) == (str(old / 'epoch_1.pth'),) * 2
 
 
 @needs_mmpretrain

@@ -1,0 +1,104 @@
+"""Going on at the very iteration of a checkpoint, also inside an epoch or before a validation."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler
+
+from mmca.registry import HOOKS
+
+VALIDATED = 'validated_iter'  # in the message hub: when the model was last validated
+
+
+def batches_done(runner: Runner) -> int:
+    """The number of batches of the present epoch that a run has been trained on.
+
+    Args:
+        runner: a runner in training.
+
+    Returns:
+        0 at the start of an epoch, and in a loop of iterations, which has no epochs.
+    """
+    loop = runner.train_loop
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return 0
+    return loop.iter - loop.epoch * len(loop.dataloader)
+
+
+class _LaterStart:
+    """A batch sampler whose first pass leaves out batches; otherwise as the whole one."""
+
+    def __init__(self, whole: BatchSampler, done: int) -> None:
+        self._whole = whole
+        self._done = done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # Not before the first batch: DataLoader makes iterators that it does not use.
+        done, self._done = self._done, 0
+        yield from islice(self._whole, done, None)
+
+
+@HOOKS.register_module()
+class ResumeHook(Hook):
+    """Resume where a checkpoint was written, not where its epoch began.
+
+    mmengine repeats an epoch from its start, and leaves out a validation that the stop cut off.
+    This hook leaves out the batches that were seen, without loading them, and validates.
+
+    Example (in a config):
+        default_hooks = dict(resume=dict(type='mmca.ResumeHook'))
+    """
+
+    priority = 'LOWEST'  # the others must be ready for a validation
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Let paths in a checkpoint name the files of this work dir, should it be a copy.
+
+        `CheckpointHook` would remove the best checkpoint of the other one.
+        """
+        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        for key in [key for key in info if key.startswith(('best_ckpt', 'last_ckpt'))]:
+            local = os.path.join(runner.work_dir, os.path.basename(str(info[key])))
+            if os.path.isfile(local):
+                info[key] = local
+
+    def before_train(self, runner: Runner) -> None:
+        """Leave out the batches that were seen, or run the validation that is due."""
+        done = batches_done(runner)
+        if done:
+            runner.logger.info(f'going on after {done} batches of epoch {runner.epoch + 1}')
+            loader = runner.train_loop.dataloader
+            # DataLoader refuses a new sampler for the sake of its iterators; there are none yet.
+            object.__setattr__(loader, 'batch_sampler', _LaterStart(loader.batch_sampler, done))
+        elif _validation_is_due(runner):
+            runner.val_loop.run()
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Note a validation for the checkpoints that are written after it."""
+        if batch_idx + 1 == len(runner.val_dataloader):
+            runner.message_hub.update_info(VALIDATED, runner.iter)
+
+
+def _validation_is_due(runner: Runner) -> bool:
+    """Whether the loop would have validated a resumed model before it was stopped."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not loop.iter:
+        return False
+    if isinstance(loop, EpochBasedTrainLoop):
+        now, end = loop.epoch, loop.max_epochs
+    else:
+        now, end = loop.iter, loop.max_iters
+    due = now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
+    return due and runner.message_hub.runtime_info.get(VALIDATED) != loop.iter

@@ -1,0 +1,132 @@
+"""Trainings of seconds in processes of their own, which tests stop and resume."""
+
+import os
+import subprocess
+import sys
+import time
+
+import torch
+
+from tests.helpers import ROOT
+from tests.hooks.test_seed import COMMON, DETECTOR, SEGMENTOR
+
+PHASES = [
+    'custom_imports.imports=[mmca,tests.stress.phases]',
+    'default_hooks.phases.type=PhaseHook',
+]
+KINDS = {
+    'epochs': (
+        'maskrcnn_ca_pvt_mini',
+        [*DETECTOR, 'default_hooks.checkpoint.save_best=coco/bbox_mAP'],
+    ),
+    'iterations': ('upernet_ca_swin_mini', [*SEGMENTOR, 'default_hooks.checkpoint.save_best=mIoU']),
+}
+LENGTHS = {'epochs': ('train_cfg.max_epochs', 6), 'iterations': ('train_cfg.max_iters', 36)}
+EVERY = {'epochs': 1, 'iterations': 6}  # what lies between two checkpoints, and two validations
+
+
+class Training:
+    """One training, by `mmca train` in a process of its own, as often as it takes.
+
+    Args:
+        kind: 'epochs' (six iterations each) or 'iterations'.
+        folder: for data, work dirs and output.
+        name: of the work dir.
+        length: factor of the number of epochs or iterations.
+        launcher: the module that starts `mmca`, with its arguments.
+    """
+
+    def __init__(self, kind, folder, name, length=1, launcher=()):
+        self.work_dir, self._folder = folder / name, folder
+        config, options = KINDS[kind]
+        key, end = LENGTHS[kind]
+        self.config = f'configs/mini/{config}.py'
+        self.options = [
+            *COMMON,
+            *options,
+            f'{key}={end * length}',
+            f'train_cfg.val_interval={EVERY[kind]}',
+            f'default_hooks.checkpoint.interval={EVERY[kind]}',
+            'default_hooks.checkpoint.max_keep_ckpts=1',
+        ]
+        self._launcher = [*launcher, '-m', 'mmca'] if launcher else ['mmca']
+        self._flags = ['--launcher', 'pytorch'] if launcher else []
+        self._phase = folder / f'{name}.phase'
+
+    def start(self, *flags):
+        self._phase.write_text('start')
+        env = {**os.environ, 'MMCA_DATA_ROOT': str(self._folder), 'MMCA_SLOW_DISK': '0.5'}
+        env['MMCA_PHASES'] = str(self._phase)
+        with open(f'{self.work_dir}.txt', 'a') as output:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, '-m', *self._launcher, 'train', self.config),
+                    *('--work-dir', str(self.work_dir), *self._flags, *flags),
+                    *('--cfg-options', *self.options, *PHASES),
+                ],
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_for(self, phase):
+        """Wait until a phase begins, such as 'training 8'."""
+        while not self.phase.startswith(phase):
+            assert self.process.poll() is None, self.output
+            time.sleep(0.005)
+
+    def stop(self, phase, delay, number):
+        """Send a signal some seconds after a phase begins; returns the phase that it hit."""
+        self.wait_for(phase)
+        time.sleep(delay)
+        hit = self.phase
+        self.process.send_signal(number)
+        return hit.split()[0]
+
+    @property
+    def phase(self):
+        return self._phase.read_text()
+
+    @property
+    def output(self):
+        with open(f'{self.work_dir}.txt') as file:
+            return file.read()[-4000:]
+
+    @property
+    def checkpoints(self):
+        return [path for path in self.work_dir.glob('*.pth') if not path.name.startswith('best')]
+
+    def end(self):
+        assert self.process.wait(300) == 0, self.output
+        return {
+            path.name: torch.load(path, weights_only=False)
+            for path in self.work_dir.glob('*.pth')
+            if path.name != 'preempted.pth'
+        }
+
+
+def differences(one, other, place=''):
+    """Where two contents of checkpoints differ."""
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [place]
+    if isinstance(one, dict):
+        items = [(key, one[key], other[key]) for key in one] if one.keys() == other.keys() else None
+    elif isinstance(one, (list, tuple)):
+        items = [(i, *pair) for i, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return [] if one == other else [place]
+    if items is None:
+        return [place]
+    return [name for key, a, b in items for name in differences(a, b, f'{place}/{key}')]
+
+
+def same(whole, broken):
+    """Whether two runs left the same checkpoints, to the last bit."""
+    assert whole.keys() == broken.keys()
+    for name, content in whole.items():
+        parts = ['state_dict', *(['optimizer', 'param_schedulers'] if name[:4] != 'best' else [])]
+        for part in parts:
+            assert differences(content[part], broken[name][part]) == [], (name, part)
+    return True
