@@ -137,7 +137,7 @@ def test_a_full_disk(runs, small_disk, tally, keep, interval):
     run = runs.train(work, FULL, keep=keep, interval=interval)
     survived = run.returncode == 2 and 'make room, then go on with' in error_line(run.stderr)
     # The first epoch's checkpoint is whole, and nothing else pretends to be one.
-    names = {path.name for path in work.glob('*.p*')} | {path.name for path in work.glob('last*')}
+    names = {path.name for path in work.glob('*.pth*')} | {path.name for path in work.glob('last*')}
     survived &= names == {'epoch_1.pth', 'last_checkpoint'}
     survived &= iteration_of(work / 'epoch_1.pth') == 2
     (small_disk / 'ballast').unlink()
