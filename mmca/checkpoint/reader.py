@@ -1,6 +1,6 @@
 """Reading third-party checkpoint files without executing what is in them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -84,15 +84,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def load_whole(path: str | Path, map_location: Any = 'cpu') -> Any:
+def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()) -> Any:
     """Read all of a file of torch.save, as resuming needs it, and execute nothing.
 
     Args:
         path: the file.
         map_location: as for torch.load.
+        known: classes and functions that a file may name, as for torch.serialization.safe_globals.
 
     Returns:
-        Its content: tensors, containers, and what torch has been told is safe.
+        Its content: tensors, containers, and what is known.
 
     Raises:
         InputError: no such file, damaged, not a checkpoint, or it holds anything else.
@@ -101,7 +102,8 @@ def load_whole(path: str | Path, map_location: Any = 'cpu') -> Any:
 
     def load(path: Path) -> Any:
         check_archive(path)
-        return torch.load(path, map_location=map_location, weights_only=True)
+        with torch.serialization.safe_globals(list(known)):
+            return torch.load(path, map_location=map_location, weights_only=True)
 
     content = _read(path, load)
     checkpoint = _unwrap(content) if isinstance(content, Mapping) else None
@@ -133,11 +135,12 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 
 def _reason(error: Exception) -> str:
     """The line of an error that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # torch's own reason follows a paragraph of advice to run the file's code.
-    reason = lines[1] if len(lines) > 1 and lines[0].startswith('Weights only') else None
-    reason = reason or (lines[0] if lines else type(error).__name__)
-    return reason.rpartition('WeightsUnpickler error: ')[2][:160]
+    text = str(error).rpartition('WeightsUnpickler error:')[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # Without that mark the reason is the second line.
+    advice = len(lines) > 1 and lines[0].startswith('Weights only')
+    return (lines[advice] if lines else type(error).__name__)[:160]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

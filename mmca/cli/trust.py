@@ -6,6 +6,7 @@ Python configs are programs and run when they are read; everything else does not
 import os
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
+from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import urlparse
 
@@ -23,26 +24,39 @@ def load_weights_only() -> None:
 
 
 def load_checkpoints_safely() -> None:
-    """Make mmengine read files and addresses of checkpoints as mmca does.
-
-    What mmengine's own checkpoints hold besides weights is let through: logs, in numpy's types.
-    """
-    import numpy as np
-    import torch
+    """Make mmengine read files and addresses of checkpoints as mmca does."""
     from mmengine.runner.checkpoint import CheckpointLoader
 
-    # mmengine names its log buffers, but not all of numpy's data types.
-    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
-    torch.serialization.add_safe_globals([kind for kind in kinds if isinstance(kind, type)])
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+
+def _logs() -> list:
+    """What mmengine's own checkpoints hold besides weights: log buffers, in numpy's types."""
+    import numpy as np
+    from mmengine.runner.checkpoint import get_torch_safe_globals
+
+    # mmengine does not name all of numpy's data types, and names Python's whole `getattr`.
+    known = [kind for kind in get_torch_safe_globals() if kind is not getattr]
+    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
+    known += [kind for kind in kinds if isinstance(kind, type)]
+    return [*known, (_statistic, 'builtins.getattr')]
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """The `getattr` of a log buffer's pickle, which names its methods such as 'mean'."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise UnpicklingError(f'getattr of {name!r}')
+    return getattr(HistoryBuffer, name)
 
 
 def load_from_local(path: str, map_location: Any = None) -> Any:
     """Read a file for mmengine, see :func:`mmca.checkpoint.reader.load_whole`."""
     from mmca.checkpoint.reader import load_whole
 
-    return load_whole(path, map_location)
+    return load_whole(path, map_location, _logs())
 
 
 def load_from_http(address: str, map_location: Any = None) -> Any:

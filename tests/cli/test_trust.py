@@ -11,7 +11,7 @@ from mmengine.runner import load_checkpoint
 
 from mmca.cli.config_file import read_config
 from mmca.cli.main import guarded, run_command
-from mmca.cli.trust import load_checkpoints_safely, load_weights_only
+from mmca.cli.trust import load_checkpoints_safely, load_from_local, load_weights_only
 from mmca.errors import InputError
 from tests.helpers import error_line
 
@@ -92,15 +92,21 @@ def test_processes_of_torchrun_refuse_code_too(tiny_run, tmp_path):
     assert not target.exists()
 
 
-def test_what_mmengine_itself_saves_is_still_loaded(tmp_path):
+@pytest.mark.parametrize('as_mmca', [False, True])
+def test_what_mmengine_itself_saves_is_still_loaded(as_mmca, tmp_path, monkeypatch):
     from mmengine.logging import HistoryBuffer
+    from mmengine.runner.checkpoint import CheckpointLoader
 
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
     load_weights_only()
+    if as_mmca:
+        load_checkpoints_safely()
     model, log = torch.nn.Linear(2, 2), HistoryBuffer()
     log.update(1.0)
     path = tmp_path / 'own.pth'
     torch.save({'state_dict': model.state_dict(), 'message_hub': {'log_scalars': log}}, path)
-    assert load_checkpoint(model, str(path))['message_hub']['log_scalars'].mean() == 1.0
+    loaded = load_checkpoint(model, str(path))['message_hub']['log_scalars']
+    assert loaded.statistics('mean') == 1.0
 
 
 def test_mmengines_loader_reads_as_mmca_does(tmp_path, monkeypatch):
@@ -127,6 +133,17 @@ def test_mmengines_loader_reads_as_mmca_does(tmp_path, monkeypatch):
     with pytest.raises(InputError, match='cannot download'):
         load_checkpoint(model, 'http://127.0.0.1:9/a.pth')
     assert not target.exists()
+
+
+def test_a_log_names_its_own_methods_alone(tmp_path):
+    class Attribute:
+        def __reduce__(self):
+            return getattr, (torch.Tensor, 'numpy')
+
+    path = tmp_path / 'hostile.pth'
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'x': Attribute()}, path)
+    with pytest.raises(InputError, match='numpy'):
+        load_from_local(str(path))
 
 
 COMMANDS = [
