@@ -43,6 +43,7 @@ def run(data, monkeypatch, capsys):
 
     def start(command, *argv):
         handed = []
+        monkeypatch.chdir(data)  # where work dirs are made
         monkeypatch.setattr(sys, 'argv', ['tool'])
         monkeypatch.setattr(
             library_tool.runpy, 'run_path', lambda path, run_name: handed.extend(sys.argv)
