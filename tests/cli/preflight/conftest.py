@@ -13,8 +13,9 @@ from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, wr
 
 
 @pytest.fixture(autouse=True)
-def _fresh_logger():
+def _fresh(tmp_path, monkeypatch):
     forget_mmengine()
+    monkeypatch.chdir(tmp_path)  # where work dirs are made
 
 
 @pytest.fixture
@@ -43,7 +44,6 @@ def run(data, monkeypatch, capsys):
 
     def start(command, *argv):
         handed = []
-        monkeypatch.chdir(data)  # where work dirs are made
         monkeypatch.setattr(sys, 'argv', ['tool'])
         monkeypatch.setattr(
             library_tool.runpy, 'run_path', lambda path, run_name: handed.extend(sys.argv)
