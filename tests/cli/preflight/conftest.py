@@ -13,8 +13,9 @@ from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, wr
 
 
 @pytest.fixture(autouse=True)
-def _fresh_logger():
+def _fresh(tmp_path, monkeypatch):
     forget_mmengine()
+    monkeypatch.chdir(tmp_path)  # where work dirs are made
 
 
 @pytest.fixture
