@@ -11,6 +11,7 @@ from torch import Tensor
 from mmca.errors import InputError
 
 ZIP_START = b'PK\x03\x04'  # by which torch itself tells the two formats apart
+REPEATED = 2**30  # bytes of a tensor that may be fewer values repeated, as torch.Tensor.expand does
 PROGRAM = 'constants.pkl'  # an entry that torch.jit.save alone writes
 
 
@@ -61,9 +62,9 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         InputError: a name that cannot be printed; a tensor without data, sparse, quantized, or
-            larger than the file.
+            larger than the file and `REPEATED`.
     """
-    size = path.stat().st_size
+    size = max(path.stat().st_size, REPEATED)
     for name, tensor in tensors.items():
         if not name.isprintable():
             raise InputError(f'{path} holds a tensor with the unprintable name {name!r}')
@@ -74,5 +75,5 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if stored > size:
             raise InputError(
                 f'{path}: the tensor {name!r} of shape {tuple(tensor.shape)} claims {stored} '
-                f'bytes, the file has {size}'
+                f'bytes, the file has {path.stat().st_size}'
             )

@@ -25,7 +25,7 @@ MEGABYTES = 2500  # that a process may take: torch, mmseg and a small model are 
 READERS = ('inspect', 'inspect --config', 'softmax-start', 'init_cfg of a backbone')
 # Runs commands one after the other and prints what became of each.
 DRIVER = """
-import contextlib, io, json, resource, sys, traceback
+import contextlib, io, json, re, sys, traceback
 from mmca.cli.main import main
 from tests.helpers import forget_mmengine
 
@@ -41,7 +41,8 @@ for line in sys.stdin:
             traceback.print_exc()
             code = 1
     forget_mmengine()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not getrusage: its peak is also that of the process that started this one.
+    peak = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024
     print(json.dumps([code, err.getvalue()[-3000:], peak]), flush=True)
 """
 
