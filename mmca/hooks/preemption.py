@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import parent_process
 from types import FrameType
 from typing import Any
 
@@ -32,7 +33,7 @@ def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
 
     The training process needs it up to the end of the iteration, and ends it by SIGTERM.
     """
-    if hasattr(signal, 'sigwaitinfo'):  # not on macOS
+    if hasattr(signal, 'sigtimedwait'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if init is not None:
@@ -40,8 +41,15 @@ def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
 
 
 def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
+    """End this process upon its parent's SIGTERM, or when the parent is no more.
+
+    torch looks for the parent too, but then waits for somebody to read the last batch.
+    """
+    parent = parent_process().pid
+    while os.getppid() == parent:
+        received = signal.sigtimedwait({signal.SIGTERM}, 5.0)
+        if received is not None and received.si_pid == parent:
+            break
     os._exit(0)
 
 

@@ -58,6 +58,7 @@ def stop_again_and_again(kind, folder, stops, length=1):
         survived += not had_one or loadable(broken)
     broken.start('--resume')
     assert same(whole.end(), broken.end())
+    assert not broken.leaves_processes()
     return hits, survived
 
 

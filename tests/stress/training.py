@@ -98,6 +98,16 @@ class Training:
     def checkpoints(self):
         return [path for path in self.work_dir.glob('*.pth') if not path.name.startswith('best')]
 
+    def leaves_processes(self, seconds=20):
+        """Whether data workers outlive a training that was killed for longer than they may."""
+        end = time.monotonic() + seconds
+        find = ['pgrep', '-f', '--', f'--work-dir {self.work_dir} ']
+        while alive := subprocess.run(find, capture_output=True).stdout:
+            if time.monotonic() > end:
+                return alive
+            time.sleep(0.5)
+        return False
+
     def end(self):
         assert self.process.wait(300) == 0, self.output
         return {
