@@ -28,6 +28,7 @@ COMMANDS = {
     'config': 'list, find, print or copy the shipped configs',
     'flops': "count a model's parameters and multiply-adds",
     'inspect': 'show what is in a checkpoint and which backbone it fits',
+    'transfer': 'train circulant attention after a softmax teacher, on images without labels',
     'softmax-start': 'choose the gain for starting from softmax weights',
     'backbone-table': 'count all backbones in all sizes',
     'make-mini': 'write the synthetic data set of the mini configs',
