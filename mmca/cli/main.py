@@ -31,6 +31,7 @@ COMMANDS = {
     'transfer': 'train circulant attention after a softmax teacher, on images without labels',
     'softmax-start': 'choose the gain for starting from softmax weights',
     'backbone-table': 'count all backbones in all sizes',
+    'prepare-data': 'bring a public data set into the layout of the shipped configs',
     'make-mini': 'write the synthetic data set of the mini configs',
     'demo': 'train and test on the synthetic data set',
     'doctor': 'report versions, devices and what is missing',
