@@ -24,6 +24,7 @@ ALLOWED = {
     'hooks': ({'registry', 'checkpoint'}, {'torch', 'mmengine', 'numpy'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
+    'transfer': ({'layers', 'registry'}, {'torch', 'mmengine', 'mmcv', 'numpy'}),
     '__init__.py': (set(), set()),
     '__main__.py': ({'cli'}, set()),
 }

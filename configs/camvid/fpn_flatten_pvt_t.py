@@ -1,0 +1,2 @@
+_base_ = 'fpn_ca_pvt_t.py'
+model = dict(backbone=dict(type='mmca.FLattenPVT'))

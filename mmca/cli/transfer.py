@@ -1,0 +1,226 @@
+"""Train the attention of a backbone after a softmax teacher, on images without labels.
+
+The backbone is CONFIG's; it starts from TEACHER, weights of the family's softmax original, and
+learns to produce the same maps. The result is a file that `init_cfg` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmca.cli.arguments import add_cfg_options, add_config
+from mmca.cli.config_file import library_of, load_config
+from mmca.cli.packages import FULL_STACK
+from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+REQUIRES = FULL_STACK
+EPILOG = """\
+example:
+  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/train2017 \\
+      --out ca_deit_t.pth
+  mmca train coco/maskrcnn_ca_deit_t --cfg-options model.backbone.init_cfg.type=Pretrained \\
+      model.backbone.init_cfg.checkpoint=ca_deit_t.pth"""
+HELD_OUT = 20  # one image of so many is never trained on
+KINDS = ('error', 'cosine')
+PATCH = 32  # sizes of crops are multiples of it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_config(parser)
+    parser.add_argument('teacher', metavar='TEACHER', help='softmax weights of the same size')
+    parser.add_argument('--images', nargs='+', required=True, metavar='DIR', help='folders')
+    parser.add_argument('--out', required=True, metavar='FILE', help='the resulting .pth file')
+    parser.add_argument('--iters', type=int, default=1000, help='iterations in all; default 1000')
+    parser.add_argument(
+        '--block-iters',
+        type=int,
+        help='those in which each block is fed by the teacher; default half of them',
+    )
+    parser.add_argument('--batch-size', type=int, default=16, help='images a step; default 16')
+    parser.add_argument('--lr', type=float, default=5e-4, help='peak learning rate; default 5e-4')
+    parser.add_argument(
+        '--train',
+        choices=('attention', 'blocks', 'all'),
+        default='blocks',
+        help='what learns: attention alone, the blocks whose attention differs (default), or all',
+    )
+    parser.add_argument('--gain', type=float, default=1.0, help='of the start; default 1')
+    parser.add_argument('--side', type=int, default=288, help='of the views; default 288')
+    parser.add_argument('--workers', type=int, default=2, help='loading processes; default 2')
+    parser.add_argument('--seed', type=int, default=0, help='default 0')
+    parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/transfer_NAME')
+    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (GPUs)')
+    add_cfg_options(parser, 'model.backbone.attn=CCCCSSSSSSSS')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, compare, write; returns the exit code."""
+    from mmengine.runner import Runner
+
+    from mmca.cli.atomic_saves import atomic_saves
+    from mmca.cli.trust import allow_own_checkpoints
+    from mmca.transfer.images import find_images
+    from mmca.transfer.report import ERRORS
+
+    out = Path(args.out)
+    if out.suffix != '.pth' or not out.parent.is_dir():
+        raise InputError(f'--out {out}: must be a .pth file in a folder that exists')
+    allow_own_checkpoints()
+    cfg = load_config(args.config, args.cfg_options)
+    library_of(cfg, args.config)
+    files = find_images(args.images)
+    if len(files) < HELD_OUT:
+        raise InputError(f'--images: {len(files)} images, at least {HELD_OUT} are needed')
+    runner = Runner.from_cfg(transfer_config(args, cfg, files))
+    with atomic_saves():
+        model = runner.train()
+    errors = runner.message_hub.runtime_info[ERRORS]
+    write(out, getattr(model, 'module', model).student, args, len(files), errors)
+    print(error_table(errors))
+    print(
+        f'{out} is for model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint'
+    )
+    return 0
+
+
+def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> Config:
+    """The run as a config of mmengine.
+
+    Args:
+        args: the parsed command line.
+        cfg: the config of the detector, segmentor or classifier, with its options merged.
+        files: the images.
+
+    Returns:
+        The config, on one process or as `torchrun` started it.
+    """
+    from mmengine.config import Config
+
+    from mmca.checkpoint import starts_with
+
+    weights = dict(type='Pretrained', checkpoint=args.teacher)
+    settings = {key: value for key, value in cfg.model.backbone.items() if key != 'init_cfg'}
+    settings['drop_path_rate'] = 0.0
+    student = dict(**settings, init_cfg=dict(weights, gain=args.gain))
+    teacher = {key: value for key, value in settings.items() if key != 'attn_cfg'}
+    teacher |= dict(attn='S', init_cfg=weights)
+    if starts_with('cls_token', weights) and 'DeiT' in settings['type']:
+        teacher['with_cls_token'] = True
+    blocks = args.iters // 2 if args.block_iters is None else args.block_iters
+    warmup = min(50, args.iters // 10 + 1)
+    preprocessor = cfg.model.data_preprocessor
+    views = dict(type='mmca.UnlabeledImages', side=args.side)
+    interval = max(args.iters // 5, 1)
+    loading = dict(
+        batch_size=args.batch_size,
+        num_workers=args.workers,
+        collate_fn=dict(type='default_collate'),
+    )
+    sides = sorted(
+        {args.side, args.side * 3 // 4 // PATCH * PATCH, args.side // 2 // PATCH * PATCH}
+    )
+    return Config(
+        dict(
+            default_scope='mmengine',
+            work_dir=args.work_dir or f'work_dirs/transfer_{Path(args.config).stem}',
+            resume=args.resume,
+            model=dict(
+                type='mmca.AttentionTransfer',
+                student=student,
+                teacher=teacher,
+                block_iters=blocks,
+                train=args.train,
+                sizes=[(height, width) for height in sides for width in sides],
+                data_preprocessor=dict(
+                    type='ImgDataPreprocessor',
+                    mean=preprocessor['mean'],
+                    std=preprocessor['std'],
+                    bgr_to_rgb=True,
+                ),
+            ),
+            train_dataloader=dict(
+                **loading,
+                sampler=dict(type='InfiniteSampler', shuffle=True),
+                dataset=dict(views, files=[f for i, f in enumerate(files) if i % HELD_OUT]),
+            ),
+            val_dataloader=dict(
+                **loading,
+                sampler=dict(type='DefaultSampler', shuffle=False),
+                dataset=dict(views, files=files[::HELD_OUT], test_mode=True),
+            ),
+            train_cfg=dict(by_epoch=False, max_iters=args.iters, val_interval=interval),
+            val_cfg=dict(),
+            val_evaluator=dict(type='mmca.TransferError'),
+            optim_wrapper=dict(
+                type='AmpOptimWrapper' if args.amp else 'OptimWrapper',
+                optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0),
+                clip_grad=dict(max_norm=1.0),
+            ),
+            param_scheduler=[
+                dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
+                dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=args.iters),
+            ],
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=20),
+                checkpoint=dict(
+                    type='CheckpointHook', by_epoch=False, interval=interval, max_keep_ckpts=1
+                ),
+            ),
+            custom_hooks=[dict(type='mmca.SeedHook'), dict(type='mmca.TransferReportHook')],
+            log_processor=dict(by_epoch=False),
+            randomness=dict(seed=args.seed),
+        )
+    )
+
+
+def write(
+    out: Path, student: nn.Module, args: argparse.Namespace, images: int, errors: dict
+) -> None:
+    """Write the student's weights and where they come from.
+
+    Args:
+        out: the file.
+        student: the backbone.
+        args: the parsed command line.
+        images: their number, held-out ones included.
+        errors: iteration -> figures on held-out images.
+    """
+    import torch
+
+    from mmca import __version__
+    from mmca.cli.atomic_saves import replacing
+
+    names = ('config', 'iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
+    provenance = {
+        'teacher': Path(args.teacher).name,
+        'teacher_sha256': hashlib.sha256(Path(args.teacher).read_bytes()).hexdigest(),
+        'images': images,
+        'settings': {name: getattr(args, name) for name in names},
+        'errors': errors,
+        'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
+    }
+    with replacing(out) as file:
+        torch.save({'model': student.state_dict(), 'transfer': provenance}, file)
+
+
+def error_table(errors: dict[int, dict[str, float]]) -> str:
+    """Errors and cosines of every map on held-out images, before and after.
+
+    Args:
+        errors: iteration -> figures.
+    """
+    first, last = errors[min(errors)], errors[max(errors)]
+    rows = [f'{"held-out images":16}{"relative error":>22}{"cosine":>20}']
+    for name in dict.fromkeys(key.rpartition('/')[0] for key in last):
+        cells = (f'{first[f"{name}/{k}"]:.3f} -> {last[f"{name}/{k}"]:.3f}' for k in KINDS)
+        rows.append(f'{name:16}' + ''.join(f'{cell:>20}' for cell in cells))
+    return '\n'.join(rows)

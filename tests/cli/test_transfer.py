@@ -1,0 +1,94 @@
+"""`mmca transfer` from the command line to a file that a backbone starts from."""
+
+import numpy as np
+import pytest
+import torch
+
+from mmca.backbones import CADeiT, DeiT
+from mmca.checkpoint import load_pretrained, read_checkpoint
+from mmca.cli.main import main
+from mmca.hooks import SeedHook
+from tests.helpers import SEG, write_image
+from tests.tiny import DEIT
+
+CONFIG = f"""
+_base_ = {SEG!r}
+model = dict(
+    backbone=dict(_delete_=True, type='mmca.CADeiT', arch={DEIT!r}, attn='CCSS'),
+    neck=dict(_delete_=True, type='mmca.SimpleFeaturePyramid', in_channels=16, out_channels=16),
+    decode_head=dict(in_channels=[16, 16, 16, 16], channels=16))
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A command line with everything in a temporary folder; options may be added."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        write_image(tmp_path / f'images/{i:02}.png', rng.integers(0, 255, (70, 90, 3)))
+    (tmp_path / 'tiny.py').write_text(CONFIG)
+    torch.manual_seed(0)
+    torch.save({'model': DeiT(DEIT, with_cls_token=True).state_dict()}, tmp_path / 'teacher.pth')
+
+    def command(out, *options):
+        argv = ['transfer', tmp_path / 'tiny.py', tmp_path / 'teacher.pth']
+        argv += ['--images', tmp_path / 'images', '--out', tmp_path / out, '--batch-size', 2]
+        argv += ['--side', 64, '--workers', 1, '--iters', 6, *options]
+        return [str(word) for word in argv]
+
+    return command
+
+
+def test_the_result_is_a_start_and_a_resumed_run_gives_the_same(
+    job, tmp_path, capsys, forget, monkeypatch
+):
+    assert main(job('whole.pth', '--work-dir', tmp_path / 'whole')) == 0
+    out = capsys.readouterr().out
+    assert 'relative error' in out
+    assert 'output0' in out
+    whole = read_checkpoint(tmp_path / 'whole.pth').tensors
+    model = CADeiT(DEIT, attn='CCSS', pos_embed=True)
+    message = load_pretrained(model, tmp_path / 'whole.pth')
+    assert '0 converted, 0 resized, 0 dropped, 0 missing, 0 unexpected, 0 mismatched' in message
+    provenance = torch.load(tmp_path / 'whole.pth', weights_only=True)['transfer']
+    assert provenance['images'] == 24
+    assert len(provenance['teacher_sha256']) == 64
+    assert provenance['settings']['iters'] == 6
+    assert sorted(provenance['errors']) == [0, 1, 2, 3, 4, 5, 6]
+
+    interrupted = ['--work-dir', tmp_path / 'part']
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(SeedHook, 'before_train_iter', interrupt_at(4))
+        assert main(job('part.pth', *interrupted)) == 130
+    assert not (tmp_path / 'part.pth').exists()
+    forget()
+    assert main(job('part.pth', *interrupted, '--resume')) == 0
+    part = read_checkpoint(tmp_path / 'part.pth').tensors
+    assert part.keys() == whole.keys()
+    assert all(torch.equal(part[name], whole[name]) for name in whole)
+
+
+def interrupt_at(iteration):
+    """A replacement of SeedHook's method that is interrupted at an iteration."""
+    seed = SeedHook.before_train_iter
+
+    def before_train_iter(hook, runner, *args, **kwargs):
+        if runner.iter == iteration:
+            raise KeyboardInterrupt
+        seed(hook, runner, *args, **kwargs)
+
+    return before_train_iter
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (['--images', 'gone'], '--images gone: no such folder'),
+        (['--out', 'gone/x.pth'], '--out gone/x.pth: must be a .pth file in a folder that exists'),
+        (['--cfg-options', 'model.backbone.attn=S'], 'has the attention of the teacher'),
+        (['--cfg-options', 'model.backbone.arch.embed_dims=24'], 'does not fit'),
+    ],
+)
+def test_bad_input_is_one_line(job, fail, change, message):
+    assert message in fail(*job('x.pth', *change))
