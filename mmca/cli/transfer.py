@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
     from mmengine.runner import Runner
 
     from mmca.cli.atomic_saves import atomic_saves
-    from mmca.cli.trust import allow_own_checkpoints
+    from mmca.cli.trust import load_checkpoints_safely
     from mmca.transfer.images import find_images
     from mmca.transfer.report import ERRORS
 
     out = Path(args.out)
     if out.suffix != '.pth' or not out.parent.is_dir():
         raise InputError(f'--out {out}: must be a .pth file in a folder that exists')
-    allow_own_checkpoints()
+    load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
     files = find_images(args.images)

@@ -65,7 +65,7 @@ def test_both_parts_learn(name, iteration, tmp_path, at_iteration):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     trained = {f'student.{path}' for path in model.changed}
     assert {n.rpartition('.attn.')[0] for n in changed if '.attn.' in n} == trained
