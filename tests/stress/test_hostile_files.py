@@ -197,6 +197,7 @@ def fault(site: Site, path: Path, result: tuple[int, str, int]) -> str:
     return f'exit code {code}: {err[-600:]}'
 
 
+@pytest.mark.slow
 def test_a_sample_through_every_entry_point(site, driver):
     faults = {}
     for number, door in enumerate(DOORS):
