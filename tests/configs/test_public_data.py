@@ -7,6 +7,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmca.layers import CirculantAttention, FocusedLinearAttention
 from tests.helpers import CONFIGS as CONFIG_ROOT
+from tests.helpers import declared_parameters
 
 # name: (type, circulant blocks, linear blocks)
 BACKBONES = {
@@ -46,6 +47,7 @@ def test_it_builds_for_the_classes_of_its_data(name):
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     assert type(model.backbone).__name__ == family
+    assert sum(p.numel() for p in model.parameters()) == declared_parameters(name)
     kinds = [type(module) for module in model.backbone.modules()]
     assert kinds.count(CirculantAttention) == circulant
     assert kinds.count(FocusedLinearAttention) == linear
