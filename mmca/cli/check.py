@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
     from mmca.cli.config_file import library_of, load_config
-    from mmca.cli.faults import explained
     from mmca.cli.library_tool import default_work_dir
     from mmca.cli.preflight import build_parts, check, read_every_image
+    from mmca.cli.run_errors import explained
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)

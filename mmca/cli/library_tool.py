@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
-from mmca.cli.faults import explained, how_to_go_on
 from mmca.cli.main import find_linked
 from mmca.cli.process_group import join_cpu_group, lost_process
+from mmca.cli.run_errors import explained, how_to_go_on
 from mmca.cli.shipped import find_config
 from mmca.cli.trust import load_checkpoints_safely
 from mmca.errors import InputError

@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from mmca.cli.faults import explained
 from mmca.cli.main import guarded
 from mmca.cli.preflight import check_work_dir
+from mmca.cli.run_errors import explained
 from mmca.errors import InputError
 
 CFG = Config(
@@ -121,7 +121,7 @@ class Wrong(Images):
     ('images', 'expected'),
     [
         (Images(), 'a process that loads data died: pid'),
-        (Wrong(), 'loading data failed: RuntimeError: cannot rotate (test_faults.py, line '),
+        (Wrong(), 'loading data failed: RuntimeError: cannot rotate (test_run_errors.py, line '),
     ],
 )
 def test_a_worker_that_dies(images, expected, capfd):
