@@ -211,7 +211,10 @@ def test_a_sample_through_every_entry_point(site, driver):
 @pytest.mark.parametrize('door', DOORS)
 def test_every_file_through_every_entry_point(door, site, driver, tally):
     code, err, _ = driver.run(site.command(door, site.good))
-    assert code == 0, err
+    if door.endswith('--resume'):
+        assert 'holds weights, not the state of a training' in err
+    else:
+        assert code == 0, err
     faults = {}
     for path in site.files:
         result = driver.run(site.command(door, path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,11 @@ def resumes_from_last(args: Namespace, cfg: Config) -> bool:
     if args.resume is not None:
         return args.resume == 'auto'
     return bool(cfg.get('resume') and not cfg.get('load_from'))
+
+
+def resumes(args: Namespace, cfg: Config) -> bool:
+    """Whether a training goes on from a checkpoint, the last one or another."""
+    return args.resume is not None or bool(cfg.get('resume'))
 
 
 def name_last(work_dir: str, checkpoint: str | None) -> None:
@@ -100,28 +106,38 @@ def _find_last(work_dir: Path) -> str | None:
     return None
 
 
-def check_checkpoint(path: str, model: nn.Module) -> str:
+def check_checkpoint(path: str, model: nn.Module, resumes: bool = False) -> str:
     """Compare a checkpoint with a model by names and shapes.
 
     Args:
         path: the file.
         model: the whole model; the meta device will do.
+        resumes: whether a training goes on from it.
 
     Returns:
         How many tensors were found, in words.
 
     Raises:
-        InputError: unreadable, or of another model.
+        InputError: unreadable, of another model, or without what a training needs to go on.
     """
     from mmca.checkpoint import match, read_state_dict
     from mmca.checkpoint.loader import MIN_SHARE
+    from mmca.cli.trust import load_from_local
 
     report = match(read_state_dict(path), model)
+    content = load_from_local(path)  # as the run will read it
     if report.share < MIN_SHARE:
         raise InputError(
             f'{path} is of another model: {report.counts}; fewer than {MIN_SHARE:.0%} of the '
             "model's tensors are in it. A backbone alone goes to "
             'model.backbone.init_cfg, not here'
+        )
+    meta = content.get('meta')
+    known = {*content, *(meta if isinstance(meta, Mapping) else ())}
+    if resumes and not {'optimizer', 'epoch', 'iter'} <= known:
+        raise InputError(
+            f'{path} holds weights, not the state of a training: start from it with '
+            f'--cfg-options load_from={path} instead of --resume'
         )
     absent = [*report.missing, *report.mismatched]
     if absent:

@@ -39,6 +39,18 @@ def test_checkpoint_of_another_model(fail, tmp_path, weights):
     assert f'{number} missing, {number} unexpected' in text
 
 
+def test_weights_alone_are_no_training_to_resume(run, fail, tmp_path, weights):
+    path = tmp_path / 'weights.pth'
+    content = {'state_dict': weights, 'meta': {'epoch': 1, 'iter': 2}}
+    for change in ({'meta': None}, {}, {'optimizer': {}, 'meta': {'epoch': 1}}):
+        torch.save(content | change, path)
+        text = fail('train', SEG, '--resume', path)
+        assert f'{path} holds weights, not the state of a training' in text
+        assert f'load_from={path}' in text
+    torch.save(content | {'optimizer': {}}, path)
+    assert run('train', SEG, '--resume', path).code == 0
+
+
 def test_checkpoint_with_gaps_is_a_warning(run, tmp_path, weights):
     path = tmp_path / 'gaps.pth'
     torch.save({k: v for k, v in weights.items() if 'conv_seg' not in k}, path)
