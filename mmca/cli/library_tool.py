@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.main import find_linked
+from mmca.cli.names import OWN_HOOKS
 from mmca.cli.process_group import join_cpu_group, lost_process
 from mmca.cli.run_errors import explained, how_to_go_on
 from mmca.cli.shipped import find_config
@@ -27,14 +28,6 @@ from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-
-# What ends a training whose loss stays NaN, what writes a checkpoint upon SIGTERM, and what goes on
-# from one inside an epoch.
-HOOKS = {
-    'finite_loss': 'mmca.FiniteLossHook',
-    'preemption': 'mmca.PreemptionHook',
-    'resume': 'mmca.ResumeHook',
-}
 
 
 def run_tool(tool: str, args: argparse.Namespace) -> int:
@@ -135,7 +128,7 @@ def missing_hooks(cfg: Config) -> list[str]:
     """Options that give a config the hooks which every training should have.
 
     Args:
-        cfg: the config; what it says of a hook, None too, stands.
+        cfg: the config; what it says of a hook stands.
 
     Returns:
         KEY=VALUE strings for `--cfg-options`.
@@ -144,7 +137,7 @@ def missing_hooks(cfg: Config) -> list[str]:
     types = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
     return [
         f'default_hooks.{name}.type={kind}'
-        for name, kind in HOOKS.items()
+        for name, kind in OWN_HOOKS.items()
         if name not in defaults and kind not in types
     ]
 

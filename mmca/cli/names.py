@@ -20,6 +20,13 @@ RUN_KEYS = (
     *('log_processor', 'visualizer', 'default_scope', 'custom_imports', 'env_cfg', 'randomness'),
     *('sync_bn', 'find_unused_parameters', 'compile', 'runner_type'),
 )
+# The hooks that `mmca train` gives to configs without them: what ends a training whose loss stays
+# NaN, what writes a checkpoint upon SIGTERM, and what goes on from one inside an epoch.
+OWN_HOOKS = {
+    'finite_loss': 'mmca.FiniteLossHook',
+    'preemption': 'mmca.PreemptionHook',
+    'resume': 'mmca.ResumeHook',
+}
 SIMILAR = 0.6  # how much of two names must be equal for one to be taken for the other
 
 

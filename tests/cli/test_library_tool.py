@@ -15,6 +15,7 @@ from mmca.cli import library_tool, preflight
 from mmca.cli.config_file import parse_options
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
+from mmca.cli.names import OWN_HOOKS
 from mmca.cli.process_group import join_cpu_group
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, SEG, error_line, iteration_of, needs_mmpretrain, write_image
@@ -116,10 +117,8 @@ def test_configs_without_the_hooks_of_every_run_get_them():
         'default_hooks.resume.type=mmca.ResumeHook',
     ]
     assert library_tool.missing_hooks(Config.fromfile(SEG)) == []
-    custom = [{'type': hook} for hook in library_tool.HOOKS.values()]
+    custom = [{'type': hook} for hook in OWN_HOOKS.values()]
     assert library_tool.missing_hooks(Config({'custom_hooks': custom})) == []
-    off = dict.fromkeys(library_tool.HOOKS)
-    assert library_tool.missing_hooks(Config({'default_hooks': off})) == []
 
 
 @pytest.fixture

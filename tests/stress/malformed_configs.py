@@ -231,6 +231,11 @@ CASES = [
         ('default_hooks', 'checkpoints', 'mean checkpoint?'),
     ),
     Case(
+        'default hook of ours switched off',
+        'default_hooks = dict(preemption=None)',
+        ('default_hooks.preemption=None', 'its own hooks alone', 'remove the line'),
+    ),
+    Case(
         'optimizer argument',
         'optim_wrapper = dict(optimizer=dict(weight_deacy=1))',
         ('optim_wrapper.optimizer', 'weight_deacy', 'mean weight_decay?'),

@@ -6,7 +6,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmca.cli.names import RUN_KEYS, did_you_mean, did_you_mean_type, nearest, parameters, walk
+from mmca.cli.names import (
+    OWN_HOOKS,
+    RUN_KEYS,
+    did_you_mean,
+    did_you_mean_type,
+    nearest,
+    parameters,
+    walk,
+)
 from mmca.cli.preflight.data import ALL_LOADERS, leaf_datasets
 from mmca.errors import InputError
 
@@ -19,6 +27,7 @@ TOGETHER = {
     'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
     'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
 }
+# mmengine's own default hooks, which need no type and can be left out by None.
 DEFAULT_HOOKS = (
     'runtime_info',
     'timer',
@@ -26,8 +35,6 @@ DEFAULT_HOOKS = (
     'logger',
     'param_scheduler',
     'checkpoint',
-    'visualization',
-    'finite_loss',
 )
 # How much a name must resemble a known one to be taken for a mistake where others are allowed.
 OPEN, TOP = 0.75, 0.9
@@ -111,10 +118,18 @@ def check_keys(cfg: Config, tool: str) -> None:
             if _misspelled(name, known, OPEN) or (closed and name not in known):
                 raise InputError(f'{key}.{name}: unknown key{did_you_mean(str(name), known)}')
     for name, hook in (cfg.get('default_hooks') or {}).items():
-        if isinstance(hook, Mapping) and 'type' not in hook and name not in DEFAULT_HOOKS[:6]:
+        if name in DEFAULT_HOOKS:
+            continue
+        if hook is None:
+            raise InputError(
+                f'default_hooks.{name}=None: mmengine leaves out its own hooks alone '
+                f'({", ".join(DEFAULT_HOOKS)}); remove the line'
+            )
+        if isinstance(hook, Mapping) and 'type' not in hook:
+            known = (*DEFAULT_HOOKS, 'visualization', *OWN_HOOKS)
             raise InputError(
                 f'default_hooks.{name}: it has no type, and mmengine no hook of this name'
-                f'{did_you_mean(name, DEFAULT_HOOKS)}'
+                f'{did_you_mean(name, known)}'
             )
 
 
