@@ -2,12 +2,13 @@
 
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.checkpoint.loader import Report, fit, load_pretrained, match, starts_with
-from mmca.checkpoint.reader import Checkpoint, read_checkpoint, read_state_dict
+from mmca.checkpoint.reader import Checkpoint, find_weights, read_checkpoint, read_state_dict
 
 __all__ = [
     'Checkpoint',
     'Report',
     'find_prefix',
+    'find_weights',
     'fit',
     'guess_family',
     'load_pretrained',

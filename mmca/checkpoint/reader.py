@@ -77,7 +77,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         )
     if not isinstance(content, Mapping):
         raise InputError(f'{path} holds a {type(content).__name__}, not a state dict')
-    checkpoint = _unwrap(content)
+    checkpoint = find_weights(content)
     if checkpoint is None:
         raise InputError(f'{path} holds no tensors')
     check_tensors(path, checkpoint.tensors)
@@ -106,7 +106,7 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
             return torch.load(path, map_location=map_location, weights_only=True)
 
     content = _read(path, load)
-    checkpoint = _unwrap(content) if isinstance(content, Mapping) else None
+    checkpoint = find_weights(content) if isinstance(content, Mapping) else None
     if checkpoint is None:
         raise InputError(f'{path} holds no state dict')
     check_tensors(path, checkpoint.tensors)
@@ -153,11 +153,19 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def _unwrap(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
-    """The innermost state dict; None where there are no tensors."""
+def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
+    """Find the innermost state dict in the content of a file.
+
+    Args:
+        content: what the file holds.
+        keys: those that led to it.
+
+    Returns:
+        The weights, or None where there are no tensors.
+    """
     for name in WRAPPINGS if len(keys) < MAX_NESTING else ():
         inside = content.get(name)
-        found = _unwrap(inside, (*keys, name)) if isinstance(inside, Mapping) else None
+        found = find_weights(inside, (*keys, name)) if isinstance(inside, Mapping) else None
         if found is not None:
             beside = tuple(str(key) for key in content if key != name)
             return Checkpoint(found.tensors, found.keys, (*beside, *found.skipped))

@@ -120,12 +120,12 @@ def check_checkpoint(path: str, model: nn.Module, resumes: bool = False) -> str:
     Raises:
         InputError: unreadable, of another model, or without what a training needs to go on.
     """
-    from mmca.checkpoint import match, read_state_dict
+    from mmca.checkpoint import find_weights, match
     from mmca.checkpoint.loader import MIN_SHARE
     from mmca.cli.trust import load_from_local
 
-    report = match(read_state_dict(path), model)
-    content = load_from_local(path)  # as the run will read it
+    content = load_from_local(path, 'cpu')  # as the run will read it
+    report = match(find_weights(content).tensors, model)
     if report.share < MIN_SHARE:
         raise InputError(
             f'{path} is of another model: {report.counts}; fewer than {MIN_SHARE:.0%} of the '
