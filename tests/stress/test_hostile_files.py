@@ -93,13 +93,13 @@ class Site:
         with DefaultScope.overwrite_default_scope(library_of(cfg, '')):
             return MODELS.build(cfg.model).state_dict()
 
-    def command(self, door: str, path: Path) -> list[str]:
+    def command(self, entry_point: str, path: Path) -> list[str]:
         """The command line that makes an entry point read a file."""
         address = f'http://127.0.0.1:{self.server.server_address[1]}/{path.name}'
-        return doors(self.folder, self.config, path, address)[door]
+        return entry_points(self.folder, self.config, path, address)[entry_point]
 
 
-def doors(folder: Path, config: Path, path: Path, address: str) -> dict[str, list[str]]:
+def entry_points(folder: Path, config: Path, path: Path, address: str) -> dict[str, list[str]]:
     """Entry point -> command line, for a file at a path and at an address."""
     end = ['--work-dir', str(folder / 'work'), '--cfg-options', *SMALL_IMAGES]
     images = str(folder / 'ADEChallengeData2016')
@@ -131,7 +131,7 @@ def doors(folder: Path, config: Path, path: Path, address: str) -> dict[str, lis
     }
 
 
-DOORS = list(doors(Path(), Path(), Path(), ''))
+ENTRY_POINTS = list(entry_points(Path(), Path(), Path(), ''))
 
 
 @pytest.fixture(scope='module')
@@ -200,28 +200,28 @@ def fault(site: Site, path: Path, result: tuple[int, str, int]) -> str:
 @pytest.mark.slow
 def test_a_sample_through_every_entry_point(site, driver):
     faults = {}
-    for number, door in enumerate(DOORS):
+    for number, entry_point in enumerate(ENTRY_POINTS):
         path = site.files[(17 * number) % len(site.files)]
-        if what := fault(site, path, driver.run(site.command(door, path))):
-            faults[door, path.name] = what
+        if what := fault(site, path, driver.run(site.command(entry_point, path))):
+            faults[entry_point, path.name] = what
     assert not faults
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize('door', DOORS)
-def test_every_file_through_every_entry_point(door, site, driver, tally):
-    code, err, _ = driver.run(site.command(door, site.good))
-    if door.endswith('--resume'):
+@pytest.mark.parametrize('entry_point', ENTRY_POINTS)
+def test_every_file_through_every_entry_point(entry_point, site, driver, tally):
+    code, err, _ = driver.run(site.command(entry_point, site.good))
+    if entry_point.endswith('--resume'):
         assert 'holds weights, not the state of a training' in err
     else:
         assert code == 0, err
     faults = {}
     for path in site.files:
-        result = driver.run(site.command(door, path))
+        result = driver.run(site.command(entry_point, path))
         what = fault(site, path, result)
-        if result[0] == 0 and door not in READERS:
+        if result[0] == 0 and entry_point not in READERS:
             what = what or 'it was loaded'
         if what:
             faults[path.name] = what
     print(*(f'{name}: {what}' for name, what in faults.items()), sep='\n')
-    tally(f'hostile files through {door}', len(site.files), len(site.files) - len(faults))
+    tally(f'hostile files through {entry_point}', len(site.files), len(site.files) - len(faults))

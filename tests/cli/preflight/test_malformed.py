@@ -62,7 +62,7 @@ def checked(good, tmp_path, capsys):
     return run
 
 
-def doors():
+def tools_of_cases():
     """Cases with the tool to run: both where they differ, one in turn elsewhere."""
     for index, case in enumerate(CASES):
         differ = case.test_outcome is not None
@@ -70,7 +70,7 @@ def doors():
             yield pytest.param(case, tool, id=f'{case.kind}-{case.name}-{tool}')
 
 
-@pytest.mark.parametrize(('case', 'tool'), doors())
+@pytest.mark.parametrize(('case', 'tool'), tools_of_cases())
 def test_each_is_an_error_or_a_warning(checked, case, tool):
     if case.kind == 'folders':
         pytest.importorskip('mmpretrain')
