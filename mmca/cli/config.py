@@ -27,11 +27,11 @@ A config of your own inherits from a shipped one by its name, and replaces what 
 All commands of mmca read such a file. Elsewhere in mmengine, use what --copy writes."""
 TASKS = {
     'ade20k': 'Semantic segmentation on ADE20K (mmseg); multiply-adds at 2048 x 512',
-    'camvid': 'Semantic segmentation on CamVid (mmseg), minutes on a CPU; at 320 x 240',
+    'camvid': 'Semantic segmentation on CamVid (mmseg), for CPUs; at 320 x 240',
     'coco': 'Instance segmentation on COCO (mmdet); multiply-adds at 1280 x 800',
     'imagenet': 'Classification on ImageNet, for pre-training (mmpretrain); at 224 x 224',
     'mini': 'The synthetic data set of `mmca make-mini`; minutes on a CPU',
-    'penn_fudan': 'Instance segmentation on Penn-Fudan (mmdet), minutes on a CPU; at 400 x 300',
+    'penn_fudan': 'Instance segmentation on Penn-Fudan (mmdet), for CPUs; at 400 x 300',
 }
 STARTER = """\
 _base_ = '{prefix}{name}.py'

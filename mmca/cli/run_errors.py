@@ -135,7 +135,7 @@ def _misfit(error: Exception, cfg: Config) -> str | None:
             check_channels(cfg.model, build_for_shapes(cfg.model))
     except InputError as misfit:
         return str(misfit)
-    except Exception:
+    except Exception:  # the model cannot be built for this: the error itself is all that is known
         return None
     return None
 

@@ -1,4 +1,4 @@
-# CamVid in 1,200 iterations of 4 images: a quarter of an hour on one CPU core.
+# CamVid in 1,200 iterations of 4 images.
 _base_ = '../seg_runtime.py'
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1200, val_interval=300)

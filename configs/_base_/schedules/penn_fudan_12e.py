@@ -1,4 +1,4 @@
-# Penn-Fudan in 12 epochs, 600 iterations of 2 images: less than half an hour on one CPU core.
+# Penn-Fudan in 12 epochs, 600 iterations of 2 images.
 _base_ = '../det_runtime.py'
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=4)

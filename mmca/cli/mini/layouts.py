@@ -69,7 +69,7 @@ def write_split(out: Path, split: int, count: int, size: tuple, seed: int) -> st
             annotations.append(about | dict(bbox=box, area=area, segmentation=rle))
     dataset = dict(
         info=dict(description='mmca mini', version=str(VERSION)),
-        licenses=[dict(id=1, name='drawn by tools/make_mini.py', url='')],
+        licenses=[dict(id=1, name='synthetic, written by mmca make-mini', url='')],
         categories=[dict(id=i, name=n, supercategory='thing') for i, n in enumerate(THINGS, 1)],
         images=images,
         annotations=annotations,
