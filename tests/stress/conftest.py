@@ -1,8 +1,10 @@
 """The table that ends a run of these tests: what was tried, how often, and what survived."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from tests.stress.driver import Driver
 
 ROWS = pytest.StashKey[list[tuple[str, int, int]]]()
 
@@ -21,6 +23,13 @@ def tally(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
         assert survived == tried, f'{what}: {tried - survived} of {tried} failed'
 
     return add
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    driver = Driver()
+    yield driver
+    driver.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

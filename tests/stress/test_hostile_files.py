@@ -4,9 +4,6 @@ No code runs, no process dies, no memory of gigabytes is taken, and one line say
 The long form takes every file through every entry point.
 """
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -17,34 +14,13 @@ import pytest
 import torch
 
 from tests.cli.conftest import SMALL_IMAGES, TINY
-from tests.helpers import ROOT, write_ade
+from tests.helpers import write_ade
 from tests.hostile import WRAPS, beside_weights, corpus, odd_files, saved
+from tests.stress.driver import Outcome
 
 MEGABYTES = 2500  # that a process may take: torch, mmseg and a small model are 700
 # These take the weights that they find and leave out what is beside them.
 READERS = ('inspect', 'inspect --config', 'softmax-start', 'init_cfg of a backbone')
-# Runs commands one after the other and prints what became of each.
-DRIVER = """
-import contextlib, io, json, re, sys, traceback
-from mmca.cli.main import main
-from tests.helpers import forget_mmengine
-
-for line in sys.stdin:
-    argv, out, err = json.loads(line), io.StringIO(), io.StringIO()
-    sys.argv = ['mmca']
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main(argv)
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-    forget_mmengine()
-    # Not getrusage: its peak is also that of the process that started this one.
-    peak = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) // 1024
-    print(json.dumps([code, err.getvalue()[-3000:], peak]), flush=True)
-"""
 
 
 class Site:
@@ -145,56 +121,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         found.server.shutdown()
 
 
-class Driver:
-    """A process that runs commands; a new one where it died."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen | None = None
-
-    def run(self, argv: list[str]) -> tuple[int, str, int]:
-        """Exit code (the signal, negative, where it died), stderr, and the peak in megabytes."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, '-c', DRIVER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                cwd=ROOT,
-            )
-        self.process.stdin.write(json.dumps(argv) + '\n')
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        return tuple(json.loads(answer)) if answer else (self.process.wait(), '', 0)
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process is not None:
-            self.process.stdin.close()
-            self.process.wait()
-
-
-@pytest.fixture
-def driver() -> Iterator[Driver]:
-    driver = Driver()
-    yield driver
-    driver.close()
-
-
-def fault(site: Site, path: Path, result: tuple[int, str, int]) -> str:
+def fault(site: Site, path: Path, outcome: Outcome) -> str:
     """What went wrong, or ''."""
-    code, err, megabytes = result
     if site.planted.exists() or list(site.folder.glob('x')):
         site.planted.unlink(missing_ok=True)
         return 'code was run'
-    if megabytes > MEGABYTES:
-        return f'{megabytes} MB'
-    lines = [line for line in err.splitlines() if line.startswith('error: ')]
-    if code == 0 and 'Traceback' not in err:
-        return ''
-    if code == 2 and len(lines) == 1 and path.name in lines[0] and 'Traceback' not in err:
-        return ''
-    return f'exit code {code}: {err[-600:]}'
+    if outcome.megabytes > MEGABYTES:
+        return f'{outcome.megabytes} MB'
+    lines = [line for line in outcome.text.splitlines() if line.startswith('error: ')]
+    if 'Traceback' not in outcome.text:
+        if outcome.code == 0:
+            return ''
+        if outcome.code == 2 and len(lines) == 1 and path.name in lines[0]:
+            return ''
+    return f'exit code {outcome.code}: {outcome.text[-600:]}'
 
 
 @pytest.mark.slow
@@ -210,16 +150,16 @@ def test_a_sample_through_every_entry_point(site, driver):
 @pytest.mark.stress
 @pytest.mark.parametrize('entry_point', ENTRY_POINTS)
 def test_every_file_through_every_entry_point(entry_point, site, driver, tally):
-    code, err, _ = driver.run(site.command(entry_point, site.good))
+    good = driver.run(site.command(entry_point, site.good))
     if entry_point.endswith('--resume'):
-        assert 'holds weights, not the state of a training' in err
+        assert 'holds weights, not the state of a training' in good.text
     else:
-        assert code == 0, err
+        assert good.code == 0, good.text
     faults = {}
     for path in site.files:
-        result = driver.run(site.command(entry_point, path))
-        what = fault(site, path, result)
-        if result[0] == 0 and entry_point not in READERS:
+        outcome = driver.run(site.command(entry_point, path))
+        what = fault(site, path, outcome)
+        if outcome.code == 0 and entry_point not in READERS:
             what = what or 'it was loaded'
         if what:
             faults[path.name] = what

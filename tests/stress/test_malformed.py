@@ -1,7 +1,5 @@
-"""Every malformed data set of the corpus through `mmca train` and `mmca test`, as processes."""
+"""Every malformed data set of the corpus through `mmca train` and `mmca test`, as runs."""
 
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
@@ -32,7 +30,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def survives(weights, tmp_path_factory):
+def survives(weights, driver, tmp_path_factory):
     """Run a command on a damaged split; whether it ends as the case says, and what it printed."""
 
     def run(case, kind, tool, number=NUMBER):
@@ -41,12 +39,10 @@ def survives(weights, tmp_path_factory):
         argv = [str(write_config(root, kind, workers=1)), '--work-dir', str(root / 'work')]
         if tool == 'test':
             argv.insert(1, str(weights[kind]))
-        done = subprocess.run(
-            [sys.executable, '-m', 'mmca', tool, *argv], capture_output=True, text=True, cwd=root
-        )
-        text = done.stdout + done.stderr
+        done = driver.run([tool, *argv], root)
+        text = done.text
         outcome = case.outcome_of(tool)
-        if 'Traceback' in text or done.returncode != (2 if outcome == 'error' else 0):
+        if 'Traceback' in text or done.code != (2 if outcome == 'error' else 0):
             return False, text
         lines = [line for line in text.splitlines() if line.startswith(('error: ', 'warning: '))]
         fitting = [line for line in lines if line.startswith(outcome) and case.words in line]
