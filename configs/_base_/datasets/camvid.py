@@ -1,6 +1,7 @@
 # CamVid, 11 classes, as `mmca prepare-data camvid` writes it, at 320 x 240 for
 # CPUs; mIoU is that of the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that holds
 # camvid/; for another place use --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
+_base_ = 'ade20k.py'
 data_root = '{{$MMCA_DATA_ROOT:data}}/camvid'
 metainfo = dict(
     classes=(
@@ -48,33 +49,25 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 
+tta_pipeline = None  # the base's is for the sizes of ADE20K
+
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
         metainfo=metainfo,
-        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
         metainfo=metainfo,
-        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,5 +1,6 @@
 # Penn-Fudan pedestrians, one class, as `mmca prepare-data penn_fudan` writes them, at 400 x 300 for
 # CPUs. MMCA_DATA_ROOT moves the folder that holds penn_fudan/.
+_base_ = 'coco_instance.py'
 data_root = '{{$MMCA_DATA_ROOT:data}}/penn_fudan'
 metainfo = dict(classes=('pedestrian',))
 
@@ -22,36 +23,28 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=2,
     num_workers=1,
-    persistent_workers=False,  # mmca.SeedHook seeds new ones for each epoch
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    batch_sampler=None,
     dataset=dict(
-        type='CocoDataset',
         data_root=data_root,
         metainfo=metainfo,
         ann_file='train.json',
         data_prefix=dict(img='train'),
-        filter_cfg=dict(filter_empty_gt=True),
+        filter_cfg=dict(_delete_=True, filter_empty_gt=True),
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CocoDataset',
         data_root=data_root,
         metainfo=metainfo,
         ann_file='val.json',
         data_prefix=dict(img='val'),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='CocoMetric', ann_file=f'{data_root}/val.json', metric=['bbox', 'segm'])
+val_evaluator = dict(ann_file=f'{data_root}/val.json')
 test_evaluator = val_evaluator

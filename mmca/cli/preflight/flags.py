@@ -85,7 +85,7 @@ def check_flags(tool: str, args: Namespace, cfg: Config, library: str) -> None:
 
 def _check_tta(cfg: Config, library: str) -> None:
     if library == 'mmseg':
-        absent = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+        absent = [key for key in ('tta_model', 'tta_pipeline') if cfg.get(key) is None]
         if absent:
             raise InputError(f'--tta: the config has no {" and no ".join(absent)}; drop the flag')
     elif 'tta_model' not in cfg and (cfg.model.get('roi_head') or cfg.model).get('mask_head'):
