@@ -18,10 +18,9 @@ from typing import TYPE_CHECKING
 
 from mmca.cli.atomic_saves import atomic_saves
 from mmca.cli.config_file import library_of, load_config, parse_options
-from mmca.cli.main import find_linked
 from mmca.cli.names import OWN_HOOKS
-from mmca.cli.process_group import join_cpu_group, lost_process
-from mmca.cli.run_errors import explained, how_to_go_on
+from mmca.cli.process_group import join_cpu_group
+from mmca.cli.run_errors import end_early, explained
 from mmca.cli.shipped import find_config
 from mmca.cli.trust import load_checkpoints_safely
 from mmca.errors import InputError
@@ -89,15 +88,10 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         ):
             runpy.run_path(str(script), run_name='__main__')
     except BaseException as error:
-        # mmengine turns an interrupt while it writes the config into a SyntaxError.
-        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is not None:
-            print(f'interrupted: {how_to_go_on(tool, work_dir)}', file=sys.stderr)
-            return 130
-        lost = lost_process(error)
-        if lost is None:
+        code = end_early(error, tool, work_dir)
+        if code is None:
             raise
-        print(f'error: {lost}; {how_to_go_on(tool, work_dir)}', file=sys.stderr, flush=True)
-        return 1
+        return code
     return 0
 
 
@@ -196,9 +190,14 @@ def add_translated_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags which training and testing share, but --cfg-options."""
-    parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/CONFIG')
+def add_common_flags(parser: argparse.ArgumentParser, work_dir: str = 'work_dirs/CONFIG') -> None:
+    """Add the flags which training and testing share, but --cfg-options.
+
+    Args:
+        parser: gets them.
+        work_dir: the default of --work-dir, in words.
+    """
+    parser.add_argument('--work-dir', help=f'logs and checkpoints; default {work_dir}')
     parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),

@@ -15,6 +15,7 @@ from mmca.cli.building import explain_building
 from mmca.cli.main import find_linked
 from mmca.cli.preflight.channels import check_channels
 from mmca.cli.preflight.model import build_for_shapes
+from mmca.cli.process_group import lost_process
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def explained(cfg: Config, tool: str, work_dir: str) -> Iterator[None]:
 
     Args:
         cfg: the config of the run.
-        tool: 'train' or 'test'.
+        tool: 'train', 'test' or 'transfer'.
         work_dir: where its logs and checkpoints are.
 
     Raises:
@@ -43,14 +44,16 @@ def explained(cfg: Config, tool: str, work_dir: str) -> Iterator[None]:
         with _logging_errors_raised():
             yield
     except Exception as error:
-        interrupted = find_linked(error, KeyboardInterrupt, '__cause__', '__context__')
-        if interrupted or find_linked(error, InputError, '__cause__'):
+        if find_linked(error, KeyboardInterrupt, '__cause__', '__context__'):
             raise
-        for explain in (_out_of_memory, _full_disk, _worker):
-            line = explain(error, cfg, tool, work_dir)
-            if line is not None:
-                raise InputError(line) from error
-        line = explain_building(error, cfg) or _misfit(error, cfg)
+        cause = find_linked(error, InputError, '__cause__')
+        if cause is not None:
+            line = explain_building(cause, cfg)
+        else:
+            explanations = (_out_of_memory, _full_disk, _worker)
+            lines = (explain(error, cfg, tool, work_dir) for explain in explanations)
+            line = next(filter(None, lines), None)
+            line = line or explain_building(error, cfg) or _misfit(error, cfg)
         if line is None:
             raise
         raise InputError(line) from error
@@ -65,6 +68,28 @@ def how_to_go_on(tool: str, work_dir: str) -> str:
     return f'no checkpoint in {work_dir} yet, start the same command again'
 
 
+def end_early(error: BaseException, tool: str, work_dir: str) -> int | None:
+    """Say how to go on after an interrupt, or after another process of the run was lost.
+
+    Args:
+        error: what ended the run.
+        tool: 'train', 'test' or 'transfer'.
+        work_dir: where its logs and checkpoints are.
+
+    Returns:
+        The exit code, 130 or 1; None where the reason is another one.
+    """
+    # mmengine turns an interrupt while it writes the config into a SyntaxError.
+    if find_linked(error, KeyboardInterrupt, '__cause__', '__context__') is not None:
+        print(f'interrupted: {how_to_go_on(tool, work_dir)}', file=sys.stderr)
+        return 130
+    lost = lost_process(error)
+    if lost is None:
+        return None
+    print(f'error: {lost}; {how_to_go_on(tool, work_dir)}', file=sys.stderr, flush=True)
+    return 1
+
+
 def _out_of_memory(error: Exception, cfg: Config, tool: str, work_dir: str) -> str | None:
     cause = find_linked(error, MemoryError, '__cause__')
     if cause is None:
@@ -72,6 +97,9 @@ def _out_of_memory(error: Exception, cfg: Config, tool: str, work_dir: str) -> s
         if cause is None or not NO_MEMORY.search(str(cause)):
             return None
     on_gpu = 'GPU' in str(cause) or 'CUDA' in str(cause)
+    if tool == 'transfer':
+        advice = 'lower --batch-size or --side'
+        return f'out of memory ({_first_sentence(cause)}): {advice}; {how_to_go_on(tool, work_dir)}'
     loader = f'{tool}_dataloader'
     ways = [f'{loader}.batch_size (now {cfg[loader].get("batch_size", 1)})']
     ways.append("the images' scale in its pipeline")
@@ -99,12 +127,16 @@ def _full_disk(error: Exception, cfg: Config, tool: str, work_dir: str) -> str |
 
 
 def _worker(error: Exception, cfg: Config, tool: str, work_dir: str) -> str | None:
-    loaders = ', '.join(
-        f'{name}.num_workers'
-        for name in (
-            ('train_dataloader', 'val_dataloader') if tool == 'train' else ('test_dataloader',)
+    loaders = (
+        '--workers'
+        if tool == 'transfer'
+        else ', '.join(
+            f'{name}.num_workers'
+            for name in (
+                ('train_dataloader', 'val_dataloader') if tool == 'train' else ('test_dataloader',)
+            )
+            if isinstance(cfg.get(name), Mapping) and cfg[name].get('num_workers')
         )
-        if isinstance(cfg.get(name), Mapping) and cfg[name].get('num_workers')
     )
     dead = find_linked(error, RuntimeError, '__cause__')
     if dead is not None and (found := DEAD_WORKER.search(str(dead))):

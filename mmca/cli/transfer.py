@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.config_file import library_of, load_config
+from mmca.cli.config_file import library_of, load_config, parse_options
+from mmca.cli.library_tool import add_common_flags
+from mmca.cli.names import OWN_HOOKS
 from mmca.cli.packages import FULL_STACK
 from mmca.errors import InputError
 
@@ -26,7 +28,10 @@ example:
   %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/train2017 \\
       --out ca_deit_t.pth
   mmca train coco/maskrcnn_ca_deit_t --cfg-options model.backbone.init_cfg.type=Pretrained \\
-      model.backbone.init_cfg.checkpoint=ca_deit_t.pth"""
+      model.backbone.init_cfg.checkpoint=ca_deit_t.pth
+
+Several processes, one per GPU (or on CPUs where there is no GPU):
+  torchrun --nproc_per_node 8 -m mmca transfer CONFIG TEACHER ... --launcher pytorch"""
 HELD_OUT = 20  # one image of so many is never trained on
 KINDS = ('error', 'cosine')
 PATCH = 32  # sizes of crops are multiples of it
@@ -56,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--side', type=int, default=288, help='of the views; default 288')
     parser.add_argument('--workers', type=int, default=2, help='loading processes; default 2')
     parser.add_argument('--seed', type=int, default=0, help='default 0')
-    parser.add_argument('--work-dir', help='logs and checkpoints; default work_dirs/transfer_NAME')
+    add_common_flags(parser, 'work_dirs/transfer_CONFIG')
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
     parser.add_argument('--amp', action='store_true', help='mixed precision (GPUs)')
     add_cfg_options(parser, 'model.backbone.attn=CCCCSSSSSSSS')
@@ -64,32 +69,120 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, compare, write; returns the exit code."""
+    from mmengine.device import get_device
+    from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
     from mmca.cli.atomic_saves import atomic_saves
+    from mmca.cli.preflight import check_work_dir
+    from mmca.cli.process_group import join_cpu_group
+    from mmca.cli.run_errors import end_early, explained
     from mmca.cli.trust import load_checkpoints_safely
     from mmca.transfer.images import find_images
     from mmca.transfer.report import ERRORS
 
+    check_numbers(args)
     out = Path(args.out)
     if out.suffix != '.pth' or not out.parent.is_dir():
         raise InputError(f'--out {out}: must be a .pth file in a folder that exists')
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
+    check_backbone(cfg, args.config)
     files = find_images(args.images)
     if len(files) < HELD_OUT:
         raise InputError(f'--images: {len(files)} images, at least {HELD_OUT} are needed')
-    runner = Runner.from_cfg(transfer_config(args, cfg, files))
-    with atomic_saves():
-        model = runner.train()
-    errors = runner.message_hub.runtime_info[ERRORS]
-    write(out, getattr(model, 'module', model).student, args, len(files), errors)
-    print(error_table(errors))
-    print(
-        f'{out} is for model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint'
-    )
+    check_images(files)
+    cfg = transfer_config(args, cfg, files)
+    check_work_dir(cfg.work_dir)
+    if args.launcher == 'pytorch' and get_device() == 'cpu':
+        cfg.merge_from_dict(parse_options(join_cpu_group(cfg)))
+    try:
+        with explained(cfg, 'transfer', cfg.work_dir), atomic_saves():
+            runner = Runner.from_cfg(cfg)
+            model = runner.train()
+    except BaseException as error:
+        code = end_early(error, 'transfer', cfg.work_dir)
+        if code is None:
+            raise
+        return code
+    if is_main_process():
+        errors = runner.message_hub.runtime_info[ERRORS]
+        write(out, getattr(model, 'module', model).student, args, len(files), errors)
+        print(error_table(errors))
+        key = 'model.backbone.init_cfg'
+        print(f'{out} is for --cfg-options {key}.type=Pretrained {key}.checkpoint={out}')
     return 0
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Check the numbers of the command line.
+
+    Args:
+        args: the parsed command line.
+
+    Raises:
+        InputError: one that cannot be.
+    """
+    for name, least in (('iters', 1), ('batch_size', 1), ('workers', 0), ('seed', 0)):
+        if getattr(args, name) < least:
+            flag = name.replace('_', '-')
+            raise InputError(f'--{flag} {getattr(args, name)}: must be at least {least}')
+    if args.block_iters is not None and not 0 <= args.block_iters <= args.iters:
+        raise InputError(
+            f'--block-iters {args.block_iters}: must be from 0 to --iters, {args.iters}'
+        )
+    for name in ('lr', 'gain'):
+        if not 0 < getattr(args, name) < float('inf'):
+            raise InputError(f'--{name} {getattr(args, name)}: must be a positive number')
+    if args.side < 2 * PATCH or args.side % PATCH:
+        raise InputError(f'--side {args.side}: must be a multiple of {PATCH}, at least {2 * PATCH}')
+
+
+def check_backbone(cfg: Config, name: str) -> None:
+    """Check that a config has a backbone that can be both student and teacher.
+
+    Args:
+        cfg: the config.
+        name: what the user calls it.
+
+    Raises:
+        InputError: it has none of this package.
+    """
+    from mmengine.registry import MODELS
+
+    from mmca.backbones.base import Backbone
+
+    kind = (cfg.get('model', {}).get('backbone') or {}).get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(found, type) and issubclass(found, Backbone)):
+        raise InputError(
+            f'{name}: model.backbone is {kind}; a transfer needs one of mmca, such as mmca.CAPVT'
+        )
+
+
+def check_images(files: list[str]) -> None:
+    """Look at the headers and ends of all images.
+
+    Args:
+        files: their paths.
+
+    Raises:
+        InputError: some cannot be read; it says how many, and why the first cannot.
+    """
+    from mmca.cli.preflight.images import read_header
+
+    reasons = []
+    for file in files:
+        try:
+            read_header(file)
+        except InputError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise InputError(
+            f'--images: {len(reasons)} of {len(files)} images cannot be read; the first: '
+            f'{reasons[0]}, or remove it'
+        )
 
 
 def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> Config:
@@ -117,7 +210,7 @@ def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> 
         teacher['with_cls_token'] = True
     blocks = args.iters // 2 if args.block_iters is None else args.block_iters
     warmup = min(50, args.iters // 10 + 1)
-    preprocessor = cfg.model.data_preprocessor
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's
     views = dict(type='mmca.UnlabeledImages', side=args.side)
     interval = max(args.iters // 5, 1)
     loading = dict(
@@ -133,6 +226,7 @@ def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> 
             default_scope='mmengine',
             work_dir=args.work_dir or f'work_dirs/transfer_{Path(args.config).stem}',
             resume=args.resume,
+            launcher=args.launcher,
             model=dict(
                 type='mmca.AttentionTransfer',
                 student=student,
@@ -174,6 +268,7 @@ def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> 
                 checkpoint=dict(
                     type='CheckpointHook', by_epoch=False, interval=interval, max_keep_ckpts=1
                 ),
+                **{name: dict(type=kind) for name, kind in OWN_HOOKS.items()},
             ),
             custom_hooks=[dict(type='mmca.SeedHook'), dict(type='mmca.TransferReportHook')],
             log_processor=dict(by_epoch=False),

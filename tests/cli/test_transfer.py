@@ -84,11 +84,42 @@ def interrupt_at(iteration):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (['--images', 'gone'], '--images gone: no such folder'),
-        (['--out', 'gone/x.pth'], '--out gone/x.pth: must be a .pth file in a folder that exists'),
-        (['--cfg-options', 'model.backbone.attn=S'], 'has the attention of the teacher'),
-        (['--cfg-options', 'model.backbone.arch.embed_dims=24'], 'does not fit'),
+        ('--images gone', '--images gone: no such folder'),
+        ('--out gone/x.pth', '--out gone/x.pth: must be a .pth file in a folder that exists'),
+        ('--work-dir teacher.pth', 'work dir teacher.pth: cannot write there'),
+        ('--iters 0', '--iters 0: must be at least 1'),
+        ('--iters 4 --block-iters 5', '--block-iters 5: must be from 0 to --iters, 4'),
+        ('--batch-size 0', '--batch-size 0: must be at least 1'),
+        ('--workers -1', '--workers -1: must be at least 0'),
+        ('--lr nan', '--lr nan: must be a positive number'),
+        ('--gain 0', '--gain 0.0: must be a positive number'),
+        ('--side 80', '--side 80: must be a multiple of 32, at least 64'),
+        ('--cfg-options model.backbone.attn=S', 'has the attention of the teacher'),
+        ('--cfg-options model.backbone.arch.embed_dims=24', 'does not fit'),
+        ('--cfg-options model.backbone.attn=CCCX', "model.student: unknown attention 'X'"),
+        ('--cfg-options model.backbone.type=mmseg.ResNet', 'is mmseg.ResNet; a transfer needs'),
+        ('--cfg-options model.backbone=None', 'is None; a transfer needs one of mmca'),
     ],
 )
-def test_bad_input_is_one_line(job, fail, change, message):
-    assert message in fail(*job('x.pth', *change))
+def test_bad_input_is_one_line(job, fail, tmp_path, monkeypatch, forget, change, message):
+    monkeypatch.chdir(tmp_path)
+    forget()
+    assert message in fail(*job('x.pth', *change.split()))
+    assert not (tmp_path / 'x.pth').exists()
+
+
+@pytest.mark.parametrize('content', [b'', b'<html>', None], ids=['empty', 'HTML', 'truncated'])
+def test_unreadable_images_are_counted(job, fail, tmp_path, content):
+    for name in ('03.png', '07.png'):
+        file = tmp_path / 'images' / name
+        file.write_bytes(file.read_bytes()[:500] if content is None else content)
+    line = fail(*job('x.pth'))
+    assert '2 of 24 images cannot be read; the first: cannot read' in line
+    assert '03.png' in line
+
+
+@pytest.mark.parametrize('missing', ['gone.pth', ''])
+def test_a_teacher_that_is_not_there(job, fail, missing):
+    argv = job('x.pth')
+    argv[2] = missing
+    assert 'error: ' in fail(*argv)
