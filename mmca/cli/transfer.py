@@ -32,7 +32,6 @@ example:
 
 Several processes, one per GPU (or on CPUs where there is no GPU):
   torchrun --nproc_per_node 8 -m mmca transfer CONFIG TEACHER ... --launcher pytorch"""
-HELD_OUT = 20  # one image of so many is never trained on
 KINDS = ('error', 'cosine')
 PATCH = 32  # sizes of crops are multiples of it
 
@@ -78,13 +77,15 @@ def run(args: argparse.Namespace) -> int:
     from mmca.cli.process_group import join_cpu_group
     from mmca.cli.run_errors import end_early, explained
     from mmca.cli.trust import load_checkpoints_safely
-    from mmca.transfer.images import find_images
+    from mmca.transfer.images import HELD_OUT, find_images
     from mmca.transfer.report import ERRORS
 
     check_numbers(args)
     out = Path(args.out)
     if out.suffix != '.pth' or not out.parent.is_dir():
         raise InputError(f'--out {out}: must be a .pth file in a folder that exists')
+    if not Path(args.teacher).is_file():
+        raise InputError(f'TEACHER {args.teacher!r}: no such file')
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if len(files) < HELD_OUT:
         raise InputError(f'--images: {len(files)} images, at least {HELD_OUT} are needed')
     check_images(files)
-    cfg = transfer_config(args, cfg, files)
+    cfg = transfer_config(args, cfg)
     check_work_dir(cfg.work_dir)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         cfg.merge_from_dict(parse_options(join_cpu_group(cfg)))
@@ -185,13 +186,12 @@ def check_images(files: list[str]) -> None:
         )
 
 
-def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> Config:
+def transfer_config(args: argparse.Namespace, cfg: Config) -> Config:
     """The run as a config of mmengine.
 
     Args:
         args: the parsed command line.
         cfg: the config of the detector, segmentor or classifier, with its options merged.
-        files: the images.
 
     Returns:
         The config, on one process or as `torchrun` started it.
@@ -211,7 +211,7 @@ def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> 
     blocks = args.iters // 2 if args.block_iters is None else args.block_iters
     warmup = min(50, args.iters // 10 + 1)
     preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's
-    views = dict(type='mmca.UnlabeledImages', side=args.side)
+    views = dict(type='mmca.UnlabeledImages', folders=args.images, side=args.side)
     interval = max(args.iters // 5, 1)
     loading = dict(
         batch_size=args.batch_size,
@@ -244,12 +244,12 @@ def transfer_config(args: argparse.Namespace, cfg: Config, files: list[str]) -> 
             train_dataloader=dict(
                 **loading,
                 sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=dict(views, files=[f for i, f in enumerate(files) if i % HELD_OUT]),
+                dataset=views,
             ),
             val_dataloader=dict(
                 **loading,
                 sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(views, files=files[::HELD_OUT], test_mode=True),
+                dataset=dict(views, test_mode=True),
             ),
             train_cfg=dict(by_epoch=False, max_iters=args.iters, val_interval=interval),
             val_cfg=dict(),

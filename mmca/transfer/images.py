@@ -15,6 +15,7 @@ from mmca.registry import DATASETS
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
 SHARE = (0.25, 1.0)  # of the image's area that a crop covers
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
+HELD_OUT = 20  # one image of so many is never trained on
 
 
 def find_images(folders: Sequence[str]) -> list[str]:
@@ -45,16 +46,19 @@ class UnlabeledImages(Dataset):
     """Square views of images: random crops, flipped in half of the cases, or the middle.
 
     Args:
-        files: paths of the images.
+        folders: where the images are, see :func:`find_images`.
         side: of the views in pixels.
-        test_mode: the largest square in the middle instead of a random crop.
+        test_mode: the largest square in the middle of the images that are held out, one in
+            `HELD_OUT`, instead of random crops of the others.
 
     Raises:
-        InputError: an image that cannot be read, when it is asked for.
+        InputError: no images; or one that cannot be read, when it is asked for.
     """
 
-    def __init__(self, files: Sequence[str], side: int = 288, test_mode: bool = False) -> None:
-        self.files = list(files)
+    def __init__(self, folders: Sequence[str], side: int = 288, test_mode: bool = False) -> None:
+        files = find_images(folders)
+        held_out = files[::HELD_OUT]
+        self.files = held_out if test_mode else sorted(set(files) - set(held_out))
         self.side = side
         self.test_mode = test_mode
 

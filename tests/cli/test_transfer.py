@@ -122,4 +122,4 @@ def test_unreadable_images_are_counted(job, fail, tmp_path, content):
 def test_a_teacher_that_is_not_there(job, fail, missing):
     argv = job('x.pth')
     argv[2] = missing
-    assert 'error: ' in fail(*argv)
+    assert f'TEACHER {missing!r}: no such file' in fail(*argv)
