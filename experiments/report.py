@@ -1,0 +1,151 @@
+"""Tables and plots of the logs in docs/results."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.rows import TABLES, Row, Table
+
+HEAD = """\
+# Results on public data
+
+`python -m experiments report` writes this page from the logs in this folder. Each log holds its
+command, commit, date, processor and torch version. Every run had one thread of a CPU.
+
+Figures are those after the last iteration: the mean over the seeds, and the smallest and the
+largest. Seconds an iteration are medians, with another run beside.
+"""
+
+
+def write_report(folder: Path) -> Path:
+    """Write the page with all tables, and a plot for each.
+
+    Args:
+        folder: the logs; the page and the plots go there as well.
+
+    Returns:
+        The page.
+    """
+    parts = [HEAD]
+    for table in TABLES.values():
+        logs = {row.name: _logs(folder, table, row) for row in table.rows}
+        if any(logs.values()):
+            parts.append(_section(table, logs))
+            plot(table, logs, folder / f'{table.name}.png')
+    transfers = sorted((folder / 'transfers').glob('*.json'))
+    if transfers:
+        parts.append(_transfers(transfers))
+    page = folder / 'README.md'
+    page.write_text('\n'.join(parts))
+    return page
+
+
+def _logs(folder: Path, table: Table, row: Row) -> list[dict]:
+    files = sorted((folder / table.name).glob(f'{row.name}_seed*.json'))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def _section(table: Table, logs: dict[str, list[dict]]) -> str:
+    heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
+    lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
+    for row in table.rows:
+        runs = logs[row.name]
+        if not runs:
+            continue
+        params, macs = size_of(row, table.shape)
+        figures = [_spread([_last(run, metric) for run in runs]) for metric in table.metrics]
+        cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
+        lines.append(_line([*cells, f'{statistics.median(map(seconds, runs)):.2f}']))
+    first = next(run for runs in logs.values() for run in runs)
+    lines += ['', f'    {first["command"]}', '', f'![{table.title}]({table.name}.png)', '']
+    return '\n'.join(lines)
+
+
+def _transfers(files: Sequence[Path]) -> str:
+    heads = ['attention', 'iterations', 'relative error', 'cosine', 'minutes']
+    lines = ['## Transfers', '', 'On held-out images, mean over all blocks, before and after.', '']
+    lines += [_line(heads), _line(['---'] * len(heads))]
+    for file in files:
+        log = json.loads(file.read_text())['log']
+        measured = [entry for entry in log if 'mean/error' in entry]
+        first, last = measured[0], measured[-1]
+        both = (f'{first[f"mean/{k}"]:.3f} → {last[f"mean/{k}"]:.3f}' for k in ('error', 'cosine'))
+        minutes = seconds({'log': log}) * last['step'] / 60
+        lines.append(_line([file.stem, str(last['step']), *both, f'{minutes:.0f}']))
+    return '\n'.join([*lines, ''])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f'| {" | ".join(cells)} |'
+
+
+def _last(run: dict, metric: str) -> float:
+    return [entry[metric] for entry in run['log'] if metric in entry][-1]
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f'{statistics.mean(values):.3g}'
+    return mean if len(values) == 1 else f'{mean} ({min(values):.3g} to {max(values):.3g})'
+
+
+def seconds(run: dict) -> float:
+    """Median seconds an iteration of a run, as the logger averages them over some."""
+    return statistics.median(entry['time'] for entry in run['log'] if 'loss' in entry)
+
+
+def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
+    """Parameters and multiply-adds of a row's model.
+
+    Args:
+        row: the row.
+        shape: height and width of the image.
+    """
+    from mmengine.registry import MODELS, DefaultScope
+
+    from mmca.cli.config_file import library_of, load_config
+    from mmca.cli.flops import count_parts
+
+    cfg = load_config(row.config, list(row.options))
+    library = library_of(cfg, row.config)
+    with DefaultScope.overwrite_default_scope(library):
+        parts = count_parts(MODELS.build(cfg.model), library, shape).values()
+    return sum(part.params for part in parts), sum(part.macs for part in parts)
+
+
+def plot(table: Table, logs: dict[str, list[dict]], path: Path) -> None:
+    """Draw the first metric over the time of training, the mean and the range of the seeds.
+
+    Args:
+        table: the table.
+        logs: name of a row -> its runs.
+        path: the PNG to be written.
+    """
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    metric, name = next(iter(table.metrics.items()))
+    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    for row in table.rows:
+        curves = [[e[metric] for e in run['log'] if metric in e] for run in logs[row.name]]
+        if not curves:
+            continue
+        runs = logs[row.name]
+        steps = max(e['iter'] for e in runs[0]['log'] if 'loss' in e)
+        minutes = statistics.median(map(seconds, runs)) * steps / 60
+        points = list(zip(*curves, strict=True))
+        x = [minutes * (i + 1) / len(points) for i in range(len(points))]
+        (line,) = axes.plot(x, [statistics.mean(p) for p in points], marker='o', label=row.label)
+        axes.fill_between(
+            x,
+            *map(list, zip(*((min(p), max(p)) for p in points), strict=True)),
+            color=line.get_color(),
+            alpha=0.15,
+        )
+    axes.set(xlabel='minutes of training, one CPU thread', ylabel=name, title=table.title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,181 @@
+"""Run the missing runs of tables; each leaves its log in docs/results as soon as it ends."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from threading import Lock
+
+from experiments.rows import CONVERTED, SCRATCH, Row, Table
+from mmca.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / 'docs' / 'results'
+TRANSFER = ('--iters', '3000', '--block-iters', '1000', '--side', '224', '--workers', '1')
+INIT = 'model.backbone.init_cfg'
+DIGITS = 5  # of the figures that are kept
+
+
+class Lab:
+    """Where experiments run, and from which weights and images.
+
+    Args:
+        work: folder for checkpoints and what the runs print.
+        teacher: ImageNet weights of DeiT-T.
+        images: folders of unlabeled images for transfers.
+        results: folder of the logs.
+    """
+
+    def __init__(
+        self, work: Path, teacher: str, images: Sequence[str], results: Path = RESULTS
+    ) -> None:
+        self.work, self.teacher, self.images, self.results = work, teacher, images, results
+        self._transfers: dict[str, Lock] = {}
+
+    def missing(self, tables: Sequence[Table], only: Sequence[str]) -> Iterator[tuple]:
+        """(table, row, seed) of runs without a log, first seeds first."""
+        for seed in range(max(table.seeds for table in tables)):
+            for table in tables:
+                for row in table.rows if seed < table.seeds else ():
+                    wanted = not only or row.name in only
+                    if wanted and not self.log_of(table, row, seed).exists():
+                        yield table, row, seed
+
+    def log_of(self, table: Table, row: Row, seed: int) -> Path:
+        """The file that a run leaves."""
+        return self.results / table.name / f'{row.name}_seed{seed}.json'
+
+    def run(self, table: Table, row: Row, seed: int) -> None:
+        """Train one row, from where it was stopped, and keep its log."""
+        start = self.start_of(row)
+        options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.max_keep_ckpts=1']
+        options += row.options
+        if start is not None:
+            options += [f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
+        work = self.work / table.name / f'{row.name}_seed{seed}'
+        argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
+        self.call(argv, work)
+        shown = [word.replace(str(start), Path(str(start)).name) for word in ['mmca', *argv]]
+        self.keep(self.log_of(table, row, seed), shown, read_scalars(work))
+
+    def start_of(self, row: Row) -> str | None:
+        """The file of weights that a row starts from; makes it where it is not there yet."""
+        if row.start == SCRATCH:
+            return None
+        if row.start == CONVERTED:
+            return self.teacher
+        attn = ''.join(option.partition('attn=')[2] for option in row.options) or 'C'
+        out = self.work / f'transferred_{attn}.pth'
+        with self._transfers.setdefault(attn, Lock()):
+            if not out.exists():
+                self.transfer(row, attn, out)
+        return str(out)
+
+    def transfer(self, row: Row, attn: str, out: Path) -> None:
+        """Run a transfer, from where it was stopped, and keep its log."""
+        work = self.work / f'transfer_{attn}'
+        argv = ['transfer', row.config, self.teacher, '--images', *self.images]
+        argv += ['--out', str(out), '--work-dir', str(work), *TRANSFER]
+        argv += ['--cfg-options', *row.options] if row.options else []
+        resumed = ['--resume'] if (work / 'last_checkpoint').exists() else []
+        self.call([*argv, *resumed], work)
+        names = {self.teacher: Path(self.teacher).name, str(out): out.name}
+        names |= {folder: Path(folder).name for folder in self.images}
+        shown = ['mmca', *(names.get(word, word) for word in argv)]
+        self.keep(self.results / 'transfers' / f'{attn}.json', shown, read_scalars(work))
+
+    def call(self, argv: Sequence[str], work: Path) -> None:
+        """Run a command of mmca on one thread; what it prints goes to `work`.log.
+
+        Raises:
+            InputError: it failed.
+        """
+        log = work.with_suffix('.log')
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open('ab') as file:
+            done = subprocess.run(
+                [sys.executable, '-m', 'mmca', *argv],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            )
+        if done.returncode:
+            raise InputError(f'mmca {argv[0]} ended with {done.returncode}: see {log}')
+
+    def keep(self, path: Path, command: Sequence[str], log: list[dict]) -> None:
+        """Write the record of a run."""
+        import torch
+
+        commit = subprocess.check_output(['git', 'rev-parse', 'HEAD'], cwd=ROOT, text=True)
+        record = {
+            'command': ' '.join(_without(str(self.work), word) for word in command),
+            'commit': commit.strip(),
+            'date': str(date.today()),
+            'machine': f'one thread of a CPU, {cpu_name()}',
+            'torch': str(torch.__version__),
+            'log': log,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = ',\n'.join(f'  {json.dumps(entry)}' for entry in record.pop('log'))
+        head = json.dumps(record, indent=1)[:-2]
+        path.write_text(f'{head},\n "log": [\n{lines}\n ]\n}}\n')
+
+
+def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: int) -> None:
+    """Run what has no log yet.
+
+    Args:
+        lab: where.
+        tables: to be completed.
+        only: names of rows; empty for all.
+        jobs: runs at a time.
+    """
+    runs = list(lab.missing(tables, only))
+    print(f'{len(runs)} runs to do, {jobs} at a time', flush=True)
+
+    def run(job: tuple[Table, Row, int]) -> None:
+        table, row, seed = job
+        lab.run(table, row, seed)
+        print(f'{table.name}: {row.label}, seed {seed}', flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(run, runs):
+            pass
+
+
+def read_scalars(work: Path) -> list[dict]:
+    """What mmengine logged in a work dir: the last line of every step and kind, in order.
+
+    Args:
+        work: the work dir; a run that was resumed has several logs.
+
+    Returns:
+        Entries with 'step' and the figures, rounded.
+    """
+    entries: dict[tuple, dict] = {}
+    for file in sorted(work.glob('*/vis_data/scalars.json')):
+        for line in file.read_text().splitlines():
+            entry = {
+                key: float(f'{value:.{DIGITS}g}') if isinstance(value, float) else value
+                for key, value in json.loads(line).items()
+            }
+            entries[entry['step'], 'loss' in entry] = entry
+    return [entries[key] for key in sorted(entries)]
+
+
+def cpu_name() -> str:
+    """The processor's own name."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        return next(line.partition(':')[2].strip() for line in lines if 'model name' in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _without(folder: str, word: str) -> str:
+    return word.replace(folder, 'work_dirs')

@@ -1,0 +1,91 @@
+"""Runs that leave logs, and the page made of them."""
+
+import json
+
+import pytest
+
+from experiments import run
+from experiments.report import write_report
+from experiments.rows import TABLES
+from experiments.run import Lab, run_missing
+from mmca.cli.config_file import load_config
+from mmca.errors import InputError
+
+TABLE = TABLES['camvid_deit']
+
+
+class Pretended(Lab):
+    """Writes what mmengine would log instead of training."""
+
+    called: list
+
+    def call(self, argv, work):
+        self.called = [*getattr(self, 'called', []), argv]
+        if argv[0] == 'transfer':
+            entries = [
+                {'mean/error': 0.9, 'mean/cosine': 0.5, 'step': 0},
+                {'loss': 0.3, 'time': 2.0, 'iter': 60, 'step': 60},
+                {'mean/error': 0.4, 'mean/cosine': 0.8, 'step': 60},
+            ]
+            self.work.mkdir(exist_ok=True)
+            (self.work / argv[argv.index('--out') + 1]).write_bytes(b'')
+        else:
+            seed = int(next(w for w in argv if 'seed=' in w)[-1])
+            entries = [
+                {'loss': 1.0, 'time': 0.5, 'iter': 20, 'step': 20},
+                {'mIoU': 40.0 + seed, 'step': 20},
+            ]
+        folder = work / 'first' / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Pretended(tmp_path / 'work', '/far/deit.pth', ['/far/images'], tmp_path / 'results')
+
+
+def test_each_run_is_done_once_and_its_log_names_no_folder(lab):
+    rows = ['ca_converted', 'ca_transferred']
+    run_missing(lab, [TABLE], rows, jobs=1)
+    trained = [argv for argv in lab.called if argv[0] == 'train']
+    assert len(trained) == 2 * TABLE.seeds
+    assert len(lab.called) == len(trained) + 1  # one transfer for all seeds
+    records = [json.loads(file.read_text()) for file in lab.results.rglob('*.json')]
+    assert len(records) == len(lab.called)
+    for record in records:
+        assert str(lab.work) not in record['command']
+        assert '/far/' not in record['command']
+        assert record.keys() == {'command', 'commit', 'date', 'machine', 'torch', 'log'}
+    lab.called.clear()
+    run_missing(lab, [TABLE], rows, jobs=2)
+    assert lab.called == []
+
+
+def test_the_page_has_mean_and_range_of_the_seeds(lab):
+    run_missing(lab, [TABLE], ['ca_transferred'], jobs=2)
+    page = write_report(lab.results).read_text()
+    assert '| CA-DeiT-T, transferred | 41 (40 to 42) | 3 | 6.56 | 2.48 | 0.50 |' in page
+    assert '| C | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
+    assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
+
+
+def test_a_resumed_run_has_the_later_entry_of_a_step(tmp_path):
+    for name, losses in (('1', (3.0, 2.0)), ('2', (2.5, 1.0))):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        first = int(name)
+        lines = [{'loss': loss, 'step': first + i} for i, loss in enumerate(losses)]
+        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    assert [entry['loss'] for entry in run.read_scalars(tmp_path)] == [3.0, 2.5, 1.0]
+
+
+def test_a_run_that_fails_is_named(tmp_path):
+    lab = Lab(tmp_path, 'gone.pth', [])
+    with pytest.raises(InputError, match=r'mmca train ended with 2: see .*x.log'):
+        lab.call(['train', 'gone'], tmp_path / 'x')
+
+
+@pytest.mark.parametrize('row', [row for t in TABLES.values() for row in t.rows], ids=str)
+def test_rows_are_of_shipped_configs(row):
+    assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
