@@ -1,6 +1,6 @@
-"""Repeat the results in docs/results: python -m experiments {run,report}.
+"""Repeat the results in docs/results: python -m experiments {run,transfer,report}.
 
-`run` trains what has no log yet; started again, it goes on where it was stopped. To repeat a run,
+Runs that were stopped go on when the command is started again. To repeat a run,
 remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.report import write_report
-from experiments.rows import TABLES
-from experiments.run import RESULTS, Lab, run_missing
+from experiments.rows import TABLES, TRANSFERS
+from experiments.run import RESULTS, Lab, run_missing, run_transfers
 from mmca.cli.main import guarded
 
 
@@ -30,22 +30,33 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest='command', required=True)
-    run = commands.add_parser('run', help='train what has no log yet')
+    run = commands.add_parser('run', help='train the rows of a table that have no log yet')
     run.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
-    run.add_argument('--teacher', required=True, metavar='FILE', help='ImageNet weights of DeiT-T')
-    run.add_argument(
-        '--images', nargs='+', default=[], metavar='DIR', help='unlabeled images for transfers'
-    )
     run.add_argument('--rows', nargs='+', default=[], help='names of rows; all by default')
-    run.add_argument('--jobs', type=int, default=2, help='runs at a time; default %(default)s')
-    run.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
+    transfer = commands.add_parser('transfer', help='run transfers, for tables and ablations')
+    transfer.add_argument(
+        'names', nargs='+', choices=TRANSFERS, metavar='NAME', help=', '.join(TRANSFERS)
+    )
+    for command in (run, transfer):
+        command.add_argument('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
+        command.add_argument('--images', nargs='+', default=[], metavar='DIR', help='for transfers')
+        command.add_argument('--jobs', type=int, default=2, help='runs at a time; default 2')
+        command.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
     commands.add_parser('report', help='write the page and the plots in docs/results')
     args = parser.parse_args(argv)
-    if args.command == 'report':
-        return guarded(lambda: print(write_report(RESULTS)) or 0)
-    lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
-    tables = [TABLES[name] for name in args.tables]
-    return guarded(lambda: run_missing(lab, tables, args.rows, args.jobs) or 0)
+
+    def job() -> int:
+        if args.command == 'report':
+            print(write_report(RESULTS))
+            return 0
+        lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
+        if args.command == 'run':
+            run_missing(lab, [TABLES[name] for name in args.tables], args.rows, args.jobs)
+        else:
+            run_transfers(lab, [TRANSFERS[name] for name in args.names], args.jobs)
+        return 0
+
+    return guarded(job)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.rows import TABLES, Row, Table
+from experiments.rows import TABLES, TRANSFERS, Row, Table, Transfer
 
 HEAD = """\
 # Results on public data
@@ -33,9 +33,10 @@ def write_report(folder: Path) -> Path:
         if any(logs.values()):
             parts.append(_section(table, logs))
             plot(table, logs, folder / f'{table.name}.png')
-    transfers = sorted((folder / 'transfers').glob('*.json'))
-    if transfers:
-        parts.append(_transfers(transfers))
+    logs = {
+        transfer: folder / 'transfers' / f'{transfer.name}.json' for transfer in TRANSFERS.values()
+    }
+    parts.append(_transfers({t: json.loads(f.read_text()) for t, f in logs.items() if f.exists()}))
     page = folder / 'README.md'
     page.write_text('\n'.join(parts))
     return page
@@ -62,17 +63,17 @@ def _section(table: Table, logs: dict[str, list[dict]]) -> str:
     return '\n'.join(lines)
 
 
-def _transfers(files: Sequence[Path]) -> str:
-    heads = ['attention', 'iterations', 'relative error', 'cosine', 'minutes']
-    lines = ['## Transfers', '', 'On held-out images, mean over all blocks, before and after.', '']
+def _transfers(records: dict[Transfer, dict]) -> str:
+    heads = ['transfer', 'iterations', 'relative error', 'cosine', 'minutes']
+    lines = ['## Transfers from ImageNet DeiT-T', '']
+    lines += ['On held-out images, mean over the maps of all blocks, before and after.', '']
     lines += [_line(heads), _line(['---'] * len(heads))]
-    for file in files:
-        log = json.loads(file.read_text())['log']
-        measured = [entry for entry in log if 'mean/error' in entry]
+    for transfer, record in records.items():
+        measured = [entry for entry in record['log'] if 'mean/error' in entry]
         first, last = measured[0], measured[-1]
         both = (f'{first[f"mean/{k}"]:.3f} → {last[f"mean/{k}"]:.3f}' for k in ('error', 'cosine'))
-        minutes = seconds({'log': log}) * last['step'] / 60
-        lines.append(_line([file.stem, str(last['step']), *both, f'{minutes:.0f}']))
+        minutes = f'{seconds(record) * last["step"] / 60:.0f}'
+        lines.append(_line([transfer.label, str(last['step']), *both, minutes]))
     return '\n'.join([*lines, ''])
 
 

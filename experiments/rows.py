@@ -3,8 +3,29 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-HYBRID = 'model.backbone.attn=CCCCSSSSSSSS'  # what `mmca analyze` recommends for DeiT-T
-SCRATCH, CONVERTED, TRANSFERRED = 'scratch', 'converted', 'transferred'
+HYBRID = ('model.backbone.attn=CCCCSSSSSSSS',)  # what `mmca analyze` recommends for DeiT-T
+LINEAR = ('model.backbone.attn=L',)
+TOKEN = ('model.backbone.with_cls_token=True',)
+SCRATCH, CONVERTED = 'scratch', 'converted'
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One run of `mmca transfer` from ImageNet's DeiT-T.
+
+    Attributes:
+        name: names its files.
+        label: names it in the table.
+        flags: of the command, besides those that all have.
+        options: `--cfg-options`.
+        images: their number, all by default.
+    """
+
+    name: str
+    label: str
+    flags: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -15,15 +36,15 @@ class Row:
         name: names its files.
         label: names it in the table.
         config: a shipped config.
-        start: 'scratch'; 'converted', from the softmax weights as `init_cfg` converts them; or
-            'transferred', from what `mmca transfer` makes of them.
+        start: 'scratch'; 'converted', from ImageNet's DeiT-T as `init_cfg` converts it; or a
+            transfer, from its result.
         options: `--cfg-options`.
     """
 
     name: str
     label: str
     config: str
-    start: str = SCRATCH
+    start: str | Transfer = SCRATCH
     options: tuple[str, ...] = ()
 
 
@@ -55,19 +76,60 @@ def _scratch(names: Sequence[str], head: str) -> Iterator[Row]:
 
 def _from_deit(folder: str, head: str) -> tuple[Row, ...]:
     circulant, softmax = f'{folder}/{head}_ca_deit_t', f'{folder}/{head}_deit_t'
-    linear = ('model.backbone.attn=L',)
     return (
         Row('deit_t', 'DeiT-T (softmax)', softmax, CONVERTED),
         Row('ca_scratch', 'CA-DeiT-T from scratch', circulant),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
-        Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, TRANSFERRED),
-        Row('hybrid_converted', 'CCCCSSSSSSSS, converted', circulant, CONVERTED, (HYBRID,)),
-        Row('hybrid_transferred', 'CCCCSSSSSSSS, transferred', circulant, TRANSFERRED, (HYBRID,)),
-        Row('linear_converted', 'Linear attention, converted', circulant, CONVERTED, linear),
-        Row('linear_transferred', 'Linear attention, transferred', circulant, TRANSFERRED, linear),
+        Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, LONG['circulant']),
+        Row('hybrid_converted', 'CCCCSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
+        Row('hybrid_transferred', 'CCCCSSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
+        Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
+        Row(
+            'linear_transferred', 'linear attention, transferred', circulant, LONG['linear'], LINEAR
+        ),
     )
 
 
+def _with_token() -> tuple[Row, ...]:
+    softmax, hybrid = 'camvid/fpn_deit_t', (*HYBRID, *TOKEN)
+    return (
+        Row('deit_t_token', 'DeiT-T with class token', softmax, CONVERTED, TOKEN),
+        Row('hybrid_token', 'CCCCSSSSSSSS with class token, converted', CA_DEIT, CONVERTED, hybrid),
+    )
+
+
+def _by_size() -> tuple[Row, ...]:
+    return tuple(Row(t.name, t.label, CA_DEIT, t) for t in SIZES)
+
+
+CA_DEIT = 'camvid/fpn_ca_deit_t'
+BUDGET = ('--iters', '3000', '--block-iters', '1000')
+SHORT = ('--iters', '400')
+LONG = {
+    name: Transfer(name, label, BUDGET, options)
+    for name, label, options in (
+        ('circulant', 'circulant', ()),
+        ('hybrid', 'CCCCSSSSSSSS', HYBRID),
+        ('linear', 'linear', LINEAR),
+    )
+}
+ABLATIONS = (
+    Transfer('short', '400 iterations: blocks, half of it fed by the teacher, lr 5e-4', SHORT),
+    Transfer('short_attention', 'attention alone', (*SHORT, '--train', 'attention')),
+    Transfer('short_all', 'all parameters', (*SHORT, '--train', 'all')),
+    Transfer('short_end_to_end', 'end to end only', (*SHORT, '--block-iters', '0')),
+    Transfer('short_quarter', 'a quarter fed by the teacher', (*SHORT, '--block-iters', '100')),
+    Transfer('short_lr', 'lr 1.5e-3', (*SHORT, '--lr', '1.5e-3')),
+)
+SIZES = (
+    *(
+        Transfer(f'images_{n}', f'{n} images, 1,000 iterations', ('--iters', '1000'), (), n)
+        for n in (100, 300, 1000)
+    ),
+    Transfer('iters_1000', 'all images, 1,000 iterations', ('--iters', '1000')),
+    Transfer('iters_300', 'all images, 300 iterations', ('--iters', '300')),
+)
+TRANSFERS = {transfer.name: transfer for transfer in (*LONG.values(), *ABLATIONS, *SIZES)}
 HEADS = {'fpn': 'Semantic FPN', 'upernet': 'UperNet'}
 LABELS = {
     'pvt_t': 'PVT-T',
@@ -98,7 +160,7 @@ TABLES = {
             3,
             MIOU,
             (240, 320),
-            _from_deit('camvid', 'fpn'),
+            (*_from_deit('camvid', 'fpn'), *_with_token()),
         ),
         Table(
             'penn_fudan_deit',
@@ -107,6 +169,14 @@ TABLES = {
             AP,
             (300, 400),
             _from_deit('penn_fudan', 'maskrcnn'),
+        ),
+        Table(
+            'camvid_transfer_size',
+            'CamVid from transfers of several sizes, CA-DeiT-T',
+            2,
+            MIOU,
+            (240, 320),
+            _by_size(),
         ),
     )
 }

@@ -9,14 +9,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from random import Random
 from threading import Lock
 
-from experiments.rows import CONVERTED, SCRATCH, Row, Table
+from experiments.rows import CA_DEIT, CONVERTED, SCRATCH, Row, Table, Transfer
 from mmca.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'docs' / 'results'
-TRANSFER = ('--iters', '3000', '--block-iters', '1000', '--side', '224', '--workers', '1')
+SMALL = ('--side', '224', '--workers', '1')
 INIT = 'model.backbone.init_cfg'
 DIGITS = 5  # of the figures that are kept
 
@@ -35,7 +36,7 @@ class Lab:
         self, work: Path, teacher: str, images: Sequence[str], results: Path = RESULTS
     ) -> None:
         self.work, self.teacher, self.images, self.results = work, teacher, images, results
-        self._transfers: dict[str, Lock] = {}
+        self._locks: dict[str, Lock] = {}
 
     def missing(self, tables: Sequence[Table], only: Sequence[str]) -> Iterator[tuple]:
         """(table, row, seed) of runs without a log, first seeds first."""
@@ -60,8 +61,7 @@ class Lab:
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)
-        shown = [word.replace(str(start), Path(str(start)).name) for word in ['mmca', *argv]]
-        self.keep(self.log_of(table, row, seed), shown, read_scalars(work))
+        self.keep(self.log_of(table, row, seed), argv, work)
 
     def start_of(self, row: Row) -> str | None:
         """The file of weights that a row starts from; makes it where it is not there yet."""
@@ -69,25 +69,36 @@ class Lab:
             return None
         if row.start == CONVERTED:
             return self.teacher
-        attn = ''.join(option.partition('attn=')[2] for option in row.options) or 'C'
-        out = self.work / f'transferred_{attn}.pth'
-        with self._transfers.setdefault(attn, Lock()):
-            if not out.exists():
-                self.transfer(row, attn, out)
-        return str(out)
+        return str(self.transfer(row.start))
 
-    def transfer(self, row: Row, attn: str, out: Path) -> None:
-        """Run a transfer, from where it was stopped, and keep its log."""
-        work = self.work / f'transfer_{attn}'
-        argv = ['transfer', row.config, self.teacher, '--images', *self.images]
-        argv += ['--out', str(out), '--work-dir', str(work), *TRANSFER]
-        argv += ['--cfg-options', *row.options] if row.options else []
-        resumed = ['--resume'] if (work / 'last_checkpoint').exists() else []
-        self.call([*argv, *resumed], work)
-        names = {self.teacher: Path(self.teacher).name, str(out): out.name}
-        names |= {folder: Path(folder).name for folder in self.images}
-        shown = ['mmca', *(names.get(word, word) for word in argv)]
-        self.keep(self.results / 'transfers' / f'{attn}.json', shown, read_scalars(work))
+    def transfer(self, transfer: Transfer) -> Path:
+        """The result of a transfer; makes it, from where it was stopped, and keeps its log."""
+        work = self.work / 'transfers' / transfer.name
+        out = work.with_suffix('.pth')
+        with self._locks.setdefault(transfer.name, Lock()):
+            if out.exists():
+                return out
+            images = self.images
+            if transfer.images is not None:
+                images = [str(self._choose(transfer.images))]
+            argv = ['transfer', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]
+            argv += ['--work-dir', str(work), *SMALL, *transfer.flags]
+            argv += ['--cfg-options', *transfer.options] if transfer.options else []
+            resumed = ['--resume'] if (work / 'last_checkpoint').exists() else []
+            self.call([*argv, *resumed], work)
+            self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, work)
+        return out
+
+    def _choose(self, number: int) -> Path:
+        """A folder with links to some of the images, the same ones each time."""
+        from mmca.transfer.images import find_images
+
+        folder = self.work / f'images_{number}'
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            for file in Random(0).sample(find_images(self.images), number):
+                (folder / Path(file).name).symlink_to(Path(file).resolve())
+        return folder
 
     def call(self, argv: Sequence[str], work: Path) -> None:
         """Run a command of mmca on one thread; what it prints goes to `work`.log.
@@ -107,23 +118,40 @@ class Lab:
         if done.returncode:
             raise InputError(f'mmca {argv[0]} ended with {done.returncode}: see {log}')
 
-    def keep(self, path: Path, command: Sequence[str], log: list[dict]) -> None:
-        """Write the record of a run."""
+    def keep(self, path: Path, argv: Sequence[str], work: Path) -> None:
+        """Write the record of a run: its command without the folders of this machine, its log."""
         import torch
+
+        command = ' '.join(['mmca', *argv]).replace(str(self.work), 'work_dirs/experiments')
+        for place in (self.teacher, *self.images):
+            command = command.replace(place, Path(place).name)
 
         commit = subprocess.check_output(['git', 'rev-parse', 'HEAD'], cwd=ROOT, text=True)
         record = {
-            'command': ' '.join(_without(str(self.work), word) for word in command),
+            'command': command,
             'commit': commit.strip(),
             'date': str(date.today()),
             'machine': f'one thread of a CPU, {cpu_name()}',
             'torch': str(torch.__version__),
-            'log': log,
+            'log': read_scalars(work),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = ',\n'.join(f'  {json.dumps(entry)}' for entry in record.pop('log'))
         head = json.dumps(record, indent=1)[:-2]
         path.write_text(f'{head},\n "log": [\n{lines}\n ]\n}}\n')
+
+
+def run_transfers(lab: Lab, transfers: Sequence[Transfer], jobs: int) -> None:
+    """Run transfers that have not been run.
+
+    Args:
+        lab: where.
+        transfers: to be run.
+        jobs: runs at a time.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        for out in pool.map(lab.transfer, transfers):
+            print(out, flush=True)
 
 
 def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: int) -> None:
@@ -175,7 +203,3 @@ def cpu_name() -> str:
         return next(line.partition(':')[2].strip() for line in lines if 'model name' in line)
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _without(folder: str, word: str) -> str:
-    return word.replace(folder, 'work_dirs')

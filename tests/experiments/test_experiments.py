@@ -1,13 +1,14 @@
 """Runs that leave logs, and the page made of them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from experiments import run
 from experiments.report import write_report
-from experiments.rows import TABLES
-from experiments.run import Lab, run_missing
+from experiments.rows import TABLES, TRANSFERS
+from experiments.run import Lab, run_missing, run_transfers
 from mmca.cli.config_file import load_config
 from mmca.errors import InputError
 
@@ -27,8 +28,8 @@ class Pretended(Lab):
                 {'loss': 0.3, 'time': 2.0, 'iter': 60, 'step': 60},
                 {'mean/error': 0.4, 'mean/cosine': 0.8, 'step': 60},
             ]
-            self.work.mkdir(exist_ok=True)
-            (self.work / argv[argv.index('--out') + 1]).write_bytes(b'')
+            work.parent.mkdir(parents=True, exist_ok=True)
+            Path(argv[argv.index('--out') + 1]).write_bytes(b'')
         else:
             seed = int(next(w for w in argv if 'seed=' in w)[-1])
             entries = [
@@ -66,8 +67,20 @@ def test_the_page_has_mean_and_range_of_the_seeds(lab):
     run_missing(lab, [TABLE], ['ca_transferred'], jobs=2)
     page = write_report(lab.results).read_text()
     assert '| CA-DeiT-T, transferred | 41 (40 to 42) | 3 | 6.56 | 2.48 | 0.50 |' in page
-    assert '| C | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
+    assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
     assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
+
+
+def test_a_transfer_of_some_images_links_to_them(lab, tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    for index in range(400):
+        (images / f'{index}.jpg').touch()
+    lab.images = [str(images)]
+    run_transfers(lab, [TRANSFERS['images_300'], TRANSFERS['short']], jobs=2)
+    commands = {argv[argv.index('--images') + 1] for argv in lab.called}
+    assert commands == {str(images), str(lab.work / 'images_300')}
+    assert len(list((lab.work / 'images_300').iterdir())) == 300
 
 
 def test_a_resumed_run_has_the_later_entry_of_a_step(tmp_path):
