@@ -1,6 +1,41 @@
-"""What a backbone costs and how its attention spreads: multiply-adds, entropies."""
+"""What a backbone costs, how its attention spreads, and how much of it is circulant."""
 
+from mmca.analysis.circulant_share import (
+    BlockShare,
+    circulant_share,
+    measure_blocks,
+    recommend,
+    shuffle_rows,
+    stage_shares,
+)
 from mmca.analysis.entropy import attention_entropies, normalized_entropy
-from mmca.analysis.flops import FlopReport, count_flops, dft_macs
+from mmca.analysis.flops import FlopReport, block_macs, count_flops, dft_macs
+from mmca.analysis.maps import (
+    AttentionInput,
+    attention_inputs,
+    attention_maps,
+    attention_matrices,
+    bccb_kernel,
+    equivalent_kernels,
+)
 
-__all__ = ['FlopReport', 'attention_entropies', 'count_flops', 'dft_macs', 'normalized_entropy']
+__all__ = [
+    'AttentionInput',
+    'BlockShare',
+    'FlopReport',
+    'attention_entropies',
+    'attention_inputs',
+    'attention_maps',
+    'attention_matrices',
+    'bccb_kernel',
+    'block_macs',
+    'circulant_share',
+    'count_flops',
+    'dft_macs',
+    'equivalent_kernels',
+    'measure_blocks',
+    'normalized_entropy',
+    'recommend',
+    'shuffle_rows',
+    'stage_shares',
+]

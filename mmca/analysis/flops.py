@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmca.layers import Attention
+from mmca.layers import Attention, Block
 from mmca.ops import use_backend
 from mmca.ops.circulant import dft_macs
 
-__all__ = ['FlopReport', 'count_flops', 'dft_macs']
+__all__ = ['FlopReport', 'block_macs', 'count_flops', 'dft_macs']
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,28 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
             handle.remove()
     macs = counter.get_total_flops() // 2 + extra
     return FlopReport(sum(p.numel() for p in module.parameters()), macs, extra)
+
+
+def block_macs(model: nn.Module, images: Tensor) -> dict[str, int]:
+    """Multiply-adds of every block of a backbone.
+
+    Args:
+        model: one of `mmca.backbones`; on the meta device nothing is computed.
+        images: (B, 3, H, W), on the model's device.
+
+    Returns:
+        Path of the block -> multiply-adds, as :func:`count_flops` has them.
+    """
+    blocks = {path: m for path, m in model.named_modules() if isinstance(m, Block)}
+    inputs: dict[str, tuple] = {}
+    handles = [
+        block.register_forward_pre_hook(lambda _, args, path=path: inputs.update({path: args}))
+        for path, block in blocks.items()
+    ]
+    try:
+        with torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: count_flops(blocks[path], *args).macs for path, args in inputs.items()}

@@ -29,6 +29,8 @@ COMMANDS = {
     'config': 'list, find, print or copy the shipped configs',
     'flops': "count a model's parameters and multiply-adds",
     'inspect': 'show what is in a checkpoint and which backbone it fits',
+    'analyze': 'tell which attentions of a softmax network circulant ones can replace',
+    'kernels': 'draw what a patch of an image attends to, softmax and circulant',
     'transfer': 'train circulant attention after a softmax teacher, on images without labels',
     'softmax-start': 'choose the gain for starting from softmax weights',
     'backbone-table': 'count all backbones in all sizes',

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from mmca.errors import InputError
@@ -170,6 +171,11 @@ class Attention(nn.Module):
         """
         raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
 
+    def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, heads, N, N): :meth:`attention_weights` of all tokens, query by key."""
+        rows = [self.attention_weights(x, hw_shape, n).flatten(2) for n in range(x.shape[1])]
+        return torch.stack(rows, 2)
+
 
 _REGISTRY: dict[str, type[Attention]] = {}
 _LETTERS: dict[str, str] = {'S': SOFTMAX}
@@ -216,7 +222,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
         if name == SOFTMAX or name in _REGISTRY:
             owner = 'the softmax attention of each family'
             if name != SOFTMAX:
-                owner = _describe(_REGISTRY[name])
+                owner = f'{_REGISTRY[name].__module__}.{_REGISTRY[name].__qualname__}'
             raise InputError(f'the attention name {name!r} is taken by {owner}: choose another')
         if letter in _LETTERS:
             raise InputError(
@@ -373,10 +379,6 @@ def _known() -> str:
     others = [name for name in _REGISTRY if name not in lettered]
     words = [f'{name!r} ({letter})' for name, letter in lettered.items()]
     return ', '.join([*words, *map(repr, others)])
-
-
-def _describe(cls: type) -> str:
-    return f'{cls.__module__}.{cls.__qualname__}'
 
 
 def check_heads(embed_dims: int, num_heads: int) -> None:

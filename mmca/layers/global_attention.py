@@ -64,6 +64,11 @@ class SelfAttention(Attention):
         q, k, _ = self._heads(x)
         return softmax_weights(q[:, :, token], k).unflatten(2, hw_shape)
 
+    def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, num_heads, N, N), projected once."""
+        q, k, _ = self._heads(x)
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v: three of (B, h, N, d)."""
         return self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()

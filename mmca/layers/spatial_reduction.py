@@ -81,13 +81,23 @@ class SpatialReductionAttention(Attention):
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): the weight of each cell, spread evenly over its tokens."""
-        (height, width), ratio = hw_shape, self.sr_ratio
         query = self._query(x[:, token : token + 1])[:, :, 0]
         weights = softmax_weights(query, self._keys_and_values(x, hw_shape)[0])
-        cells = weights.unflatten(2, (-1, max(width // ratio, 1)))
-        grid = cells.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3) / ratio**2
-        rest = (0, max(width - grid.shape[3], 0), 0, max(height - grid.shape[2], 0))
-        return F.pad(grid, rest)[:, :, :height, :width]
+        return self._spread(weights, hw_shape)
+
+    def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, num_heads, N, N), projected once."""
+        q, k = self._query(x), self._keys_and_values(x, hw_shape)[0]
+        weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        return self._spread(weights, hw_shape).flatten(3)
+
+    def _spread(self, weights: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(..., M) of the cells -> (..., H, W) of the tokens."""
+        (height, width), ratio = hw_shape, self.sr_ratio
+        cells = weights.unflatten(-1, (-1, max(width // ratio, 1)))
+        grid = cells.repeat_interleave(ratio, -2).repeat_interleave(ratio, -1) / ratio**2
+        rest = (0, max(width - grid.shape[-1], 0), 0, max(height - grid.shape[-2], 0))
+        return F.pad(grid, rest)[..., :height, :width]
 
     def _query(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, h, N, d)."""

@@ -1,0 +1,129 @@
+"""A config's backbone with the weights of a checkpoint, for commands that look at its attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import Tensor
+
+    from mmca.backbones.base import Backbone
+
+
+def backbone_settings(cfg: Config, config: str) -> dict:
+    """The settings of a config's backbone, without its first weights.
+
+    Args:
+        cfg: the config.
+        config: its name, for the message.
+
+    Raises:
+        InputError: its backbone is none of mmca's.
+    """
+    from mmengine.registry import MODELS
+
+    from mmca.backbones.base import Backbone
+
+    settings = dict(cfg.get('model', {}).get('backbone') or {})
+    kind = settings.get('type')
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (isinstance(cls, type) and issubclass(cls, Backbone)):
+        raise InputError(f'{config}: model.backbone must be one of mmca, got type {kind!r}')
+    settings.pop('init_cfg', None)
+    return settings
+
+
+def softmax_settings(settings: dict) -> dict:
+    """The settings of the family's softmax original, without class token.
+
+    Args:
+        settings: from :func:`backbone_settings`.
+    """
+    dropped = ('attn_cfg', 'with_cls_token', 'out_type')
+    return {**{k: v for k, v in settings.items() if k not in dropped}, 'attn': 'S'}
+
+
+def softmax_backbone(settings: dict, checkpoint: str) -> Backbone:
+    """The family's softmax original with its weights, and its class token if the file has one.
+
+    Args:
+        settings: from :func:`backbone_settings`.
+        checkpoint: the file.
+
+    Returns:
+        The backbone in evaluation mode.
+
+    Raises:
+        InputError: unreadable file, or not softmax weights of this backbone.
+    """
+    from mmengine.registry import MODELS
+
+    from mmca.backbones import DeiT
+    from mmca.checkpoint import starts_with
+
+    settings = softmax_settings(settings)
+    weights = dict(type='Pretrained', checkpoint=checkpoint)
+    if issubclass(MODELS.get(settings['type']), DeiT) and starts_with('cls_token', weights):
+        settings['with_cls_token'] = True
+    return filled_backbone(settings, checkpoint)
+
+
+def filled_backbone(settings: dict, checkpoint: str) -> Backbone:
+    """A backbone with weights for all of its attentions.
+
+    Args:
+        settings: of the backbone.
+        checkpoint: the file.
+
+    Returns:
+        The backbone in evaluation mode.
+
+    Raises:
+        InputError: unreadable file, or a tensor of an attention is not in it.
+    """
+    from mmengine.registry import MODELS
+
+    from mmca.checkpoint import fit, load_pretrained, read_checkpoint
+
+    # A circulant DeiT has a position embedding if its first weights do.
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+    model = MODELS.build({**settings, 'init_cfg': init_cfg})
+    load_pretrained(model, checkpoint)
+    _, report = fit(read_checkpoint(checkpoint), model)
+    absent = [name for name in (*report.missing, *report.mismatched) if '.attn.' in name]
+    if absent:
+        kinds = ', '.join(dict.fromkeys(model.attn))
+        raise InputError(
+            f'{checkpoint} lacks {absent[0]} of {type(model).__name__} with {kinds} attention: '
+            'give weights that were trained with this attention'
+        )
+    return model.eval()
+
+
+def is_converted(settings: dict, checkpoint: str) -> bool:
+    """Whether attentions of a backbone would be computed from the softmax weights in a file.
+
+    Args:
+        settings: from :func:`backbone_settings`.
+        checkpoint: the file.
+
+    Raises:
+        InputError: unreadable file.
+    """
+    from mmengine.registry import MODELS
+
+    from mmca.checkpoint import fit, read_checkpoint
+
+    return bool(fit(read_checkpoint(checkpoint), MODELS.build(settings))[1].converted)
+
+
+def normalize(image: Tensor, cfg: Config) -> Tensor:
+    """(3, H, W) in BGR from 0 to 255 -> float32 RGB, as the config's preprocessor has it."""
+    import torch
+
+    preprocessor = cfg.model.data_preprocessor
+    mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    return (image.flip(0).float() - mean) / std
