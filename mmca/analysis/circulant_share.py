@@ -108,7 +108,8 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) ->
             places[path] = seen
     blocks = []
     for path, rows in figures.items():
-        share, energy, random = (torch.stack(column) for column in list(zip(*rows, strict=True))[:3])
+        *tensors, entropies = zip(*rows, strict=True)
+        share, energy, random = map(torch.stack, tensors)
         blocks.append(
             BlockShare(
                 path,
@@ -116,9 +117,9 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) ->
                 places[path].grid,
                 share.mean().item(),
                 share.mean(0).tolist(),
-                ((share * energy).sum() / energy.sum()).item(),
+                ((share * energy).sum() / energy.sum().clamp_min(NOISE)).item(),
                 random.mean().item(),
-                sum(row[3] for row in rows) / len(rows),
+                sum(entropies) / len(entropies),
                 energy.mean().item(),
             )
         )

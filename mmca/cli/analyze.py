@@ -5,7 +5,8 @@ each attention matrix A (N x N, a head, an image), `explained` is the share of |
 the nearest circulant matrix has: 1 if A depends on displacements alone, 0 if that tells nothing;
 `random` is the same after the entries of every row were shuffled. `entropy` is that of the rows,
 1 where all patches have the same weight. Keys of a spatial reduction stand for all their patches;
-windows are blocks of an N x N matrix, and windows of 7 x 7 with equal weights have 0.45 already.
+windows are blocks of an N x N matrix. Neither moves with the query: windows of 7 x 7 with equal
+weights have 0.42 on a grid of 28 x 28.
 
 Stages (PVT, Swin) or blocks (DeiT) that explain enough are recommended for circulant attention.
 """
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 REQUIRES = FULL_STACK
 EPILOG = """\
 example:
-  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/imagenet/val --out deit"""
+  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/val2017 \\
+      --out analysis"""
 MIN_SIDE = 32
 MEGA, GIGA = 1e6, 1e9
 
@@ -82,9 +84,13 @@ def run(args: argparse.Namespace) -> int:
     attn = recommend(blocks, args.threshold)
     costs, totals = count_costs(settings, attn, shape)
     print(table(blocks, attn, costs, len(files), args.side, shape))
-    print(f"\nrecommended (explained >= {args.threshold:g}): attn='{attn}'")
-    print(f'  --cfg-options model.backbone.attn={attn}')
-    print(f'multiply-adds of the backbone at {shape[0]} x {shape[1]}, without class token:')
+    print()
+    if 'C' in attn:
+        print(f"recommended (explained >= {args.threshold:g}): attn='{attn}'")
+        print(f'  --cfg-options model.backbone.attn={attn}')
+    else:
+        print(f"none explains {args.threshold:g} or more: attn='{attn}'")
+    print(f'multiply-adds of the backbone at {shape[0]} x {shape[1]} (without class token):')
     for name, macs in totals.items():
         change = macs / totals['S'] - 1
         print(f"  attn='{name}'".ljust(26) + f'{macs / GIGA:8.2f} G  {change:+.1%}')

@@ -77,7 +77,7 @@ class Row:
 
 
 def plot_kernels(image: np.ndarray, rows: Sequence[Row], title: str) -> Figure:
-    """A row a block: the image, both attentions of the marked patch, the kernels centred.
+    """A row a block: the image, both attentions of the marked patch, the kernels centered.
 
     Args:
         image: (height, width, 3), RGB.
@@ -99,19 +99,22 @@ def plot_kernels(image: np.ndarray, rows: Sequence[Row], title: str) -> Figure:
         axes[0].set_ylabel(row.name, fontsize=9)
         _mark(axes[0], row.token)
         if row.softmax is None:
-            axes[1].axis('off')
+            axes[1].text(0.5, 0.5, 'softmax: give\n--teacher', ha='center', va='center')
         else:
             _show(axes[1], row.softmax, 'softmax', row.token)
         _show(axes[2], row.circulant, 'circulant', row.token)
         for panel, (name, kernel) in zip(axes[3:], row.kernels.items(), strict=True):
-            centred = kernel.roll((h // 2, w // 2), (0, 1))
-            _show(panel, centred, name, (h // 2, w // 2))
+            centered = kernel.roll((h // 2, w // 2), (0, 1))
+            _show(panel, centered, name, (h // 2, w // 2))
     figure.suptitle(title, fontsize=9)
     return figure
 
 
 def _show(axes: Axes, weights: Tensor, title: str, token: tuple[int, int]) -> None:
-    axes.imshow(weights, cmap='viridis', vmin=0)
+    from matplotlib.colors import PowerNorm
+
+    # A square root, since one weight is often many times the others.
+    axes.imshow(weights.numpy(), cmap='viridis', norm=PowerNorm(0.5, vmin=0))
     axes.set_title(f'{title}\nmax {weights.max():.3g}', fontsize=8)
     _mark(axes, token)
 

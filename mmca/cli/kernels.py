@@ -1,10 +1,12 @@
 """Draw what a patch of an image attends to, with softmax and with circulant attention.
 
 A row a block: the image with the patch marked, its softmax attention (mean of the heads), its
-circulant attention, and the circulant kernel with displacement 0, 0 in the middle. With softmax
-weights in CHECKPOINT the circulant attention is the nearest circulant matrix to the softmax
-attention, as `mmca analyze` has it. With weights of a circulant backbone, such as `mmca transfer`
-writes, it is the block's own, and --teacher adds the softmax attention of the original.
+circulant attention, and the circulant kernel with displacement 0, 0 in the middle. Colors go by
+the square root of the weights.
+
+With softmax weights in CHECKPOINT the circulant attention is the nearest circulant matrix to the
+softmax attention, as in `mmca analyze`. With weights of a circulant backbone, such as `mmca
+transfer` writes, it is the block's own, and --teacher adds the softmax attention of the original.
 """
 
 from __future__ import annotations
@@ -73,9 +75,8 @@ def run(args: argparse.Namespace) -> int:
     from mmca.cli.attention_plots import plot_kernels
     from mmca.cli.trained_backbone import (
         backbone_settings,
-        filled_backbone,
-        is_converted,
         normalize,
+        own_backbone,
         softmax_backbone,
     )
 
@@ -87,10 +88,8 @@ def run(args: argparse.Namespace) -> int:
     settings = backbone_settings(cfg, args.config)
     image, place = read_image(args.image, args.at, args.side)
     inputs = normalize(torch.from_numpy(image).permute(2, 0, 1), cfg)[None]
-    if is_converted(settings, args.checkpoint):
-        model = softmax_backbone(settings, args.checkpoint)
-    else:
-        model = filled_backbone(settings, args.checkpoint)
+    own = own_backbone(settings, args.checkpoint)
+    model = softmax_backbone(settings, args.checkpoint) if own is None else own
     seen = attention_inputs(model, inputs)
     taught = {}
     if args.teacher:
@@ -207,7 +206,7 @@ def make_row(
         name = f'{path}\nexplained {mean(shares):.2f}'
     elif taught is not None:
         softmax = attention_maps(taught, index)[0].mean(0)
-    single = {f'kernel, head {head}': kernels[head] for head in heads or ()}
+    single = {f'kernel {head}': kernels[head] for head in heads or ()}
     return Row(
         name,
         token,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mmca.backbones.base import Backbone
+    from mmca.checkpoint import Report
 
 
 def backbone_settings(cfg: Config, config: str) -> dict:
@@ -62,27 +63,36 @@ def softmax_backbone(settings: dict, checkpoint: str) -> Backbone:
     from mmengine.registry import MODELS
 
     from mmca.backbones import DeiT
-    from mmca.checkpoint import starts_with
+    from mmca.checkpoint import fit, load_pretrained, read_checkpoint, starts_with
 
     settings = softmax_settings(settings)
     weights = dict(type='Pretrained', checkpoint=checkpoint)
     if issubclass(MODELS.get(settings['type']), DeiT) and starts_with('cls_token', weights):
         settings['with_cls_token'] = True
-    return filled_backbone(settings, checkpoint)
+    model = MODELS.build(settings)
+    load_pretrained(model, checkpoint)
+    _, report = fit(read_checkpoint(checkpoint), model)
+    if absent := _absent(report):
+        raise InputError(
+            f'{checkpoint} lacks {absent[0]}: it holds no softmax weights of '
+            f'{type(model).__name__}, or not all of them'
+        )
+    return model.eval()
 
 
-def filled_backbone(settings: dict, checkpoint: str) -> Backbone:
-    """A backbone with weights for all of its attentions.
+def own_backbone(settings: dict, checkpoint: str) -> Backbone | None:
+    """The config's backbone itself, if the file has weights that it was trained with.
 
     Args:
-        settings: of the backbone.
+        settings: from :func:`backbone_settings`.
         checkpoint: the file.
 
     Returns:
-        The backbone in evaluation mode.
+        The backbone in evaluation mode; None if all of its attention is the family's softmax, or
+        if the file lacks tensors of its attentions or has them for softmax.
 
     Raises:
-        InputError: unreadable file, or a tensor of an attention is not in it.
+        InputError: unreadable file.
     """
     from mmengine.registry import MODELS
 
@@ -91,33 +101,16 @@ def filled_backbone(settings: dict, checkpoint: str) -> Backbone:
     # A circulant DeiT has a position embedding if its first weights do.
     init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
     model = MODELS.build({**settings, 'init_cfg': init_cfg})
-    load_pretrained(model, checkpoint)
     _, report = fit(read_checkpoint(checkpoint), model)
-    absent = [name for name in (*report.missing, *report.mismatched) if '.attn.' in name]
-    if absent:
-        kinds = ', '.join(dict.fromkeys(model.attn))
-        raise InputError(
-            f'{checkpoint} lacks {absent[0]} of {type(model).__name__} with {kinds} attention: '
-            'give weights that were trained with this attention'
-        )
+    if set(model.attn) == {'softmax'} or report.converted or _absent(report):
+        return None
+    load_pretrained(model, checkpoint)
     return model.eval()
 
 
-def is_converted(settings: dict, checkpoint: str) -> bool:
-    """Whether attentions of a backbone would be computed from the softmax weights in a file.
-
-    Args:
-        settings: from :func:`backbone_settings`.
-        checkpoint: the file.
-
-    Raises:
-        InputError: unreadable file.
-    """
-    from mmengine.registry import MODELS
-
-    from mmca.checkpoint import fit, read_checkpoint
-
-    return bool(fit(read_checkpoint(checkpoint), MODELS.build(settings))[1].converted)
+def _absent(report: Report) -> list[str]:
+    """The tensors of attentions that a file lacks."""
+    return [name for name in (*report.missing, *report.mismatched) if '.attn.' in name]
 
 
 def normalize(image: Tensor, cfg: Config) -> Tensor:
