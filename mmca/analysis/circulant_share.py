@@ -97,7 +97,7 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) ->
     figures: dict[str, list[tuple[Tensor, Tensor, Tensor, float]]] = defaultdict(list)
     places = {}
     for image in images:
-        for path, seen in attention_inputs(model, image[None]).items():
+        for path, seen in attention_inputs(model, image[None], matrices=True).items():
             matrix = attention_matrices(seen)[0]
             tokens = matrix.shape[-1]
             if tokens not in orders:

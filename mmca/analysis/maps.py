@@ -36,17 +36,23 @@ class AttentionInput:
         return self.x.shape[1] - self.grid[0] * self.grid[1]
 
 
-def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInput]:
+def attention_inputs(
+    model: nn.Module, images: Tensor, matrices: bool = False
+) -> dict[str, AttentionInput]:
     """Run a backbone once and keep what its attentions get.
 
     Args:
         model: one of `mmca.backbones`, or any module with attentions of `mmca.layers`; it runs in
             its present mode, without gradients.
         images: (B, 3, H, W), normalized.
+        matrices: refuse at once what :func:`attention_matrices` would refuse.
 
     Returns:
         Path of the attention -> its input, in the order of the forward pass. Attentions that
         define no weights are left out.
+
+    Raises:
+        InputError: with `matrices`, the matrices would have more than `MAX_NUMBERS` numbers.
     """
     inputs: dict[str, AttentionInput] = {}
     patches: list[tuple[int, int]] = []
@@ -56,6 +62,8 @@ def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInp
         with_token = bool(patches) and x.shape[1] == patches[0][0] * patches[0][1] + 1
         grid = patches[0] if with_token else hw_shape
         inputs[path] = AttentionInput(path, attn, x, hw_shape, grid)
+        if matrices and not isinstance(attn, CirculantAttention):
+            _check_size(inputs[path])
 
     handles = [
         module.register_forward_pre_hook(lambda attn, args, path=path: keep(path, attn, args))
@@ -111,6 +119,13 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
     Raises:
         InputError: the matrices would have more than `MAX_NUMBERS` numbers.
     """
+    _check_size(seen)
+    weights = seen.attn.attention_matrix(seen.x, seen.hw_shape)
+    weights = weights[..., seen.skipped :, seen.skipped :]
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _check_size(seen: AttentionInput) -> None:
     tokens, heads = seen.x.shape[1], getattr(seen.attn, 'num_heads', 1)
     numbers = len(seen.x) * heads * tokens**2
     if numbers > MAX_NUMBERS:
@@ -119,9 +134,6 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
             f'{numbers * 4 / 2**30:.1f} GiB, at most {MAX_NUMBERS * 4 / 2**30:.0f} are allowed: '
             'choose a smaller --side'
         )
-    weights = seen.attn.attention_matrix(seen.x, seen.hw_shape)
-    weights = weights[..., seen.skipped :, seen.skipped :]
-    return weights / weights.sum(-1, keepdim=True)
 
 
 def equivalent_kernels(seen: AttentionInput) -> Tensor:

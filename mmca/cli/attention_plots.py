@@ -99,7 +99,8 @@ def plot_kernels(image: np.ndarray, rows: Sequence[Row], title: str) -> Figure:
         axes[0].set_ylabel(row.name, fontsize=9)
         _mark(axes[0], row.token)
         if row.softmax is None:
-            axes[1].text(0.5, 0.5, 'softmax: give\n--teacher', ha='center', va='center')
+            axes[1].axis('off')
+            axes[1].text(0.5, 0.5, 'softmax: see\n--teacher', ha='center', fontsize=8)
         else:
             _show(axes[1], row.softmax, 'softmax', row.token)
         _show(axes[2], row.circulant, 'circulant', row.token)

@@ -34,6 +34,7 @@ examples:
   %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth dog.jpg --out kernels.png
   %(prog)s coco/maskrcnn_ca_deit_t ca_deit_t.pth dog.jpg --out kernels.png \\
       --teacher deit_tiny_patch16_224.pth --blocks 0 3 --channels 0 64 128 --at 300 200"""
+MAX_ASPECT = 8  # longer over shorter side of an image
 UNIT = 32  # sides of the resized image are multiples of it
 SHOWN = 4  # blocks, if none are named
 
@@ -90,7 +91,11 @@ def run(args: argparse.Namespace) -> int:
     inputs = normalize(torch.from_numpy(image).permute(2, 0, 1), cfg)[None]
     own = own_backbone(settings, args.checkpoint)
     model = softmax_backbone(settings, args.checkpoint) if own is None else own
-    seen = attention_inputs(model, inputs)
+    if own is None and args.teacher:
+        raise InputError(
+            f'--teacher goes with weights of a circulant backbone, {args.checkpoint} has softmax'
+        )
+    seen = attention_inputs(model, inputs, matrices=True)
     taught = {}
     if args.teacher:
         taught = attention_inputs(softmax_backbone(settings, args.teacher), inputs)
@@ -119,7 +124,8 @@ def read_image(
         The image, BGR, and (y, x) of the pixel's middle as shares of height and width.
 
     Raises:
-        InputError: no such file, not an image, a pixel outside of it, or a side below `UNIT`.
+        InputError: no such file, not an image or a very long one, a pixel outside of it, or a side
+            below `UNIT`.
     """
     import mmcv
     import numpy as np
@@ -132,6 +138,8 @@ def read_image(
     if image is None:
         raise InputError(f'cannot read the image {path}')
     height, width = image.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise InputError(f'{path} is {width} x {height} (W x H): crop it, it is too long')
     x, y = (width // 2, height // 2) if at is None else at
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(f'--at {x} {y} is outside of {path}, {width} x {height} (W x H)')
@@ -149,8 +157,10 @@ def choose(paths: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
         blocks: their numbers, or None.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number out of range, or no attention at all.
     """
+    if not paths:
+        raise InputError('no attention of the backbone defines weights that could be drawn')
     last = len(paths) - 1
     if blocks is None:
         count = min(SHOWN, len(paths))

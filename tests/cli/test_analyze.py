@@ -107,6 +107,7 @@ def test_kernels_of_a_circulant_backbone(job, tmp_path, capsys):
         (['--images', 'gone'], '--images gone: no such folder'),
         (['--number', 0], '--number must be 1 or more, got 0'),
         (['--side', 16], '--side and --shape must be at least 32'),
+        (['--side', 4096], 'choose a smaller --side'),
         (['--threshold', 2], '--threshold must be from 0 to 1, got 2.0'),
         (['--out', __file__], 'is a file: name a folder'),
         (['--cfg-options', 'model.backbone.arch.embed_dims=24'], 'does not fit'),
@@ -138,7 +139,7 @@ def test_other_weights_and_unreadable_images_are_one_line(job, fail, tmp_path):
         (['--at', 90, 0], '--at 90 0 is outside of'),
         (['--side', 8], '--side must be at least 32, got 8'),
         (['--out', 'kernels.jpg'], '--out kernels.jpg: must be a .png file'),
-        (['--teacher', 'gone.pth'], 'checkpoint not found: gone.pth'),
+        (['--teacher', 'gone.pth'], '--teacher goes with weights of a circulant backbone'),
     ],
 )
 def test_bad_input_of_kernels_is_one_line(job, fail, change, message):
@@ -149,5 +150,7 @@ def test_unreadable_images_of_kernels_are_one_line(job, fail, tmp_path):
     argv = job('deit', 'kernels')
     (tmp_path / 'images/0.png').write_text('no image')
     assert 'cannot read the image' in fail(*argv)
+    write_image(tmp_path / 'images/0.png', np.zeros((10, 90, 3)))
+    assert 'is 90 x 10 (W x H): crop it' in fail(*argv)
     argv[3] = 'gone.png'
     assert 'no such image: gone.png' in fail(*argv)
