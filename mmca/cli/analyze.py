@@ -124,14 +124,13 @@ def spread(files: Sequence[str], number: int) -> list[str]:
 def _views(files: Sequence[str], side: int, cfg: Config) -> Iterator[Tensor]:
     """Normalized images, one after another, with a line of progress on a terminal."""
     from mmca.cli.trained_backbone import normalize
-    from mmca.transfer.images import UnlabeledImages
+    from mmca.transfer.images import middle_view, read_image
 
     shown = sys.stderr.isatty()
-    views = UnlabeledImages(files, side, test_mode=True)
-    for i in range(len(views)):
+    for i, file in enumerate(files):
         if shown:
-            print(f'\rimage {i + 1} of {len(views)}', end='', file=sys.stderr, flush=True)
-        yield normalize(views[i]['inputs'], cfg)
+            print(f'\rimage {i + 1} of {len(files)}', end='', file=sys.stderr, flush=True)
+        yield normalize(middle_view(read_image(file), side), cfg)
     if shown:
         print(file=sys.stderr)
 

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
     settings = backbone_settings(cfg, args.config)
-    image, place = read_image(args.image, args.at, args.side)
+    image, place = prepare_image(args.image, args.at, args.side)
     inputs = normalize(torch.from_numpy(image).permute(2, 0, 1), cfg)[None]
     own = own_backbone(settings, args.checkpoint)
     model = softmax_backbone(settings, args.checkpoint) if own is None else own
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_image(
+def prepare_image(
     path: str, at: Sequence[int] | None, side: int
 ) -> tuple[np.ndarray, tuple[float, float]]:
     """Read an image and resize it.
@@ -130,13 +130,13 @@ def read_image(
     import mmcv
     import numpy as np
 
+    from mmca.transfer.images import read_image
+
     if side < UNIT:
         raise InputError(f'--side must be at least {UNIT}, got {side}')
     if not Path(path).is_file():
         raise InputError(f'no such image: {path}')
-    image = mmcv.imread(path)
-    if image is None:
-        raise InputError(f'cannot read the image {path}')
+    image = read_image(path)
     height, width = image.shape[:2]
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise InputError(f'{path} is {width} x {height} (W x H): crop it, it is too long')

@@ -114,9 +114,22 @@ def _absent(report: Report) -> list[str]:
 
 
 def normalize(image: Tensor, cfg: Config) -> Tensor:
-    """(3, H, W) in BGR from 0 to 255 -> float32 RGB, as the config's preprocessor has it."""
+    """Normalize an image as the config's preprocessor does.
+
+    Args:
+        image: (3, H, W), BGR from 0 to 255.
+        cfg: the config.
+
+    Returns:
+        (3, H, W), float32, RGB.
+
+    Raises:
+        InputError: the config has no mean or std.
+    """
     import torch
 
-    preprocessor = cfg.model.data_preprocessor
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    if not (preprocessor.get('mean') and preprocessor.get('std')):
+        raise InputError('model.data_preprocessor of the config must have mean and std')
     mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ('mean', 'std'))
     return (image.flip(0).float() - mean) / std

@@ -67,14 +67,45 @@ class UnlabeledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`inputs`: (3, side, side), uint8, BGR."""
-        image = mmcv.imread(self.files[index])
-        if image is None:
-            raise InputError(f'cannot read the image {self.files[index]}: remove or replace it')
-        box = _middle(image.shape[:2]) if self.test_mode else _random_box(image.shape[:2])
-        view = mmcv.imresize(mmcv.imcrop(image, box), (self.side, self.side))
-        if not self.test_mode and np.random.rand() < 0.5:
-            view = mmcv.imflip(view)
-        return {'inputs': torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)}
+        image = read_image(self.files[index])
+        if self.test_mode:
+            return {'inputs': middle_view(image, self.side)}
+        view = mmcv.imcrop(image, _random_box(image.shape[:2]))
+        view = mmcv.imresize(view, (self.side, self.side))
+        return {'inputs': _to_tensor(mmcv.imflip(view) if np.random.rand() < 0.5 else view)}
+
+
+def read_image(path: str) -> np.ndarray:
+    """(height, width, 3), uint8, BGR.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    image = mmcv.imread(path)
+    if image is None:
+        raise InputError(f'cannot read the image {path}: remove or replace it')
+    return image
+
+
+def middle_view(image: np.ndarray, side: int) -> Tensor:
+    """The largest square in the middle of an image.
+
+    Args:
+        image: (height, width, 3).
+        side: in pixels that it is resized to.
+
+    Returns:
+        (3, side, side).
+    """
+    return _to_tensor(mmcv.imresize(mmcv.imcrop(image, _middle(image.shape[:2])), (side, side)))
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    """(height, width, 3) -> (3, height, width)."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 def _middle(shape: tuple[int, int]) -> np.ndarray:

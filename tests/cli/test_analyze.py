@@ -112,6 +112,7 @@ def test_kernels_of_a_circulant_backbone(job, tmp_path, capsys):
         (['--out', __file__], 'is a file: name a folder'),
         (['--cfg-options', 'model.backbone.arch.embed_dims=24'], 'does not fit'),
         (['--cfg-options', 'model.backbone.type=ResNet'], 'model.backbone must be one of mmca'),
+        (['--cfg-options', 'model.data_preprocessor.mean=None'], 'must have mean and std'),
     ],
 )
 def test_bad_input_of_analyze_is_one_line(job, fail, change, message):
