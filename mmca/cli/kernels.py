@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--at', nargs=2, type=int, metavar=('X', 'Y'), help='pixel of the image; default its middle'
     )
     parser.add_argument(
-        '--side', type=int, default=224, help='that the shorter side is resized to; default 224'
+        '--side', type=int, default=224, help='the shorter side is resized to it; default 224'
     )
     parser.add_argument('--teacher', metavar='FILE', help='softmax weights of the original')
     add_cfg_options(parser)
