@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-HYBRID = ('model.backbone.attn=CCCCSSSSSSSS',)  # what `mmca analyze` recommends for DeiT-T
+HYBRID = ('model.backbone.attn=CCCCCSSSSSSS',)  # what `mmca analyze` recommends for DeiT-T
 LINEAR = ('model.backbone.attn=L',)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -81,8 +81,8 @@ def _from_deit(folder: str, head: str) -> tuple[Row, ...]:
         Row('ca_scratch', 'CA-DeiT-T from scratch', circulant),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
         Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, LONG['circulant']),
-        Row('hybrid_converted', 'CCCCSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
-        Row('hybrid_transferred', 'CCCCSSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
+        Row('hybrid_converted', 'CCCCCSSSSSSS, converted', circulant, CONVERTED, HYBRID),
+        Row('hybrid_transferred', 'CCCCCSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
         Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
         Row(
             'linear_transferred', 'linear attention, transferred', circulant, LONG['linear'], LINEAR
@@ -94,7 +94,7 @@ def _with_token() -> tuple[Row, ...]:
     softmax, hybrid = 'camvid/fpn_deit_t', (*HYBRID, *TOKEN)
     return (
         Row('deit_t_token', 'DeiT-T with class token', softmax, CONVERTED, TOKEN),
-        Row('hybrid_token', 'CCCCSSSSSSSS with class token, converted', CA_DEIT, CONVERTED, hybrid),
+        Row('hybrid_token', 'CCCCCSSSSSSS with class token, converted', CA_DEIT, CONVERTED, hybrid),
     )
 
 
@@ -109,7 +109,7 @@ LONG = {
     name: Transfer(name, label, BUDGET, options)
     for name, label, options in (
         ('circulant', 'circulant', ()),
-        ('hybrid', 'CCCCSSSSSSSS', HYBRID),
+        ('hybrid', 'CCCCCSSSSSSS', HYBRID),
         ('linear', 'linear', LINEAR),
     )
 }

@@ -37,14 +37,24 @@ def backbone_settings(cfg: Config, config: str) -> dict:
     return settings
 
 
-def softmax_settings(settings: dict) -> dict:
-    """The settings of the family's softmax original, without class token.
+def softmax_settings(settings: dict, checkpoint: str | None = None) -> dict:
+    """The settings of the family's softmax original, with a class token if its weights have one.
 
     Args:
         settings: from :func:`backbone_settings`.
+        checkpoint: the file of its weights, if they are to be loaded.
     """
+    from mmengine.registry import MODELS
+
+    from mmca.backbones import DeiT
+    from mmca.checkpoint import starts_with
+
     dropped = ('attn_cfg', 'with_cls_token', 'out_type')
-    return {**{k: v for k, v in settings.items() if k not in dropped}, 'attn': 'S'}
+    original = {**{k: v for k, v in settings.items() if k not in dropped}, 'attn': 'S'}
+    weights = checkpoint and dict(type='Pretrained', checkpoint=checkpoint)
+    if issubclass(MODELS.get(settings['type']), DeiT) and starts_with('cls_token', weights):
+        original['with_cls_token'] = True
+    return original
 
 
 def softmax_backbone(settings: dict, checkpoint: str) -> Backbone:
@@ -62,13 +72,9 @@ def softmax_backbone(settings: dict, checkpoint: str) -> Backbone:
     """
     from mmengine.registry import MODELS
 
-    from mmca.backbones import DeiT
-    from mmca.checkpoint import fit, load_pretrained, read_checkpoint, starts_with
+    from mmca.checkpoint import fit, load_pretrained, read_checkpoint
 
-    settings = softmax_settings(settings)
-    weights = dict(type='Pretrained', checkpoint=checkpoint)
-    if issubclass(MODELS.get(settings['type']), DeiT) and starts_with('cls_token', weights):
-        settings['with_cls_token'] = True
+    settings = softmax_settings(settings, checkpoint)
     model = MODELS.build(settings)
     load_pretrained(model, checkpoint)
     _, report = fit(read_checkpoint(checkpoint), model)

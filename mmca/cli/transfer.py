@@ -16,6 +16,7 @@ from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.library_tool import add_common_flags
 from mmca.cli.names import OWN_HOOKS
 from mmca.cli.packages import FULL_STACK
+from mmca.cli.trained_backbone import backbone_settings, softmax_settings
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ def run(args: argparse.Namespace) -> int:
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
-    check_backbone(cfg, args.config)
+    settings = backbone_settings(cfg, args.config) | dict(drop_path_rate=0.0)
     files = find_images(args.images)
     if len(files) < HELD_OUT:
         raise InputError(f'--images: {len(files)} images, at least {HELD_OUT} are needed')
     check_images(files)
-    cfg = transfer_config(args, cfg)
+    cfg = transfer_config(args, cfg, settings)
     check_work_dir(cfg.work_dir)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         cfg.merge_from_dict(parse_options(join_cpu_group(cfg)))
@@ -140,28 +141,6 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise InputError(f'--side {args.side}: must be a multiple of {PATCH}, at least {2 * PATCH}')
 
 
-def check_backbone(cfg: Config, name: str) -> None:
-    """Check that a config has a backbone that can be both student and teacher.
-
-    Args:
-        cfg: the config.
-        name: what the user calls it.
-
-    Raises:
-        InputError: it has none of this package.
-    """
-    from mmengine.registry import MODELS
-
-    from mmca.backbones.base import Backbone
-
-    kind = (cfg.get('model', {}).get('backbone') or {}).get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not (isinstance(found, type) and issubclass(found, Backbone)):
-        raise InputError(
-            f'{name}: model.backbone is {kind}; a transfer needs one of mmca, such as mmca.CAPVT'
-        )
-
-
 def check_images(files: list[str]) -> None:
     """Look at the headers and ends of all images.
 
@@ -186,28 +165,22 @@ def check_images(files: list[str]) -> None:
         )
 
 
-def transfer_config(args: argparse.Namespace, cfg: Config) -> Config:
+def transfer_config(args: argparse.Namespace, cfg: Config, settings: dict) -> Config:
     """The run as a config of mmengine.
 
     Args:
         args: the parsed command line.
         cfg: the config of the detector, segmentor or classifier, with its options merged.
+        settings: those of the student, without first weights.
 
     Returns:
         The config, on one process or as `torchrun` started it.
     """
     from mmengine.config import Config
 
-    from mmca.checkpoint import starts_with
-
     weights = dict(type='Pretrained', checkpoint=args.teacher)
-    settings = {key: value for key, value in cfg.model.backbone.items() if key != 'init_cfg'}
-    settings['drop_path_rate'] = 0.0
-    student = dict(**settings, init_cfg=dict(weights, gain=args.gain))
-    teacher = {key: value for key, value in settings.items() if key != 'attn_cfg'}
-    teacher |= dict(attn='S', init_cfg=weights)
-    if starts_with('cls_token', weights) and 'DeiT' in settings['type']:
-        teacher['with_cls_token'] = True
+    student = dict(settings, init_cfg=dict(weights, gain=args.gain))
+    teacher = dict(softmax_settings(settings, args.teacher), init_cfg=weights)
     blocks = args.iters // 2 if args.block_iters is None else args.block_iters
     warmup = min(50, args.iters // 10 + 1)
     preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's

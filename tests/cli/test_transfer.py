@@ -97,8 +97,11 @@ def interrupt_at(iteration):
         ('--cfg-options model.backbone.attn=S', 'has the attention of the teacher'),
         ('--cfg-options model.backbone.arch.embed_dims=24', 'does not fit'),
         ('--cfg-options model.backbone.attn=CCCX', "model.student: unknown attention 'X'"),
-        ('--cfg-options model.backbone.type=mmseg.ResNet', 'is mmseg.ResNet; a transfer needs'),
-        ('--cfg-options model.backbone=None', 'is None; a transfer needs one of mmca'),
+        (
+            '--cfg-options model.backbone.type=mmseg.ResNet',
+            "one of mmca, got type 'mmseg.ResNet'",
+        ),
+        ('--cfg-options model.backbone=None', 'must be one of mmca, got type None'),
     ],
 )
 def test_bad_input_is_one_line(job, fail, tmp_path, monkeypatch, forget, change, message):
