@@ -177,23 +177,26 @@ def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: in
 
 
 def read_scalars(work: Path) -> list[dict]:
-    """What mmengine logged in a work dir: the last line of every step and kind, in order.
+    """What mmengine logged in a work dir: the last line of every iteration and kind, in order.
 
     Args:
         work: the work dir; a run that was resumed has several logs.
 
     Returns:
-        Entries with 'step' and the figures, rounded.
+        The figures, rounded, with 'step', the number of iterations that came before.
     """
     entries: dict[tuple, dict] = {}
+    step = 0
     for file in sorted(work.glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
             entry = {
                 key: float(f'{value:.{DIGITS}g}') if isinstance(value, float) else value
                 for key, value in json.loads(line).items()
             }
-            entries[entry['step'], 'loss' in entry] = entry
-    return [entries[key] for key in sorted(entries)]
+            # The step of a validation is an epoch's number in many configs.
+            step = entry['step'] = entry.get('iter', step)
+            entries[step, 'loss' in entry] = entry
+    return [entries[key] for key in sorted(entries, key=lambda key: (key[0], not key[1]))]
 
 
 def cpu_name() -> str:

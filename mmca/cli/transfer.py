@@ -237,7 +237,7 @@ def transfer_config(args: argparse.Namespace, cfg: Config, settings: dict) -> Co
                 dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=args.iters),
             ],
             default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=20),
+                logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
                 checkpoint=dict(
                     type='CheckpointHook', by_epoch=False, interval=interval, max_keep_ckpts=1
                 ),

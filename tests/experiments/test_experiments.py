@@ -83,14 +83,19 @@ def test_a_transfer_of_some_images_links_to_them(lab, tmp_path):
     assert len(list((lab.work / 'images_300').iterdir())) == 300
 
 
-def test_a_resumed_run_has_the_later_entry_of_a_step(tmp_path):
-    for name, losses in (('1', (3.0, 2.0)), ('2', (2.5, 1.0))):
-        folder = tmp_path / name / 'vis_data'
+def test_a_resumed_run_has_the_later_entry_of_an_iteration(tmp_path):
+    validation = {'mIoU': 1.0, 'step': 0}
+    logs = [
+        [{'loss': 3.0, 'iter': 1, 'step': 1}, {'loss': 2.0, 'iter': 2, 'step': 2}],
+        [{'loss': 2.5, 'iter': 2, 'step': 2}, {'loss': 1.0, 'iter': 3, 'step': 3}, validation],
+    ]
+    for index, lines in enumerate(logs):
+        folder = tmp_path / str(index) / 'vis_data'
         folder.mkdir(parents=True)
-        first = int(name)
-        lines = [{'loss': loss, 'step': first + i} for i, loss in enumerate(losses)]
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
-    assert [entry['loss'] for entry in run.read_scalars(tmp_path)] == [3.0, 2.5, 1.0]
+    entries = run.read_scalars(tmp_path)
+    assert [entry.get('loss') for entry in entries] == [3.0, 2.5, 1.0, None]
+    assert entries[-1] == {'mIoU': 1.0, 'step': 3}
 
 
 def test_a_run_that_fails_is_named(tmp_path):
