@@ -8,7 +8,7 @@ from mmca.analysis.circulant_share import (
     shuffle_rows,
     stage_shares,
 )
-from mmca.analysis.entropy import attention_entropies, normalized_entropy
+from mmca.analysis.entropy import normalized_entropy
 from mmca.analysis.flops import FlopReport, block_macs, count_flops, dft_macs
 from mmca.analysis.maps import (
     AttentionInput,
@@ -23,7 +23,6 @@ __all__ = [
     'AttentionInput',
     'BlockShare',
     'FlopReport',
-    'attention_entropies',
     'attention_inputs',
     'attention_maps',
     'attention_matrices',

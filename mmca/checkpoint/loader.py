@@ -171,7 +171,7 @@ def load_pretrained(
         path: the checkpoint file, see :func:`read_checkpoint`.
         min_share: the least part of the model's tensors that the file must fill, from 0 to 1.
         gain: factor of the logits of attentions that start from softmax weights, see
-            `mmca.checkpoint.softmax_init`; tools/softmax_start.py helps to choose it.
+            `mmca.checkpoint.softmax_init`.
 
     Returns:
         A report in words: what was loaded, moved, converted, resized, dropped, missing, unexpected.

@@ -126,7 +126,7 @@ def check_numbers(args: argparse.Namespace) -> None:
     Raises:
         InputError: one that cannot be.
     """
-    for name, least in (('iters', 1), ('batch_size', 1), ('workers', 0), ('seed', 0)):
+    for name, least in (('iters', 2), ('batch_size', 1), ('workers', 0), ('seed', 0)):
         if getattr(args, name) < least:
             flag = name.replace('_', '-')
             raise InputError(f'--{flag} {getattr(args, name)}: must be at least {least}')

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmca.analysis import attention_entropies, normalized_entropy
+from mmca.analysis import attention_inputs, attention_matrices, normalized_entropy
 from mmca.backbones import CAPVT, CASwin, DeiT
 from mmca.layers import CirculantAttention, SelfAttention, WindowAttention
 from mmca.ops import circulant_kernel, naive
@@ -38,7 +38,7 @@ def test_self_attention_by_hand():
     layer.qkv.weight.data *= 9
     layer.qkv.bias.data *= 9
     weights = (q @ k.mT / 2).softmax(-1)
-    assert attention_entropies(layer, x, (3, 4), num_queries=12)[''] == pytest.approx(
+    assert normalized_entropy(layer.attention_matrix(x, (3, 4))) == pytest.approx(
         normalized_entropy(weights), rel=1e-4
     )
 
@@ -50,11 +50,11 @@ def test_windows_and_masked_pairs():
         layer.qkv.weight.data.zero_()
         layer.relative_position_bias_table.data.zero_()
     x = torch.randn(1, 64, 8)
-    found = attention_entropies(plain, x, (8, 8), num_queries=64)['']
+    found = normalized_entropy(plain.attention_matrix(x, (8, 8)))
     assert found == pytest.approx(math.log(16) / math.log(64))
     # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbors.
     expected = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4 / math.log(64)
-    found = attention_entropies(shifted, x, (8, 8), num_queries=64)['']
+    found = normalized_entropy(shifted.attention_matrix(x, (8, 8)))
     assert found == pytest.approx(expected)
 
 
@@ -62,13 +62,16 @@ def test_circulant_layer_gets_sharper_with_its_scale():
     x, entropies = torch.randn(1, 35, 6), []
     for scale in (0.0, 0.3, 3.0):
         torch.manual_seed(0)
-        entropies.append(attention_entropies(CirculantAttention(6, scale=scale), x, (5, 7))[''])
+        layer = CirculantAttention(6, scale=scale)
+        entropies.append(normalized_entropy(layer.attention_matrix(x, (5, 7))))
     assert entropies[0] == pytest.approx(1)
     assert entropies[0] > entropies[1] > entropies[2]
 
 
 def test_every_layer_of_a_backbone():
     for model, count in ((CAPVT(PVT), 5), (CASwin(SWIN), 8), (DeiT(DEIT), 4)):
-        entropies = attention_entropies(model.eval(), torch.randn(1, 3, 64, 96))
-        assert len(entropies) == count
-        assert all(path.endswith('attn') and 0 < e <= 1 + 1e-6 for path, e in entropies.items())
+        seen = attention_inputs(model.eval(), torch.randn(1, 3, 64, 96))
+        assert len(seen) == count
+        for path, found in seen.items():
+            assert path.endswith('attn')
+            assert 0 < normalized_entropy(attention_matrices(found)) <= 1 + 1e-6

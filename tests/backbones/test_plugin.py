@@ -7,7 +7,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmca.analysis import attention_entropies, count_flops
+from mmca.analysis import (
+    attention_inputs,
+    attention_matrices,
+    count_flops,
+    normalized_entropy,
+)
 from mmca.backbones import DeiT
 from mmca.checkpoint import load_pretrained
 from mmca.layers.attention import unregister_attention
@@ -97,10 +102,11 @@ def test_is_counted_and_its_entropy_measured(build, kind, arch, attn, paths):
     report = count_flops(model, torch.zeros(3, 3, 64, 64))
     grids = {'PVT': [256, 64], 'Swin': [256, 256, 16, 16], 'DeiT': [16, 16, 16]}[kind]
     assert report.dft == 3 * sum(grids)
-    entropies = attention_entropies(model, torch.randn(1, 3, 64, 64))
+    seen = attention_inputs(model, torch.randn(1, 3, 64, 64))
     for path in paths:
-        assert entropies[f'{path}.attn'] == pytest.approx(1)
-    assert len(entropies) == len([m for m in model.modules() if hasattr(m, 'attention_weights')])
+        matrix = attention_matrices(seen[f'{path}.attn'])
+        assert normalized_entropy(matrix) == pytest.approx(1)
+    assert len(seen) == len([m for m in model.modules() if hasattr(m, 'attention_weights')])
 
 
 def test_is_exempt_from_weight_decay(build):

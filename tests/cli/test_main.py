@@ -16,7 +16,6 @@ DOORS = {
     'test': 'test',
     'get_flops': 'flops',
     'inspect_checkpoint': 'inspect',
-    'softmax_start': 'softmax-start',
     'make_mini': 'make-mini',
     'demo': 'demo',
     'backbone_table': 'backbone-table',

@@ -87,7 +87,7 @@ def interrupt_at(iteration):
         ('--images gone', '--images gone: no such folder'),
         ('--out gone/x.pth', '--out gone/x.pth: must be a .pth file in a folder that exists'),
         ('--work-dir teacher.pth', 'work dir teacher.pth: cannot write there'),
-        ('--iters 0', '--iters 0: must be at least 1'),
+        ('--iters 1', '--iters 1: must be at least 2'),
         ('--iters 4 --block-iters 5', '--block-iters 5: must be from 0 to --iters, 4'),
         ('--batch-size 0', '--batch-size 0: must be at least 1'),
         ('--workers -1', '--workers -1: must be at least 0'),

@@ -20,7 +20,7 @@ from tests.stress.driver import Outcome
 
 MEGABYTES = 2500  # that a process may take: torch, mmseg and a small model are 700
 # These take the weights that they find and leave out what is beside them.
-READERS = ('inspect', 'inspect --config', 'softmax-start', 'kernels', 'init_cfg of a backbone')
+READERS = ('inspect', 'inspect --config', 'kernels', 'init_cfg of a backbone')
 
 
 class Site:
@@ -88,10 +88,6 @@ def entry_points(folder: Path, config: Path, path: Path, address: str) -> dict[s
     return {
         'inspect': ['inspect', str(path)],
         'inspect --config': ['inspect', str(path), '--config', str(config)],
-        'softmax-start': [
-            *('softmax-start', str(config), str(path), '--images', images),
-            *('--count', '1', '--shape', '32', '32'),
-        ],
         'kernels': [
             *('kernels', str(config), str(path), f'{images}/images/validation/0.jpg'),
             *('--side', '32', '--out', str(folder / 'kernels.png')),
