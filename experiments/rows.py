@@ -39,6 +39,8 @@ class Row:
         start: 'scratch'; 'converted', from ImageNet's DeiT-T as `init_cfg` converts it; or a
             transfer, from its result.
         options: `--cfg-options`.
+        teacher: a row of camvid_scratch; this one is not trained, but made from that row's model
+            of the same seed by a transfer on CamVid's images.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Row:
     config: str
     start: str | Transfer = SCRATCH
     options: tuple[str, ...] = ()
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,22 @@ TABLES = {
             MIOU,
             (240, 320),
             _by_size(),
+        ),
+        Table(
+            'camvid_unlabeled',
+            'CamVid without labels, from the softmax models trained from scratch',
+            2,
+            MIOU,
+            (240, 320),
+            tuple(
+                Row(
+                    f'fpn_ca_{name}',
+                    f'{LABELS[f"ca_{name}"]}, Semantic FPN, after {LABELS[name]}',
+                    f'camvid/fpn_ca_{name}',
+                    teacher=f'fpn_{name}',
+                )
+                for name in ('pvt_t', 'swin_t')
+            ),
         ),
     )
 }

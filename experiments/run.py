@@ -12,13 +12,14 @@ from pathlib import Path
 from random import Random
 from threading import Lock
 
-from experiments.rows import CA_DEIT, CONVERTED, SCRATCH, Row, Table, Transfer
+from experiments.rows import CA_DEIT, CONVERTED, SCRATCH, TABLES, Row, Table, Transfer
 from mmca.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 SMALL = ('--side', '224', '--workers', '1')
 INIT = 'model.backbone.init_cfg'
+DATA = os.environ.get('MMCA_DATA_ROOT', 'data')
 DIGITS = 5  # of the figures that are kept
 
 
@@ -53,6 +54,9 @@ class Lab:
 
     def run(self, table: Table, row: Row, seed: int) -> None:
         """Train one row, from where it was stopped, and keep its log."""
+        if row.teacher is not None:
+            self.copy_teacher(table, row, seed)
+            return
         start = self.start_of(row)
         options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.max_keep_ckpts=1']
         options += row.options
@@ -61,7 +65,34 @@ class Lab:
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)
-        self.keep(self.log_of(table, row, seed), argv, work)
+        self.keep(self.log_of(table, row, seed), argv, read_scalars(work))
+
+    def copy_teacher(self, table: Table, row: Row, seed: int) -> None:
+        """Transfer a model that was trained with labels to another backbone, and test that."""
+        scratch = TABLES['camvid_scratch']
+        (taught,) = (other for other in scratch.rows if other.name == row.teacher)
+        trained = self.work / scratch.name / f'{taught.name}_seed{seed}'
+        with self._locks.setdefault(trained.name, Lock()):
+            if not self.log_of(scratch, taught, seed).exists():
+                self.run(scratch, taught, seed)
+        (teacher,) = trained.glob('iter_*.pth')
+        work = self.work / table.name / f'{row.name}_seed{seed}'
+        images = f'{DATA}/camvid/images/training'
+        out = work.with_suffix('.pth')
+        argv = ['transfer', row.config, str(teacher), '--images', images, '--out', str(out)]
+        argv += ['--work-dir', str(work), *SMALL, '--iters', '1000', '--seed', str(seed)]
+        self.call([*argv, *self._resumed(work)], work)
+        whole = work.with_name(f'{work.name}_whole.pth')
+        replace_backbone(teacher, out, whole)
+        tested = work.with_name(f'{work.name}_test')
+        self.call(['test', row.config, str(whole), '--work-dir', str(tested)], tested)
+        (figures,) = sorted(tested.glob('*/*.json'))[-1:]
+        log = [*read_scalars(work), json.loads(figures.read_text())]
+        self.keep(self.log_of(table, row, seed), argv, log)
+
+    @staticmethod
+    def _resumed(work: Path) -> list[str]:
+        return ['--resume'] if (work / 'last_checkpoint').exists() else []
 
     def start_of(self, row: Row) -> str | None:
         """The file of weights that a row starts from; makes it where it is not there yet."""
@@ -84,9 +115,9 @@ class Lab:
             argv = ['transfer', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]
             argv += ['--work-dir', str(work), *SMALL, *transfer.flags]
             argv += ['--cfg-options', *transfer.options] if transfer.options else []
-            resumed = ['--resume'] if (work / 'last_checkpoint').exists() else []
-            self.call([*argv, *resumed], work)
-            self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, work)
+            self.call([*argv, *self._resumed(work)], work)
+            log = read_scalars(work)
+            self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, log)
         return out
 
     def _choose(self, number: int) -> Path:
@@ -118,11 +149,12 @@ class Lab:
         if done.returncode:
             raise InputError(f'mmca {argv[0]} ended with {done.returncode}: see {log}')
 
-    def keep(self, path: Path, argv: Sequence[str], work: Path) -> None:
+    def keep(self, path: Path, argv: Sequence[str], log: list[dict]) -> None:
         """Write the record of a run: its command without the folders of this machine, its log."""
         import torch
 
         command = ' '.join(['mmca', *argv]).replace(str(self.work), 'work_dirs/experiments')
+        command = command.replace(DATA, 'data')
         for place in (self.teacher, *self.images):
             command = command.replace(place, Path(place).name)
 
@@ -133,7 +165,7 @@ class Lab:
             'date': str(date.today()),
             'machine': f'one thread of a CPU, {cpu_name()}',
             'torch': str(torch.__version__),
-            'log': read_scalars(work),
+            'log': log,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = ',\n'.join(f'  {json.dumps(entry)}' for entry in record.pop('log'))
@@ -174,6 +206,23 @@ def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: in
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(run, runs):
             pass
+
+
+def replace_backbone(model: Path, backbone: Path, out: Path) -> None:
+    """Write a model's weights with those of another backbone.
+
+    Args:
+        model: a checkpoint of mmseg.
+        backbone: the result of a transfer.
+        out: the file to be written.
+    """
+    import torch
+
+    from mmca.checkpoint import read_state_dict
+
+    state = {k: v for k, v in read_state_dict(model).items() if not k.startswith('backbone.')}
+    state |= {f'backbone.{name}': tensor for name, tensor in read_state_dict(backbone).items()}
+    torch.save({'state_dict': state}, out)
 
 
 def read_scalars(work: Path) -> list[dict]:

@@ -1,14 +1,15 @@
 """Runs that leave logs, and the page made of them."""
 
 import json
-from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import run
 from experiments.report import write_report
 from experiments.rows import TABLES, TRANSFERS
 from experiments.run import Lab, run_missing, run_transfers
+from mmca.checkpoint import read_state_dict
 from mmca.cli.config_file import load_config
 from mmca.errors import InputError
 
@@ -22,6 +23,11 @@ class Pretended(Lab):
 
     def call(self, argv, work):
         self.called = [*getattr(self, 'called', []), argv]
+        if argv[0] == 'test':
+            (work / 'first').mkdir(parents=True)
+            (work / 'first' / 'first.json').write_text('{"mIoU": 33.0}')
+            return
+        weights = {'backbone.a': torch.zeros(2), 'head.b': torch.zeros(3)}
         if argv[0] == 'transfer':
             entries = [
                 {'mean/error': 0.9, 'mean/cosine': 0.5, 'step': 0},
@@ -29,7 +35,8 @@ class Pretended(Lab):
                 {'mean/error': 0.4, 'mean/cosine': 0.8, 'step': 60},
             ]
             work.parent.mkdir(parents=True, exist_ok=True)
-            Path(argv[argv.index('--out') + 1]).write_bytes(b'')
+            out = argv[argv.index('--out') + 1]
+            torch.save({'model': {'a': torch.ones(4)}}, out)
         else:
             seed = int(next(w for w in argv if 'seed=' in w)[-1])
             entries = [
@@ -38,6 +45,8 @@ class Pretended(Lab):
             ]
         folder = work / 'first' / 'vis_data'
         folder.mkdir(parents=True)
+        if argv[0] == 'train':
+            torch.save({'state_dict': weights}, work / 'iter_20.pth')
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
 
 
@@ -81,6 +90,16 @@ def test_a_transfer_of_some_images_links_to_them(lab, tmp_path):
     commands = {argv[argv.index('--images') + 1] for argv in lab.called}
     assert commands == {str(images), str(lab.work / 'images_300')}
     assert len(list((lab.work / 'images_300').iterdir())) == 300
+
+
+def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
+    run_missing(lab, [TABLES['camvid_unlabeled']], ['fpn_ca_pvt_t'], jobs=1)
+    assert [argv[0] for argv in lab.called] == ['train', 'transfer', 'test'] * 2
+    assert (lab.results / 'camvid_scratch' / 'fpn_pvt_t_seed1.json').exists()
+    whole = read_state_dict(lab.called[-1][2])
+    assert {name: len(tensor) for name, tensor in whole.items()} == {'backbone.a': 4, 'head.b': 3}
+    page = write_report(lab.results).read_text()
+    assert '| CA-PVT-T, Semantic FPN, after PVT-T | 33 (33 to 33) | 2 |' in page
 
 
 def test_a_resumed_run_has_the_later_entry_of_an_iteration(tmp_path):
