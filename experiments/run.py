@@ -1,5 +1,6 @@
 """Run the missing runs of tables; each leaves its log in docs/results as soon as it ends."""
 
+import hashlib
 import json
 import os
 import platform
@@ -65,7 +66,8 @@ class Lab:
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)
-        self.keep(self.log_of(table, row, seed), argv, read_scalars(work))
+        last = Path((work / 'last_checkpoint').read_text())
+        self.keep(self.log_of(table, row, seed), argv, read_scalars(work), last)
 
     def copy_teacher(self, table: Table, row: Row, seed: int) -> None:
         """Transfer a model that was trained with labels to another backbone, and test that."""
@@ -88,7 +90,7 @@ class Lab:
         self.call(['test', row.config, str(whole), '--work-dir', str(tested)], tested)
         (figures,) = sorted(tested.glob('*/*.json'))[-1:]
         log = [*read_scalars(work), json.loads(figures.read_text())]
-        self.keep(self.log_of(table, row, seed), argv, log)
+        self.keep(self.log_of(table, row, seed), argv, log, whole)
 
     @staticmethod
     def _resumed(work: Path) -> list[str]:
@@ -117,7 +119,7 @@ class Lab:
             argv += ['--cfg-options', *transfer.options] if transfer.options else []
             self.call([*argv, *self._resumed(work)], work)
             log = read_scalars(work)
-            self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, log)
+            self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, log, out)
         return out
 
     def _choose(self, number: int) -> Path:
@@ -149,8 +151,15 @@ class Lab:
         if done.returncode:
             raise InputError(f'mmca {argv[0]} ended with {done.returncode}: see {log}')
 
-    def keep(self, path: Path, argv: Sequence[str], log: list[dict]) -> None:
-        """Write the record of a run: its command without the folders of this machine, its log."""
+    def keep(self, path: Path, argv: Sequence[str], log: list[dict], weights: Path) -> None:
+        """Write the record of a run.
+
+        Args:
+            path: the file.
+            argv: the command; the folders of this machine are left out.
+            log: the entries.
+            weights: what the run ended with; the record has its hash.
+        """
         import torch
 
         command = ' '.join(['mmca', *argv]).replace(str(self.work), 'work_dirs/experiments')
@@ -165,6 +174,7 @@ class Lab:
             'date': str(date.today()),
             'machine': f'one thread of a CPU, {cpu_name()}',
             'torch': str(torch.__version__),
+            'sha256': hashlib.sha256(weights.read_bytes()).hexdigest(),
             'log': log,
         }
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,7 @@ class Pretended(Lab):
         folder.mkdir(parents=True)
         if argv[0] == 'train':
             torch.save({'state_dict': weights}, work / 'iter_20.pth')
+            (work / 'last_checkpoint').write_text(str(work / 'iter_20.pth'))
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
 
 
@@ -66,7 +67,7 @@ def test_each_run_is_done_once_and_its_log_names_no_folder(lab):
     for record in records:
         assert str(lab.work) not in record['command']
         assert '/far/' not in record['command']
-        assert record.keys() == {'command', 'commit', 'date', 'machine', 'torch', 'log'}
+        assert record.keys() == {'command', 'commit', 'date', 'machine', 'torch', 'sha256', 'log'}
     lab.called.clear()
     run_missing(lab, [TABLE], rows, jobs=2)
     assert lab.called == []
