@@ -160,7 +160,7 @@ def choose(paths: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
         InputError: a number out of range, or no attention at all.
     """
     if not paths:
-        raise InputError('no attention of the backbone defines weights that could be drawn')
+        raise InputError('no attention of the backbone defines weights that can be plotted')
     last = len(paths) - 1
     if blocks is None:
         count = min(SHOWN, len(paths))
