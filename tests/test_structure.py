@@ -12,7 +12,7 @@ from mmca.layers import registered_attentions
 ROOT = Path(__file__).parents[1] / 'mmca'
 FILES = sorted(ROOT.rglob('*.py'))
 # What a part may import of mmca (besides itself and errors), and of third-party packages. Arrows
-# go one way: ops <- layers <- checkpoint, analysis, backbones, necks <- cli.
+# go one way: ops <- layers <- checkpoint, analysis, backbones, necks <- inference <- cli.
 ALLOWED = {
     'errors.py': (set(), set()),
     'ops': (set(), {'torch', 'triton'}),
@@ -25,6 +25,10 @@ ALLOWED = {
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
     'transfer': ({'layers', 'registry'}, {'torch', 'mmengine', 'mmcv', 'numpy'}),
+    'inference': (  # reads configs and checkpoints by cli's functions, and so safely
+        {'cli'},
+        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'},
+    ),
     '__init__.py': (set(), set()),
     '__main__.py': ({'cli'}, set()),
 }

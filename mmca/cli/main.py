@@ -25,6 +25,7 @@ CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s
 COMMANDS = {
     'train': 'train a detector, a segmentor or a classifier',
     'test': 'test one on its test data',
+    'predict': 'predict on images and videos, and draw the results',
     'check': 'run the checks that precede training, without training',
     'config': 'list, find, print or copy the shipped configs',
     'flops': "count a model's parameters and multiply-adds",
@@ -46,6 +47,7 @@ examples:
   mmca train coco/maskrcnn_ca_pvt_s --amp --auto-scale-lr
   torchrun --nproc_per_node 8 -m mmca train coco/maskrcnn_ca_pvt_s --launcher pytorch
   mmca test coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth
+  mmca predict coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth photos/ --out out
 
 `mmca COMMAND --help` shows the arguments of a command."""
 

@@ -1,0 +1,242 @@
+"""A trained model that predicts on images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mmca.errors import InputError
+from mmca.inference.classes import dataset_of, dataset_settings, find_classes
+from mmca.inference.results import Detections, Segmentation
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+Image = str | Path | np.ndarray
+Result = Detections | Segmentation
+
+
+class Predictor:
+    """A trained detector or segmentor. Its results are those of `mmca test`.
+
+    The inferencers of mmdet and mmseg are not used: they unpickle checkpoints, read files by
+    other settings than the config's, and build backbones without the position embedding which
+    a circulant DeiT keeps of its first weights.
+
+    Args:
+        config: a file, or the name of a shipped config.
+        checkpoint: a .pth file that training wrote; nothing in it is executed.
+        device: such as 'cpu' or 'cuda:1'; default 'cuda' where there is a GPU, else 'cpu'.
+        cfg_options: KEY=VALUE strings that change the config.
+
+    Attributes:
+        library: 'mmdet' or 'mmseg'.
+        names: of the classes, from the checkpoint or else from the config.
+        palette: (K, 3), uint8, RGB, a color for each of the K classes.
+
+    Raises:
+        InputError: a broken config, a classifier's config, a damaged checkpoint or one of another
+            model, no such device.
+
+    Example:
+        >>> predictor = Predictor('coco/maskrcnn_ca_pvt_s', 'weights.pth')
+        >>> result = predictor('image.jpg')
+        >>> result.names[result.labels[0]], result.scores[0], result.boxes[0]
+    """
+
+    def __init__(
+        self,
+        config: str | Path,
+        checkpoint: str | Path,
+        device: str | None = None,
+        cfg_options: Sequence[str] = (),
+    ) -> None:
+        from mmengine.registry import DefaultScope
+
+        from mmca.cli.config_file import library_of, load_config
+        from mmca.cli.preflight.model import class_counts
+        from mmca.cli.trust import load_from_local
+
+        config, checkpoint = str(config), str(checkpoint)
+        self.device = find_device(device)
+        self.cfg = load_config(config, cfg_options)
+        self.library = library_of(self.cfg, config)
+        if self.library == 'mmpretrain':
+            raise InputError(f'{config} is of a classifier; predict takes detectors and segmentors')
+        for key in ('model', 'test_dataloader'):
+            if not self.cfg.get(key):
+                raise InputError(f'config {config} has no {key}, which predict needs')
+        content = load_from_local(checkpoint, 'cpu')
+        with DefaultScope.overwrite_default_scope(self.library):
+            self.model = _build(self.cfg, checkpoint, content, config).to(self.device).eval()
+            self.dataset = dataset_of(self.cfg)
+            self._load, self._steps = _build_pipeline(self.cfg, config)
+        counts = class_counts(self.cfg.model, self.library)
+        self.names, self.palette = find_classes(content, self.dataset, counts)
+
+    def read(self, path: str | Path) -> np.ndarray:
+        """Read an image file as `mmca test` reads it.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            (H, W, 3), BGR, uint8 (float32 where the config loads images so).
+
+        Raises:
+            InputError: it is absent, no image, or damaged.
+        """
+        from mmca.cli.preflight.images import explain, read_header
+
+        path = str(path)
+        if not Path(path).is_file():
+            raise InputError(f'no such image: {path}')
+        read_header(path)  # which finds truncated files, where OpenCV fills up the rest
+        try:
+            return self._load({'img_path': path})['img']
+        except Exception as error:
+            raise InputError(f'cannot read {path}: {explain(path, error)}') from error
+
+    def __call__(
+        self, images: Image | Sequence[Image], batch_size: int = 1
+    ) -> Result | list[Result]:
+        """Predict.
+
+        Args:
+            images: a file or an array (H, W, 3), BGR from 0 to 255, uint8 or float32; or a list.
+            batch_size: the most images in one forward pass. Images are not padded to a common
+                size: those of another size get a pass of their own.
+
+        Returns:
+            The result, or a list of them for a list.
+
+        Raises:
+            InputError: an image cannot be read, or is an array of another kind.
+        """
+        if batch_size < 1:
+            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+        if not isinstance(images, (list, tuple)):
+            return self([images])[0]
+        results = []
+        for start in range(0, len(images), batch_size):
+            results += self._predict(images[start : start + batch_size])
+        return results
+
+    @torch.no_grad()
+    def _predict(self, images: Sequence[Image]) -> list[Result]:
+        from mmengine.registry import DefaultScope
+
+        results: list = [None] * len(images)
+        with DefaultScope.overwrite_default_scope(self.library):
+            data = [self._prepare(image) for image in images]
+            groups: dict[tuple, list[int]] = {}
+            for index, item in enumerate(data):
+                groups.setdefault(tuple(item['inputs'].shape), []).append(index)
+            for group in groups.values():
+                keys = ('inputs', 'data_samples')
+                batch = {key: [data[index][key] for index in group] for key in keys}
+                for index, sample in zip(group, self.model.test_step(batch), strict=True):
+                    results[index] = self._result(sample)
+        return results
+
+    def _prepare(self, image: Image) -> dict:
+        values = image if isinstance(image, np.ndarray) else self.read(image)
+        if values.ndim != 3 or values.shape[2] != 3 or values.dtype not in (np.uint8, np.float32):
+            raise InputError(
+                'an image must be (H, W, 3), BGR, uint8 or float32, '
+                f'got {values.shape} {values.dtype}'
+            )
+        if 0 in values.shape:
+            raise InputError(f'an image must not be empty, got {values.shape}')
+        shape = values.shape[:2]
+        # What LoadImageFromFile and the data set would say of it.
+        data = {'img': values, 'img_shape': shape, 'ori_shape': shape, 'img_path': None}
+        data |= {'height': shape[0], 'width': shape[1], 'img_id': 0}
+        return self._steps(data)
+
+    def _result(self, sample: Any) -> Result:
+        if self.library == 'mmseg':
+            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            small = len(self.names) < 256
+            return Segmentation(
+                labels.astype(np.uint8 if small else np.int64), self.names, self.palette
+            )
+        found = sample.pred_instances.cpu()
+        masks = found.masks.numpy().astype(bool) if 'masks' in found else None
+        boxes, scores = found.bboxes.numpy(), found.scores.numpy()
+        return Detections(boxes, scores, found.labels.numpy(), self.names, masks)
+
+
+def find_device(name: str | None) -> torch.device:
+    """A device that is there.
+
+    Args:
+        name: such as 'cpu' or 'cuda:1'; None for 'cuda' where there is a GPU, else 'cpu'.
+
+    Returns:
+        The device.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ['cpu', *(f'cuda:{i}' for i in range(torch.cuda.device_count()))]
+        raise InputError(f'no device {name!r} here, there is {", ".join(there)}') from error
+    return device
+
+
+def _build(cfg: Config, checkpoint: str, content: dict, config: str) -> nn.Module:
+    """Build the model of a config, with the weights of a checkpoint."""
+    from mmengine.registry import MODELS
+    from mmengine.runner.checkpoint import _load_checkpoint_to_model
+
+    from mmca.cli.building import explain_building
+    from mmca.cli.preflight.checkpoint import check_checkpoint
+
+    settings = copy.deepcopy(cfg.model)
+    backbone = settings.get('backbone') or {}
+    if (backbone.get('init_cfg') or {}).get('type') == 'Pretrained':
+        # What backbones take from their first weights is in the trained ones as well, and the
+        # file of the first weights need not be on this machine.
+        backbone['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
+    try:
+        model = MODELS.build(settings)
+    except Exception as error:
+        line = explain_building(error, cfg)
+        if line is None:
+            raise
+        raise InputError(f'config {config}, {line}') from error
+    check_checkpoint(checkpoint, model)
+    _load_checkpoint_to_model(model, content)
+    return model
+
+
+def _build_pipeline(cfg: Config, config: str) -> tuple[Any, Any]:
+    """The test pipeline's step that reads a file, and the rest without annotations."""
+    from mmengine.dataset import Compose
+    from mmengine.registry import TRANSFORMS
+
+    pipeline = dataset_settings(cfg).get('pipeline') or [{}]
+    if type_name(pipeline[0]) != 'LoadImageFromFile':
+        raise InputError(
+            f'config {config}: the test pipeline must begin with LoadImageFromFile, '
+            f'got {type_name(pipeline[0]) or "no pipeline"}'
+        )
+    steps = [step for step in pipeline[1:] if 'Annotation' not in type_name(step)]
+    return TRANSFORMS.build(pipeline[0]), Compose(steps)
+
+
+def type_name(step: dict) -> str:
+    """The name of a transform's class, without its scope."""
+    kind = step.get('type', '')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

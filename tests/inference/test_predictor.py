@@ -1,0 +1,197 @@
+"""The predictor: its results are those of `mmca test`, whatever goes in."""
+
+import pickle
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+
+from mmca.cli.main import main
+from mmca.errors import InputError
+from mmca.inference import Detections, Predictor, Segmentation
+from mmca.inference.predictor import find_device
+from tests.helpers import CLS, SEG, forget_mmengine, needs_mmpretrain
+from tests.inference.trained import noise, tiny_detector, tiny_segmentor
+from tests.stress.malformed_configs import CLASSES
+
+
+@pytest.fixture(scope='module')
+def det(tmp_path_factory):
+    return tiny_detector(tmp_path_factory.mktemp('det'))
+
+
+@pytest.fixture(scope='module')
+def seg(tmp_path_factory):
+    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
+
+
+@pytest.fixture(scope='module')
+def detector(det):
+    return Predictor(det.config, det.checkpoint, 'cpu')
+
+
+@pytest.fixture(scope='module')
+def segmentor(seg):
+    return Predictor(seg.config, seg.checkpoint, 'cpu')
+
+
+def run_test(trained, out, monkeypatch):
+    forget_mmengine()
+    monkeypatch.setattr(sys, 'argv', ['tool'])
+    work = ('--work-dir', str(out.parent / 'work'))
+    assert main(['test', trained.config, trained.checkpoint, '--out', str(out), *work]) == 0
+
+
+def same(a, b):
+    for name in ('boxes', 'scores', 'labels', 'masks'):
+        if hasattr(a, name):
+            assert np.array_equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_a_detector_predicts_what_mmca_test_does(det, detector, tmp_path, monkeypatch):
+    run_test(det, tmp_path / 'out.pkl', monkeypatch)
+    expected = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    results = detector([item['img_path'] for item in expected])
+    assert len(results) == 2
+    for item, result in zip(expected, results, strict=True):
+        found = item['pred_instances']
+        assert len(found['scores']) > 10
+        assert np.array_equal(result.boxes, found['bboxes'].numpy())
+        assert np.array_equal(result.scores, found['scores'].numpy())
+        assert np.array_equal(result.labels, found['labels'].numpy())
+        masks = np.stack([rle.decode(mask) for mask in found['masks']])
+        assert masks.any()
+        assert np.array_equal(result.masks, masks)
+    assert not np.array_equal(results[0].scores, results[1].scores)
+
+
+def test_a_segmentor_predicts_what_mmca_test_does(seg, segmentor, tmp_path, monkeypatch):
+    run_test(seg, tmp_path / 'out', monkeypatch)
+    for name in '01':
+        expected = np.array(Image.open(tmp_path / f'out/{name}.png'))  # counted from 1
+        assert len(np.unique(expected)) > 2
+        result = segmentor(seg.images / f'{name}.jpg')
+        assert np.array_equal(result.labels + 1, expected)
+
+
+def test_types_of_results(detector, segmentor):
+    found = detector(noise(0, (30, 40)))
+    assert isinstance(found, Detections)
+    number = len(found.scores)
+    assert found.boxes.shape == (number, 4)
+    assert found.masks.shape == (number, 30, 40)
+    assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
+    assert (found.labels.dtype, found.masks.dtype) == (np.int64, bool)
+    assert found.names == CLASSES
+    found = segmentor(noise(0, (30, 40)))
+    assert isinstance(found, Segmentation)
+    assert (found.labels.shape, found.labels.dtype) == ((30, 40), np.uint8)
+    assert len(found.names) == len(found.palette) == 150
+    assert found.names[0] == 'wall'
+
+
+@pytest.mark.parametrize('name', ['detector', 'segmentor'])
+def test_a_batch_of_any_sizes_changes_nothing(name, request):
+    predictor = request.getfixturevalue(name)
+    images = [noise(0), noise(1, (40, 24)), noise(2), noise(3, (24, 40))]
+    single = [predictor(image) for image in images]
+    for one, other in zip(single, predictor(images, batch_size=3), strict=True):
+        assert len(one.labels) == len(other.labels)
+        if name == 'detector':
+            torch.testing.assert_close(one.boxes, other.boxes, atol=1e-3, rtol=1e-4)
+            torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=1e-4)
+        else:
+            assert (one.labels == other.labels).mean() > 0.999
+    assert predictor([]) == []
+
+
+def test_an_array_is_a_file_as_opencv_reads_it(det, detector):
+    path = det.images / '0.jpg'
+    same(detector(str(path)), detector(cv2.imread(str(path))))
+    assert np.array_equal(detector.read(path), cv2.imread(str(path)))
+
+
+def test_classes_of_the_checkpoint_come_first(seg, tmp_path):
+    content = torch.load(seg.checkpoint)
+    names = [f'class {i}' for i in range(150)]
+    content['meta'] = {'dataset_meta': {'CLASSES': names}}
+    torch.save(content, tmp_path / 'named.pth')
+    predictor = Predictor(seg.config, tmp_path / 'named.pth', 'cpu')
+    assert predictor.names == tuple(names)
+    assert len({tuple(color) for color in predictor.palette}) == 150
+    content['meta'] = {'dataset_meta': {'classes': names[:3]}}
+    torch.save(content, tmp_path / 'three.pth')
+    with pytest.raises(InputError, match=r'num_classes is 150, but there are 3 class names'):
+        Predictor(seg.config, tmp_path / 'three.pth', 'cpu')
+
+
+def test_what_a_backbone_keeps_of_its_first_weights_is_in_the_trained_ones(det, tmp_path):
+    """The position embedding of a circulant DeiT; the file of the first weights is not needed."""
+    config = tmp_path / 'deit.py'
+    config.write_text(f"""
+_base_ = {SEG!r}
+model = dict(
+    backbone=dict(_delete_=True, type='mmca.CADeiT', arch=dict(
+        embed_dims=16, depth=1, num_heads=2, mlp_ratio=2),
+        init_cfg=dict(type='Pretrained', checkpoint='nowhere.pth')),
+    neck=dict(in_channels=[16] * 4, out_channels=16),
+    decode_head=dict(in_channels=[16] * 4, channels=16))
+""")
+    from mmengine.registry import MODELS, DefaultScope
+
+    from mmca.cli.config_file import load_config
+
+    cfg = load_config(str(config))
+    cfg.model.backbone.update(pos_embed=True, init_cfg=None)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'w.pth')
+    predictor = Predictor(config, tmp_path / 'w.pth', 'cpu')
+    expected = model.state_dict()['backbone.pos_embed']
+    assert torch.equal(predictor.model.state_dict()['backbone.pos_embed'], expected)
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ('this ran',)
+
+
+def test_nothing_in_a_checkpoint_runs(seg, tmp_path, capsys):
+    torch.save({'state_dict': {'a': torch.zeros(1)}, 'meta': Harmful()}, tmp_path / 'bad.pth')
+    with pytest.raises(InputError, match='holds more than weights'):
+        Predictor(seg.config, tmp_path / 'bad.pth', 'cpu')
+    assert 'this ran' not in capsys.readouterr().out
+
+
+def test_bad_input(det, seg, detector, tmp_path):
+    with pytest.raises(InputError, match='is of another model'):
+        Predictor(det.config, seg.checkpoint, 'cpu')
+    with pytest.raises(InputError, match=r'checkpoint not found: nowhere\.pth'):
+        Predictor(det.config, 'nowhere.pth', 'cpu')
+    with pytest.raises(InputError, match="no device 'gpu' here, there is cpu"):
+        find_device('gpu')
+    with pytest.raises(InputError, match=r'no such image: nowhere\.jpg'):
+        detector('nowhere.jpg')
+    for values in (np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4, 3))):
+        with pytest.raises(InputError, match=r'an image must be \(H, W, 3\)'):
+            detector(values)
+    with pytest.raises(InputError, match='must not be empty'):
+        detector(np.zeros((0, 4, 3), np.uint8))
+    with pytest.raises(InputError, match='batch_size must be 1 or more, got 0'):
+        detector([noise(0)], batch_size=0)
+    whole = (det.images / '0.jpg').read_bytes()
+    for name, content in (('half', whole[: len(whole) // 2]), ('empty', b''), ('text', b'hello')):
+        path = tmp_path / f'{name}.jpg'
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f'cannot read .*{name}.jpg'):
+            detector(path)
+
+
+@needs_mmpretrain
+def test_a_classifier_is_refused(seg):
+    with pytest.raises(InputError, match='is of a classifier'):
+        Predictor(CLS, seg.checkpoint, 'cpu')

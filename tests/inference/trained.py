@@ -1,0 +1,73 @@
+"""A tiny detector and a tiny segmentor with random weights, and images for them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.registry import MODELS, DefaultScope
+
+from mmca.cli.config_file import load_config
+from tests.cli.conftest import TINY
+from tests.helpers import write_ade, write_image
+from tests.stress.malformed_configs import write_detector
+
+SMALL_IMAGES = """
+pipeline = _base_.test_pipeline
+pipeline[1]['scale'] = (48, 32)
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
+    data_root='ROOT', pipeline=pipeline))
+"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A config, its checkpoint, and the folder and ground truth of its test images."""
+
+    config: str
+    checkpoint: str
+    images: Path
+    ann: Path
+
+
+def tiny_detector(folder: Path) -> Trained:
+    """Write Mask R-CNN with two images of noise."""
+    config = write_detector(folder)
+    images = folder / 'data/val2017'
+    _write_noise(images.glob('*.jpg'))
+    ann = folder / 'data/annotations/instances_val2017.json'
+    return Trained(str(config), _write_checkpoint(config, 0.06), images, ann)
+
+
+def tiny_segmentor(folder: Path) -> Trained:
+    """Write Semantic FPN with two images of noise."""
+    root = write_ade(folder, 1, 2)
+    _write_noise((root / 'images/validation').glob('*.jpg'))
+    config = folder / 'segmentor.py'
+    config.write_text(TINY + SMALL_IMAGES.replace('ROOT', str(root)))
+    checkpoint = _write_checkpoint(config, 0.3)
+    return Trained(
+        str(config), checkpoint, root / 'images/validation', root / 'annotations/validation'
+    )
+
+
+def noise(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """An image of noise, (H, W, 3), uint8."""
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def _write_noise(paths):
+    for seed, path in enumerate(sorted(paths)):
+        write_image(path, noise(seed))
+
+
+def _write_checkpoint(config: Path, std: float) -> str:
+    torch.manual_seed(0)
+    cfg = load_config(str(config))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    path = config.with_suffix('.pth')
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, path)
+    return str(path)
