@@ -169,7 +169,7 @@ def test_nothing_in_a_checkpoint_runs(seg, tmp_path, capsys):
 
 def test_bad_input(det, seg, detector, tmp_path):
     with pytest.raises(InputError, match='is of another model'):
-        Predictor(det.config, seg.checkpoint, 'cpu')
+        Predictor(SEG, det.checkpoint, 'cpu')
     with pytest.raises(InputError, match=r'checkpoint not found: nowhere\.pth'):
         Predictor(det.config, 'nowhere.pth', 'cpu')
     with pytest.raises(InputError, match="no device 'gpu' here, there is cpu"):
