@@ -8,7 +8,17 @@ from importlib import import_module
 from types import ModuleType
 
 __version__ = '0.2.0'
-_SUBMODULES = ('analysis', 'backbones', 'checkpoint', 'hooks', 'layers', 'necks', 'ops', 'registry')
+_SUBMODULES = (
+    'analysis',
+    'backbones',
+    'checkpoint',
+    'hooks',
+    'inference',
+    'layers',
+    'necks',
+    'ops',
+    'registry',
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -178,6 +178,7 @@ class _Job:
             self._record(image, result, f'{source.name}.png', **known)
             self.written += 1
             yield
+        yield from [None] * (len(self.images) - self.written)  # those that cannot be read
         for source, reader in readers.items():
             yield from self._video(source, reader)
 
@@ -231,5 +232,5 @@ class _Job:
         else:
             from mmca.inference.outputs import write_labels
 
-            shifted = self.predictor.dataset.reduce_zero_label
+            shifted = bool(self.predictor.dataset.reduce_zero_label)
             write_labels(self.out / 'labels' / labels, result, shifted)

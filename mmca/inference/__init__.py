@@ -1,9 +1,10 @@
 """Prediction on images and videos with a trained detector or segmentor.
 
-Example:
-    >>> from mmca.inference import Predictor
-    >>> predictor = Predictor('coco/maskrcnn_ca_pvt_s', 'weights.pth')
-    >>> result = predictor('image.jpg')
+Example::
+
+    from mmca.inference import Predictor
+    predictor = Predictor('coco/maskrcnn_ca_pvt_s', 'weights.pth')
+    result = predictor('image.jpg')
 """
 
 from mmca.inference.predictor import Predictor

@@ -38,22 +38,27 @@ class CocoTruth:
     def __init__(self, path: str, names: tuple[str, ...]) -> None:
         from pycocotools.coco import COCO
 
+        from mmca.cli.preflight.warn import warn
+
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._coco = COCO(path)
             self.category_ids = {c['name']: c['id'] for c in self._coco.dataset['categories']}
-            entries = [(Path(image['file_name']), image) for image in self._coco.imgs.values()]
+            self.next_id = max(self._coco.imgs, default=0) + 1
+            self._by_name: dict[str, list[dict]] = {}
+            for image in self._coco.imgs.values():
+                self._by_name.setdefault(Path(image['file_name']).name, []).append(image)
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise InputError(f'--ann {path} is no COCO file: {_reason(error)}') from error
-        if not set(names) & set(self.category_ids):
+        unknown = [name for name in self.category_ids if name not in names]
+        if len(unknown) == len(self.category_ids):
             raise InputError(
-                f'--ann {path} has none of the classes of the model ({", ".join(names[:3])}, ...)'
+                f'--ann {path} has none of the classes of the model: {", ".join(names[:3])}'
+                f'{", ..." if len(names) > 3 else ""}'
             )
-        self._names = names
-        self._by_name: dict[str, list[tuple[Path, dict]]] = {}
-        for file_name, image in entries:
-            self._by_name.setdefault(file_name.name, []).append((file_name, image))
-        self.next_id = max((image['id'] for _, image in entries), default=0) + 1
+        if unknown:
+            warn(f'--ann {path}: the model has no class {", ".join(unknown)}; left out')
+        self._path, self._names = path, names
 
     def find(self, source: Source) -> dict | None:
         """Find the entry of an image, and let no other image have it.
@@ -64,12 +69,12 @@ class CocoTruth:
         Returns:
             The entry, or None.
         """
-        entries = self._by_name.get(source.path.name, [])
-        for entry in entries:
-            parts = entry[0].parts
+        images = self._by_name.get(source.path.name, [])
+        for image in images:
+            parts = Path(image['file_name']).parts
             if source.path.parts[-len(parts) :] == parts:
-                entries.remove(entry)
-                return entry[1]
+                images.remove(image)
+                return image
         return None
 
     def read(self, image: dict, shape: tuple[int, int]) -> Detections:
@@ -83,8 +88,18 @@ class CocoTruth:
             Boxes with score 1, and masks where all objects have one.
 
         Raises:
-            InputError: the entry gives another size.
+            InputError: the entry gives another size, or its objects are broken.
         """
+        try:
+            return self._objects(image, shape)
+        except (LookupError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f'--ann {self._path}, image id {image["id"]}, is broken: {_reason(error)}'
+            ) from error
+
+    def _objects(self, image: dict, shape: tuple[int, int]) -> Detections:
         if (image['height'], image['width']) != tuple(shape):
             raise InputError(
                 f'--ann lists it as {image["width"]} x {image["height"]}, '

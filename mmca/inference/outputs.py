@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -111,8 +112,6 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
     Raises:
         InputError: there are too many classes for 8 bits.
     """
-    import io
-
     from PIL import Image
 
     if len(result.names) + reduce_zero_label > 256:
@@ -140,9 +139,10 @@ class VideoFile:
         path: of the file, '.mp4'.
         fps: frames per second.
 
-    Example:
-        >>> with VideoFile(Path('out.mp4'), 25) as video:
-        ...     video.add(frame)
+    Example::
+
+        with VideoFile(Path('out.mp4'), 25) as video:
+            video.add(frame)
     """
 
     def __init__(self, path: Path, fps: float) -> None:

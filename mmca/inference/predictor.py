@@ -39,15 +39,21 @@ class Predictor:
         library: 'mmdet' or 'mmseg'.
         names: of the classes, from the checkpoint or else from the config.
         palette: (K, 3), uint8, RGB, a color for each of the K classes.
+        dataset: what the config tests on; none of its files is read.
+        cfg: the config.
+        model: in evaluation mode.
+        device: where it is.
 
     Raises:
         InputError: a broken config, a classifier's config, a damaged checkpoint or one of another
             model, no such device.
 
-    Example:
-        >>> predictor = Predictor('coco/maskrcnn_ca_pvt_s', 'weights.pth')
-        >>> result = predictor('image.jpg')
-        >>> result.names[result.labels[0]], result.scores[0], result.boxes[0]
+    Example::
+
+        predictor = Predictor('coco/maskrcnn_ca_pvt_s', 'weights.pth')
+        result = predictor('image.jpg')
+        for box, score, label in zip(result.boxes, result.scores, result.labels):
+            print(result.names[label], score, box)
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Predictor:
     ) -> None:
         from mmengine.registry import DefaultScope
 
+        from mmca.cli.building import explain_building
         from mmca.cli.config_file import library_of, load_config
         from mmca.cli.preflight.model import class_counts
         from mmca.cli.trust import load_from_local
@@ -73,10 +80,16 @@ class Predictor:
             if not self.cfg.get(key):
                 raise InputError(f'config {config} has no {key}, which predict needs')
         content = load_from_local(checkpoint, 'cpu')
-        with DefaultScope.overwrite_default_scope(self.library):
-            self.model = _build(self.cfg, checkpoint, content, config).to(self.device).eval()
-            self.dataset = dataset_of(self.cfg)
-            self._load, self._steps = _build_pipeline(self.cfg, config)
+        try:
+            with DefaultScope.overwrite_default_scope(self.library):
+                self.dataset = dataset_of(self.cfg)
+                self._load, self._steps = _build_pipeline(self.cfg, config)
+                self.model = _build_model(self.cfg, checkpoint, content).to(self.device).eval()
+        except Exception as error:
+            line = explain_building(error, self.cfg)
+            if line is None:
+                raise
+            raise InputError(f'config {config}, {line}') from error
         counts = class_counts(self.cfg.model, self.library)
         self.names, self.palette = find_classes(content, self.dataset, counts)
 
@@ -195,12 +208,11 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def _build(cfg: Config, checkpoint: str, content: dict, config: str) -> nn.Module:
+def _build_model(cfg: Config, checkpoint: str, content: dict) -> nn.Module:
     """Build the model of a config, with the weights of a checkpoint."""
     from mmengine.registry import MODELS
     from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-    from mmca.cli.building import explain_building
     from mmca.cli.preflight.checkpoint import check_checkpoint
 
     settings = copy.deepcopy(cfg.model)
@@ -209,13 +221,7 @@ def _build(cfg: Config, checkpoint: str, content: dict, config: str) -> nn.Modul
         # What backbones take from their first weights is in the trained ones as well, and the
         # file of the first weights need not be on this machine.
         backbone['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
-    try:
-        model = MODELS.build(settings)
-    except Exception as error:
-        line = explain_building(error, cfg)
-        if line is None:
-            raise
-        raise InputError(f'config {config}, {line}') from error
+    model = MODELS.build(settings)
     check_checkpoint(checkpoint, model)
     _load_checkpoint_to_model(model, content)
     return model

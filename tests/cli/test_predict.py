@@ -141,6 +141,7 @@ def test_bad_input(fail, det, seg, tmp_path):
         (det, ['nowhere.jpg', '--out', out], 'no such file or folder: nowhere.jpg'),
         (det, [tmp_path / '*.jpg', '--out', out], 'no image or video in '),
         (det, [image, '--out', tmp_path / 'file'], 'is a file: name a folder'),
+        (det, [image, '--out', tmp_path / 'file/x'], 'cannot write '),
         (det, [image, '--out', out, '--device', 'cuda:99'], "no device 'cuda:99' here, there is"),
         (det, [image, '--out', out, '--score-thr', 2], '--score-thr must be from 0 to 1, got 2.0'),
         (det, [image, '--out', out, '--batch-size', 0], '--batch-size must be 1 or more, got 0'),
