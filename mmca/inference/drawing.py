@@ -48,9 +48,10 @@ class Painter:
             (H', W', 3), BGR, uint8.
         """
         image = image.clip(0, 255).astype(np.uint8)
-        shown = [result] if truth is None else [truth, result]
         if isinstance(result, Detections):
-            return np.hstack([self._objects(image, one, one is result) for one in shown])
+            left = [] if truth is None else [self._objects(image, truth, with_scores=False)]
+            return np.hstack([*left, self._objects(image, result, with_scores=True)])
+        shown = [result] if truth is None else [truth, result]
         drawn = np.hstack([_overlay(image, one) for one in shown])
         number = len(result.names)
         present = {int(i) for one in shown for i in np.unique(one.labels)}

@@ -66,9 +66,12 @@ def test_objects(changed, capsys):
     ],
 )
 def test_broken_files_are_one_line(changed, change, says):
+    def read(path):
+        truth = CocoTruth(path, NAMES)
+        return truth.read(truth.find(source('/0.jpg')), (32, 32))
+
     path = changed(change)
     with pytest.raises(InputError) as caught:
-        truth = CocoTruth(path, NAMES)
-        truth.read(truth.find(source('/0.jpg')), (32, 32))
+        read(path)
     assert says in str(caught.value)
     assert '\n' not in str(caught.value)
