@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f'cannot write {error.filename or args.out}: {error.strerror}') from error
     print(job.summary)
     for path, reason in job.failures:
-        print(f'not read: {path}: {reason}', file=sys.stderr)
+        print(f'failed: {path}: {reason}', file=sys.stderr)
     return 1 if job.failures else 0
 
 

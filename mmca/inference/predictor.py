@@ -110,9 +110,13 @@ class Predictor:
         path = str(path)
         if not Path(path).is_file():
             raise InputError(f'no such image: {path}')
-        read_header(path)  # which finds truncated files, where OpenCV fills up the rest
         try:
+            read_header(path)  # which finds truncated files, where OpenCV fills up the rest
             return self._load({'img_path': path})['img']
+        except InputError:
+            raise
+        except OSError as error:
+            raise InputError(f'cannot read {path}: {error.strerror or error}') from error
         except Exception as error:
             raise InputError(f'cannot read {path}: {explain(path, error)}') from error
 

@@ -99,11 +99,11 @@ def test_inputs_that_cannot_be_read_are_listed_and_the_rest_is_done(predict, seg
     assert files(out) == ['images/1.jpg', 'images/a/1.jpg', 'labels/1.png', 'labels/a/1.png']
     assert 'neither image nor video: 1\n' in text
     assert f'{out}: 2 of 3 images, 0 video frames\n' in text
-    lines = [line for line in err.splitlines() if line.startswith('not read: ')]
+    lines = [line for line in err.splitlines() if line.startswith('failed: ')]
     assert lines == [
-        f'not read: {tmp_path}/in/bad.jpg: it is no image of a known format; '
+        f'failed: {tmp_path}/in/bad.jpg: it is no image of a known format; '
         'copy or download it again',
-        f'not read: {tmp_path}/in/bad.mp4: OpenCV reads no frame of it',
+        f'failed: {tmp_path}/in/bad.mp4: OpenCV reads no frame of it',
     ]
 
 
@@ -124,6 +124,15 @@ def test_a_video(predict, kind, tmp_path, request):
         ]
     else:
         assert files(out / 'labels') == [f'clip.mp4/00000{frame}.png' for frame in range(3)]
+
+
+def test_a_video_that_ends_early_is_reported(predict, seg, tmp_path, monkeypatch):
+    write_video(tmp_path / 'clip.mp4', 3)
+    monkeypatch.setattr('mmcv.VideoReader.frame_cnt', 10)
+    code, _, err = predict(seg, tmp_path / 'clip.mp4', '--out', tmp_path / 'out')
+    assert code == 1
+    assert f'failed: {tmp_path}/clip.mp4: it ends after 3 of 10 frames\n' in err
+    assert (tmp_path / 'out/clip.mp4').is_file()
 
 
 def test_truth_of_another_size_is_reported(predict, seg, tmp_path):
