@@ -14,7 +14,8 @@ HEAD = """\
 command, commit, date, processor and torch version. Every run had one thread of a CPU.
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest. Seconds an iteration are medians, with another run beside.
+largest; rows of one seed are preliminary. Seconds an iteration are medians on a machine that did
+other work as well: GMACs are what to compare.
 """
 
 
