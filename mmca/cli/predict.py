@@ -221,7 +221,7 @@ class _Job:
         try:
             return self.truth.read(self.entries[source], image.shape[:2])
         except InputError as error:
-            self.failures.append((source.path, f'{error}; drawn without its ground truth'))
+            self.failures.append((source.path, f'{error}; shown without its ground truth'))
             return None
 
     def _record(

@@ -20,7 +20,7 @@ class Painter:
 
     Args:
         palette: (K, 3), uint8, RGB.
-        score_thr: objects with lower scores are not drawn.
+        score_thr: objects with lower scores are left out.
     """
 
     def __init__(self, palette: np.ndarray, score_thr: float = 0.3) -> None:
@@ -52,12 +52,12 @@ class Painter:
             left = [] if truth is None else [self._objects(image, truth, with_scores=False)]
             return np.hstack([*left, self._objects(image, result, with_scores=True)])
         shown = [result] if truth is None else [truth, result]
-        drawn = np.hstack([_overlay(image, one) for one in shown])
+        panels = np.hstack([_overlay(image, one) for one in shown])
         number = len(result.names)
         present = {int(i) for one in shown for i in np.unique(one.labels)}
         chosen = range(number) if whole_legend else sorted(i for i in present if i < number)
         entries = [(result.names[i], result.palette[i]) for i in chosen]
-        return np.vstack([drawn, _legend(entries, drawn.shape[1])])
+        return np.vstack([panels, _legend(entries, panels.shape[1])])
 
     def _objects(self, image: np.ndarray, result: Detections, with_scores: bool) -> np.ndarray:
         import torch

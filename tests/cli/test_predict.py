@@ -139,7 +139,7 @@ def test_truth_of_another_size_is_reported(predict, seg, tmp_path):
     write_image(tmp_path / '0.png', noise(1, (16, 16)))
     code, _, err = predict(seg, tmp_path / '0.png', '--out', tmp_path / 'out', '--ann', seg.ann)
     assert code == 1
-    assert 'is (32, 32), the image (16, 16); drawn without its ground truth' in err
+    assert 'is (32, 32), the image (16, 16); shown without its ground truth' in err
     assert files(tmp_path / 'out') == ['images/0.jpg', 'labels/0.png']
 
 
