@@ -16,8 +16,8 @@ from benchmarks.baselines import MMDET_BACKBONES, MMDET_MASK, mmdet_backbone
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
 from benchmarks.measurement import summary
-from mmca.cli.config_file import library_of, load_config
-from mmca.cli.packages import require
+from mmca.config.packages import require
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 
 OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')

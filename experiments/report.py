@@ -105,8 +105,8 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     """
     from mmengine.registry import MODELS, DefaultScope
 
-    from mmca.cli.config_file import library_of, load_config
     from mmca.cli.flops import count_parts
+    from mmca.config.reader import library_of, load_config
 
     cfg = load_config(row.config, list(row.options))
     library = library_of(cfg, row.config)

@@ -12,7 +12,8 @@ from mmca.layers import registered_attentions
 ROOT = Path(__file__).parents[1] / 'mmca'
 FILES = sorted(ROOT.rglob('*.py'))
 # What a part may import of mmca (besides itself and errors), and of third-party packages. Arrows
-# go one way: ops <- layers <- checkpoint, analysis, backbones, necks <- inference <- cli.
+# go one way: ops <- layers <- checkpoint, analysis, backbones, necks <- config <- preflight <-
+# inference <- cli.
 ALLOWED = {
     'errors.py': (set(), set()),
     'ops': (set(), {'torch', 'triton'}),
@@ -25,8 +26,14 @@ ALLOWED = {
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
     'transfer': ({'layers', 'registry'}, {'torch', 'mmengine', 'mmcv', 'numpy'}),
-    'inference': (  # reads configs and checkpoints by cli's functions, and so safely
-        {'cli'},
+    'config': ({'registry', 'checkpoint'}, {'torch', 'numpy', 'mmengine', 'yaml'}),
+    'preflight': (
+        {'config', 'checkpoint', 'backbones', 'hooks'},
+        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'}
+        | {'cv2', 'PIL', 'pycocotools'},
+    ),
+    'inference': (
+        {'config', 'preflight'},
         {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'},
     ),
     '__init__.py': (set(), set()),

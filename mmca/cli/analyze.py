@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
-from mmca.cli.config_file import library_of, load_config
-from mmca.cli.packages import FULL_STACK, require
+from mmca.config.packages import FULL_STACK, require
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ def write(
 
     from mmca import __version__
     from mmca.analysis import stage_shares
-    from mmca.cli.atomic_saves import replacing
     from mmca.cli.attention_plots import plot_shares
+    from mmca.config.atomic_saves import replacing
 
     rows = []
     for block in blocks:

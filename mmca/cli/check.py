@@ -7,7 +7,7 @@ with the exit code 0 and a table of what was found, or 2 and the first problem i
 import argparse
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
-    from mmca.cli.config_file import library_of, load_config
     from mmca.cli.library_tool import default_work_dir
-    from mmca.cli.preflight import build_parts, check, read_every_image
     from mmca.cli.run_errors import explained
+    from mmca.config.reader import library_of, load_config
+    from mmca.preflight import build_parts, check, read_every_image
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)

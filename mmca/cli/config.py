@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
-from mmca.cli.config_file import read_config
-from mmca.cli.shipped import PREFIX, config_names, config_root, find_config
+from mmca.config.reader import read_config
+from mmca.config.shipped import PREFIX, config_names, config_root, find_config
 from mmca.errors import InputError
 
 REQUIRES = ('mmengine',)

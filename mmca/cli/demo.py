@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
 from mmca.errors import InputError
 
 REQUIRES = (*FULL_STACK, 'mmdet', 'mmseg', 'pycocotools', 'cv2')

@@ -19,9 +19,9 @@ from io import StringIO
 from pathlib import Path
 
 import mmca
-from mmca.cli import no_torchvision
-from mmca.cli.packages import FORKS, how_to_install, requirement
-from mmca.cli.shipped import checkout
+from mmca.config import no_torchvision
+from mmca.config.packages import FORKS, how_to_install, requirement
+from mmca.config.shipped import checkout
 
 REQUIRES = ()
 # Task -> the packages that it needs, in the order of their imports, and whether it counts for the

@@ -11,8 +11,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
-from mmca.cli.config_file import library_of, load_config
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:

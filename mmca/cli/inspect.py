@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
-from mmca.cli.config_file import library_of, load_config
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:

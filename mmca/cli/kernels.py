@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.config_file import library_of, load_config
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from mmca.analysis import attention_inputs
-    from mmca.cli.atomic_saves import replacing
     from mmca.cli.attention_plots import plot_kernels
     from mmca.cli.trained_backbone import (
         backbone_settings,
@@ -80,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         own_backbone,
         softmax_backbone,
     )
+    from mmca.config.atomic_saves import replacing
 
     out = Path(args.out)
     if out.suffix != '.png' or not out.parent.is_dir():

@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.cli.atomic_saves import atomic_saves
-from mmca.cli.config_file import library_of, load_config, parse_options
-from mmca.cli.names import OWN_HOOKS
 from mmca.cli.process_group import join_cpu_group
 from mmca.cli.run_errors import end_early, explained
-from mmca.cli.shipped import find_config
-from mmca.cli.trust import load_checkpoints_safely
+from mmca.config.atomic_saves import atomic_saves
+from mmca.config.names import OWN_HOOKS
+from mmca.config.reader import library_of, load_config, parse_options
+from mmca.config.shipped import find_config
+from mmca.config.trust import load_checkpoints_safely
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmengine.device import get_device
     from mmengine.registry import DefaultScope
 
-    from mmca.cli.preflight import check, check_flags, check_work_dir, handed_over
-    from mmca.cli.preflight.check import takes_third_party
-    from mmca.cli.preflight.checkpoint import name_last, resumes_from_last
-    from mmca.cli.preflight.classifier import classifier_weights, read_as
-    from mmca.cli.preflight.flags import is_first_process
-    from mmca.cli.preflight.model import build_for_shapes
+    from mmca.preflight import check, check_flags, check_work_dir, handed_over
+    from mmca.preflight.check import takes_third_party
+    from mmca.preflight.checkpoint import name_last, resumes_from_last
+    from mmca.preflight.classifier import classifier_weights, read_as
+    from mmca.preflight.flags import is_first_process
+    from mmca.preflight.model import build_for_shapes
 
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)

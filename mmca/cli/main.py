@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pickle import UnpicklingError
 
-from mmca.cli.packages import require
-from mmca.cli.trust import load_weights_only
+from mmca.config.packages import require
+from mmca.config.trust import load_weights_only
 from mmca.errors import InputError
 
 DESCRIPTION = """\

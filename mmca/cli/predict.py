@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
 from mmca.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.cli.building import explain_building
 from mmca.cli.main import find_linked
-from mmca.cli.preflight.channels import check_channels
-from mmca.cli.preflight.model import build_for_shapes
 from mmca.cli.process_group import lost_process
+from mmca.config.building import explain_building
 from mmca.errors import InputError
+from mmca.preflight.channels import check_channels
+from mmca.preflight.model import build_for_shapes
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -7,7 +7,7 @@ import argparse
 
 from mmca.cli.arguments import add_cfg_options, add_config
 from mmca.cli.library_tool import add_common_flags, run_tool
-from mmca.cli.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
 EXTRA_FLAGS = True

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.config_file import library_of, load_config, parse_options
 from mmca.cli.library_tool import add_common_flags
-from mmca.cli.names import OWN_HOOKS
-from mmca.cli.packages import FULL_STACK
 from mmca.cli.trained_backbone import backbone_settings, softmax_settings
+from mmca.config.names import OWN_HOOKS
+from mmca.config.packages import FULL_STACK
+from mmca.config.reader import library_of, load_config, parse_options
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
     from mmengine.dist import is_main_process
     from mmengine.runner import Runner
 
-    from mmca.cli.atomic_saves import atomic_saves
-    from mmca.cli.preflight import check_work_dir
     from mmca.cli.process_group import join_cpu_group
     from mmca.cli.run_errors import end_early, explained
-    from mmca.cli.trust import load_checkpoints_safely
+    from mmca.config.atomic_saves import atomic_saves
+    from mmca.config.trust import load_checkpoints_safely
+    from mmca.preflight import check_work_dir
     from mmca.transfer.images import HELD_OUT, find_images
     from mmca.transfer.report import ERRORS
 
@@ -150,7 +150,7 @@ def check_images(files: list[str]) -> None:
     Raises:
         InputError: some cannot be read; it says how many, and why the first cannot.
     """
-    from mmca.cli.preflight.images import read_header
+    from mmca.preflight.images import read_header
 
     reasons = []
     for file in files:
@@ -265,7 +265,7 @@ def write(
     import torch
 
     from mmca import __version__
-    from mmca.cli.atomic_saves import replacing
+    from mmca.config.atomic_saves import replacing
 
     names = ('config', 'iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
     provenance = {

@@ -78,7 +78,7 @@ class DetectionTable:
         Args:
             path: of the file.
         """
-        from mmca.cli.atomic_saves import replacing
+        from mmca.config.atomic_saves import replacing
 
         with replacing(path, 'w') as file:
             json.dump(self.content, file)
@@ -125,7 +125,7 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
 
 def _write(path: Path, content: bytes) -> None:
-    from mmca.cli.atomic_saves import replacing
+    from mmca.config.atomic_saves import replacing
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -65,10 +65,10 @@ class Predictor:
     ) -> None:
         from mmengine.registry import DefaultScope
 
-        from mmca.cli.building import explain_building
-        from mmca.cli.config_file import library_of, load_config
-        from mmca.cli.preflight.model import class_counts
-        from mmca.cli.trust import load_from_local
+        from mmca.config.building import explain_building
+        from mmca.config.reader import library_of, load_config
+        from mmca.config.trust import load_from_local
+        from mmca.preflight.model import class_counts
 
         config, checkpoint = str(config), str(checkpoint)
         self.device = find_device(device)
@@ -105,7 +105,7 @@ class Predictor:
         Raises:
             InputError: it is absent, no image, or damaged.
         """
-        from mmca.cli.preflight.images import explain, read_header
+        from mmca.preflight.images import explain, read_header
 
         path = str(path)
         if not Path(path).is_file():
@@ -217,7 +217,7 @@ def _build_model(cfg: Config, checkpoint: str, content: dict) -> nn.Module:
     from mmengine.registry import MODELS
     from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-    from mmca.cli.preflight.checkpoint import check_checkpoint
+    from mmca.preflight.checkpoint import check_checkpoint
 
     settings = copy.deepcopy(cfg.model)
     backbone = settings.get('backbone') or {}

@@ -5,8 +5,8 @@ import torch
 from mmdet.datasets import CocoDataset
 from mmengine.registry import MODELS, DefaultScope
 
-from mmca.cli.config_file import read_config
 from mmca.cli.main import main
+from mmca.config.reader import read_config
 from tests.helpers import write_ade, write_coco
 
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'

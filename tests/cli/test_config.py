@@ -3,9 +3,9 @@
 import pytest
 from mmengine.config import Config
 
-from mmca.cli.config_file import read_config
 from mmca.cli.main import main
-from mmca.cli.shipped import config_names
+from mmca.config.reader import read_config
+from mmca.config.shipped import config_names
 from tests.helpers import CONFIGS
 
 NAME = 'coco/maskrcnn_ca_pvt_s'

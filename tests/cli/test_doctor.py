@@ -216,7 +216,8 @@ hidden = {{'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'pycocotools', *{
 for name in hidden:
     sys.modules[name] = None
 metadata.packages_distributions = dict
-from mmca.cli import doctor, packages
+from mmca.cli import doctor
+from mmca.config import packages
 doctor._spec = lambda name: None if name in hidden else name
 from mmca.cli.main import main
 sys.exit(main(['doctor']))

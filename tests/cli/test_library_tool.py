@@ -10,13 +10,14 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mmca import preflight
 from mmca.backbones import CAPVT, PVT
-from mmca.cli import library_tool, preflight
-from mmca.cli.config_file import parse_options
+from mmca.cli import library_tool
 from mmca.cli.library_tool import translate
 from mmca.cli.main import run_command
-from mmca.cli.names import OWN_HOOKS
 from mmca.cli.process_group import join_cpu_group
+from mmca.config.names import OWN_HOOKS
+from mmca.config.reader import parse_options
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, SEG, error_line, iteration_of, needs_mmpretrain, write_image
 

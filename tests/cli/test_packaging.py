@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pytest
 import yaml
 
-from mmca.cli.shipped import config_names
+from mmca.config.shipped import config_names
 from tests.helpers import ROOT
 
 PARTS = ('configs', 'mmca', 'tools')

@@ -11,9 +11,9 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from mmca.cli.main import guarded
-from mmca.cli.preflight import check_work_dir
 from mmca.cli.run_errors import explained
 from mmca.errors import InputError
+from mmca.preflight import check_work_dir
 
 CFG = Config(
     {

@@ -10,7 +10,7 @@ from experiments.report import write_report
 from experiments.rows import TABLES, TRANSFERS
 from experiments.run import Lab, run_missing, run_transfers
 from mmca.checkpoint import read_state_dict
-from mmca.cli.config_file import load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 TABLE = TABLES['camvid_deit']

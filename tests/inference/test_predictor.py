@@ -143,7 +143,7 @@ model = dict(
 """)
     from mmengine.registry import MODELS, DefaultScope
 
-    from mmca.cli.config_file import load_config
+    from mmca.config.reader import load_config
 
     cfg = load_config(str(config))
     cfg.model.backbone.update(pos_embed=True, init_cfg=None)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from mmca.cli.config_file import load_config
+from mmca.config.reader import load_config
 from tests.cli.conftest import TINY
 from tests.helpers import write_ade, write_image
 from tests.stress.malformed_configs import write_detector

@@ -13,7 +13,7 @@ from mmengine.fileio.backends import local_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from mmca.cli import atomic_saves
+from mmca.config import atomic_saves
 
 CHUNKS = 20
 phase = 'start'

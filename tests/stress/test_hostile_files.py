@@ -63,7 +63,7 @@ class Site:
     def _weights(self) -> dict[str, torch.Tensor]:
         from mmengine.registry import MODELS, DefaultScope
 
-        from mmca.cli.config_file import library_of, load_config
+        from mmca.config.reader import library_of, load_config
 
         cfg = load_config(str(self.config))
         with DefaultScope.overwrite_default_scope(library_of(cfg, '')):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from mmca.cli.config_file import library_of, load_config
+from mmca.config.reader import library_of, load_config
 from tests.stress.good_data import KINDS, NUMBER, write_config, write_good
 from tests.stress.malformed import CASES, LATE, Case, case_of
 

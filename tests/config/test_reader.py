@@ -1,0 +1,74 @@
+"""Reading configs: one clear line for whatever is wrong with one or with its options."""
+
+import pytest
+
+from mmca.config import packages
+from mmca.config.reader import parse_options
+from tests.helpers import CLS, DET, SEG
+
+
+def test_missing_config(fail):
+    assert 'config not found: configs/absent.py' in fail('train', 'configs/absent.py')
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'expected'),
+    [
+        ('c.txt', '', 'not a config: {}; its name must end in .py'),
+        ('c.py', 'a = 1\nb = (\n', 'SyntaxError: '),
+        ('c.py', 'a = 1\nb = (\n', 'line 2'),
+        ('c.py', 'a = undefined', "NameError: name 'undefined' is not defined"),
+        ('c.json', '{"a": ', 'config {}, or a file in its _base_'),
+        ('c.py', "_base_ = 'absent.py'", 'absent.py'),
+        ('c.py', 'a = 1', 'belongs to no known library: default_scope is None, known are mmdet,'),
+        (
+            'c.yaml',
+            'default_scope: mmpose',
+            "default_scope is 'mmpose', known are mmdet, mmseg, mmpr",
+        ),
+        ('c.py', "custom_imports = dict(imports=['absent.module'])", "imports 'absent.module'"),
+    ],
+)
+def test_bad_config(fail, tmp_path, name, text, expected):
+    path = tmp_path / name
+    path.write_text(text)
+    assert expected.format(path) in fail('train', path)
+
+
+@pytest.mark.parametrize(
+    ('pair', 'expected'),
+    [
+        ('work_dir', '--cfg-options work_dir: write KEY=VALUE'),
+        ('model.depths=(1,', 'write KEY=VALUE, with balanced brackets'),
+        ('default_scope.x=1', '--cfg-options do not fit'),
+    ],
+)
+def test_bad_options(fail, pair, expected):
+    assert expected in fail('train', DET, '--cfg-options', pair)
+
+
+def test_options_read_as_the_libraries_do():
+    pairs = ['a.b=1', 'c=1e-3', 'd=None', "e=('x','y')", 'f=p=q', 'a.b=2']
+    expected = {'a.b': 2, 'c': 1e-3, 'd': None, 'e': ('x', 'y'), 'f': 'p=q'}
+    assert parse_options(pairs) == expected
+    assert parse_options([]) == {}
+
+
+@pytest.mark.parametrize(
+    ('absent', 'config', 'expected'),
+    [
+        ('mmcv', SEG, 'error: mmcv is not installed; run in the folder of mmca: make env\n'),
+        ('mmcv._ext', SEG, 'error: mmcv without its operators (mmcv-lite) is not enough'),
+        ('mmseg', SEG, 'error: mmseg is not installed; run in the folder of mmca: make env\n'),
+        (
+            'mmpretrain',
+            CLS,
+            'error: mmpretrain is not installed; run in the folder of mmca: '
+            'pip install -r requirements-pretrain.txt\n',
+        ),
+    ],
+)
+def test_missing_package(fail, monkeypatch, absent, config, expected):
+    found = packages.find_spec
+    monkeypatch.setattr(packages, 'find_spec', lambda n: None if n == absent else found(n))
+    assert fail('train', config).startswith(expected)
