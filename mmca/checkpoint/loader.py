@@ -188,7 +188,7 @@ def load_pretrained(
         raise InputError(
             f'{path} does not fit {name}: {report.counts}; {report.share:.1%} of its tensors were '
             f'found, at least {min_share:.1%} are asked for; {looks} '
-            f'(python tools/inspect_checkpoint.py {path} shows what it fits)'
+            f'(`mmca inspect {path}` shows what it fits)'
         )
     model.load_state_dict({key: state_dict[key] for key in report.loaded}, strict=False)
     return f'{name}: weights from {path}: {report}'

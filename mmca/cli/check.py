@@ -4,10 +4,18 @@ Files and folders, class names, numbers of classes, annotations, the model and t
 with the exit code 0 and a table of what was found, or 2 and the first problem in one line.
 """
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
 from mmca.config.packages import FULL_STACK
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mmca.preflight import Findings
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -41,12 +49,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cfg_options(parser)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Check and print the table; returns the exit code."""
+def checked(args: argparse.Namespace) -> tuple[Config, Findings]:
+    """Run all checks of a training.
+
+    Args:
+        args: the parsed command line.
+
+    Returns:
+        The config with its options merged, and what the checks found.
+
+    Raises:
+        InputError: whatever the user has to fix first.
+    """
     from mmca.cli.library_tool import default_work_dir
     from mmca.cli.run_errors import explained
     from mmca.config.reader import library_of, load_config
-    from mmca.preflight import build_parts, check, read_every_image
+    from mmca.preflight import build_parts, check
+    from mmca.preflight.model import check_start
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
@@ -56,6 +75,15 @@ def run(args: argparse.Namespace) -> int:
     with explained(cfg, 'train', work_dir):
         found = check('train', args, cfg, library, work_dir, build_model=True, images=args.images)
         build_parts(cfg, library, found.model)
+        check_start(found.model)
+    return cfg, found
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check and print the table; returns the exit code."""
+    from mmca.preflight import read_every_image
+
+    cfg, found = checked(args)
     print(found.summary)
     rows = [('data set', 'type', 'images', 'used', 'classes', 'source')]
     for split in found.splits:

@@ -1,5 +1,6 @@
-"""List the shipped configs, find one, print it, or make a config of your own from one.
+"""List the shipped configs, find one, print it, or make a config of your own.
 
+With --data, looks into the folder of a data set, chooses what to train on it and writes a config.
 Without an option, prints the path of the config's file.
 """
 
@@ -9,6 +10,8 @@ import argparse
 from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
+from mmca.cli.own_data.choice import HEADS
+from mmca.config.packages import FULL_STACK, require
 from mmca.config.reader import read_config
 from mmca.config.shipped import PREFIX, config_names, config_root, find_config
 from mmca.errors import InputError
@@ -16,6 +19,8 @@ from mmca.errors import InputError
 REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
+  %(prog)s --data data/fruits
+  %(prog)s --data data/fruits --weights ca_pvt_tiny.pth --epochs 50 --out my_config.py
   %(prog)s --list
   %(prog)s coco/maskrcnn_ca_pvt_s --print
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
@@ -54,11 +59,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument(
         '--inherit', metavar='FILE', help='write a short config that inherits from a shipped one'
     )
+    action.add_argument(
+        '--data',
+        metavar='DIR',
+        help='write a config for a data set: COCO JSON files with their images, or images with '
+        'label maps',
+    )
     add_cfg_options(parser)
+    own = parser.add_argument_group('with --data, instead of what it would choose')
+    own.add_argument('--out', metavar='FILE', help='the config; default DIR.py in this folder')
+    own.add_argument('--model', choices=HEADS, help='the kind of detector or segmentor')
+    own.add_argument('--backbone', metavar='NAME', help='as in the shipped names; e.g. ca_swin_t')
+    own.add_argument('--weights', metavar='FILE', help='where the backbone starts from')
+    own.add_argument('--size', nargs=2, type=int, metavar=('W', 'H'), help='of the images')
+    own.add_argument('--epochs', type=int, help='how often each image is seen')
+    own.add_argument('--batch-size', type=int, help='images an iteration, on one device')
+    own.add_argument(
+        '--device', choices=('cpu', 'cuda'), help='what will train; default: a GPU if there is one'
+    )
+    own.add_argument('--train', metavar='FILE', help='COCO file to train with')
+    own.add_argument('--val', metavar='FILE', help='COCO file to validate with')
+    own.add_argument(
+        '--classes', metavar='A,B', help='of label maps, in order; or a file, one a line'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """List, find, print or write; returns the exit code."""
+    if args.data is not None:
+        if args.config is not None:
+            raise InputError(f'{args.config}: --data chooses a config; name a --model, --backbone')
+        from mmca.cli.own_data.command import write_config
+
+        require(*FULL_STACK)
+        return write_config(args)
     if args.list:
         _print_list()
         return 0

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what is in one file; returns the exit code."""
     from torch import nn
 
-    from mmca.checkpoint import fit, guess_family, read_checkpoint
+    from mmca.checkpoint import fit, read_checkpoint
 
     checkpoint = read_checkpoint(args.file)
     if args.config is not None:
@@ -50,14 +50,10 @@ def run(args: argparse.Namespace) -> int:
         print(f'{type(backbone).__name__} of {args.config}: {report.share:.1%} filled; {report}')
         return 0
     _print_content(args.file, checkpoint)
-    state_dict, report = fit(checkpoint, nn.Module())
-    family = guess_family(state_dict) or ''
-    fits = [(name, arch, fit(checkpoint, model)[1]) for name, arch, model in _backbones(family)]
-    fits = [item for item in fits if item[2].loaded]
+    fits = _fits(checkpoint)
     if not fits:
-        print(f'fits no backbone of mmca; {report.source}')
+        print(f'fits no backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
         return 0
-    fits.sort(key=lambda item: likeness(item[2]), reverse=True)
     name, arch, best = fits[0]
     print(f'{"backbone":14}{"arch":8}{"filled":>8}{"alike":>8}')
     for row_name, row_arch, report in fits[:SHOWN]:
@@ -69,6 +65,40 @@ def run(args: argparse.Namespace) -> int:
         f"      init_cfg=dict(type='Pretrained', checkpoint={args.file!r})))"
     )
     return 0
+
+
+def best_fit(file: str) -> tuple[str, str]:
+    """The backbone that a checkpoint fits best.
+
+    Args:
+        file: the checkpoint.
+
+    Returns:
+        Class and arch, such as 'CAPVT' and 'tiny'.
+
+    Raises:
+        InputError: it fits none.
+    """
+    from mmca.checkpoint import read_checkpoint
+
+    fits = _fits(read_checkpoint(file))
+    if not fits:
+        raise InputError(
+            f'{file} fits no backbone of mmca: `mmca inspect {file}` shows its content'
+        )
+    return fits[0][:2]
+
+
+def _fits(checkpoint: Checkpoint) -> list[tuple[str, str, Report]]:
+    """The backbones that a checkpoint fits, the best first."""
+    from torch import nn
+
+    from mmca.checkpoint import fit, guess_family
+
+    family = guess_family(fit(checkpoint, nn.Module())[0]) or ''
+    fits = [(name, arch, fit(checkpoint, model)[1]) for name, arch, model in _backbones(family)]
+    fits = [item for item in fits if item[2].loaded]
+    return sorted(fits, key=lambda item: likeness(item[2]), reverse=True)
 
 
 def likeness(report: Report) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -60,3 +61,22 @@ def build_for_shapes(model: ConfigDict) -> nn.Module:
             return MODELS.build(copy.deepcopy(model))
     except (RuntimeError, NotImplementedError):  # it reads a tensor's value while it is built
         return MODELS.build(copy.deepcopy(model))
+
+
+def check_start(model: nn.Module) -> None:
+    """Compare the file that the backbone starts from with it; an address is not looked at.
+
+    Args:
+        model: on the meta device, where loading leaves no weights.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
+    from mmca.backbones.base import Backbone
+
+    backbone = getattr(model, 'backbone', None)
+    start = getattr(backbone, 'init_cfg', None) or {}
+    if isinstance(backbone, Backbone) and '://' not in str(start.get('checkpoint', '://')):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # that nothing is loaded
+            backbone.init_weights()
