@@ -14,6 +14,7 @@ from random import Random
 from threading import Lock
 
 from experiments.rows import CA_DEIT, CONVERTED, SCRATCH, TABLES, Row, Table, Transfer
+from mmca.analysis.logs import read_scalars
 from mmca.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -178,7 +179,7 @@ class Lab:
             'log': log,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = ',\n'.join(f'  {json.dumps(entry)}' for entry in record.pop('log'))
+        lines = ',\n'.join(f'  {json.dumps(entry)}' for entry in rounded(record.pop('log')))
         head = json.dumps(record, indent=1)[:-2]
         path.write_text(f'{head},\n "log": [\n{lines}\n ]\n}}\n')
 
@@ -235,27 +236,12 @@ def replace_backbone(model: Path, backbone: Path, out: Path) -> None:
     torch.save({'state_dict': state}, out)
 
 
-def read_scalars(work: Path) -> list[dict]:
-    """What mmengine logged in a work dir: the last line of every iteration and kind, in order.
-
-    Args:
-        work: the work dir; a run that was resumed has several logs.
-
-    Returns:
-        The figures, rounded, with 'step', the number of iterations that came before.
-    """
-    entries: dict[tuple, dict] = {}
-    step = 0
-    for file in sorted(work.glob('*/vis_data/scalars.json')):
-        for line in file.read_text().splitlines():
-            entry = {
-                key: float(f'{value:.{DIGITS}g}') if isinstance(value, float) else value
-                for key, value in json.loads(line).items()
-            }
-            # The step of a validation is an epoch's number in many configs.
-            step = entry['step'] = entry.get('iter', step)
-            entries[step, 'loss' in entry] = entry
-    return [entries[key] for key in sorted(entries, key=lambda key: (key[0], not key[1]))]
+def rounded(log: list[dict]) -> list[dict]:
+    """The entries of a log with as many digits as are worth keeping."""
+    return [
+        {key: float(f'{v:.{DIGITS}g}') if isinstance(v, float) else v for key, v in entry.items()}
+        for entry in log
+    ]
 
 
 def cpu_name() -> str:

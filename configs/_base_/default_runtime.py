@@ -17,6 +17,7 @@ default_hooks = dict(
     finite_loss=dict(type='mmca.FiniteLossHook'),  # ends a training whose loss stays NaN
     preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint upon SIGTERM
     resume=dict(type='mmca.ResumeHook'),  # goes on inside an epoch
+    throughput=dict(type='mmca.ThroughputHook'),  # logs images per second
 )
 
 # A resumed run ends where an unbroken one does.

@@ -33,6 +33,7 @@ COMMANDS = {
     'analyze': 'tell which attentions of a softmax network circulant ones can replace',
     'kernels': 'draw what a patch of an image attends to, softmax and circulant',
     'transfer': 'train circulant attention after a softmax teacher, on images without labels',
+    'plot': 'plot the learning curves of trainings',
     'backbone-table': 'count all backbones in all sizes',
     'prepare-data': 'bring a public data set into the layout of the shipped configs',
     'make-mini': 'write the synthetic data set of the mini configs',

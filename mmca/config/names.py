@@ -21,11 +21,13 @@ RUN_KEYS = (
     *('sync_bn', 'find_unused_parameters', 'compile', 'runner_type'),
 )
 # The hooks that `mmca train` gives to configs without them: what ends a training whose loss stays
-# NaN, what writes a checkpoint upon SIGTERM, and what goes on from one inside an epoch.
+# NaN, what writes a checkpoint upon SIGTERM, what goes on from one inside an epoch, and what logs
+# images per second.
 OWN_HOOKS = {
     'finite_loss': 'mmca.FiniteLossHook',
     'preemption': 'mmca.PreemptionHook',
     'resume': 'mmca.ResumeHook',
+    'throughput': 'mmca.ThroughputHook',
 }
 SIMILAR = 0.6  # how much of two names must be equal for one to be taken for the other
 

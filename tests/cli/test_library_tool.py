@@ -116,6 +116,7 @@ def test_configs_without_the_hooks_of_every_run_get_them():
         'default_hooks.finite_loss.type=mmca.FiniteLossHook',
         'default_hooks.preemption.type=mmca.PreemptionHook',
         'default_hooks.resume.type=mmca.ResumeHook',
+        'default_hooks.throughput.type=mmca.ThroughputHook',
     ]
     assert library_tool.missing_hooks(Config.fromfile(SEG)) == []
     custom = [{'type': hook} for hook in OWN_HOOKS.values()]

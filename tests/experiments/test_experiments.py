@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from experiments import run
 from experiments.report import write_report
 from experiments.rows import TABLES, TRANSFERS
 from experiments.run import Lab, run_missing, run_transfers
@@ -101,21 +100,6 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     assert {name: len(tensor) for name, tensor in whole.items()} == {'backbone.a': 4, 'head.b': 3}
     page = write_report(lab.results).read_text()
     assert '| CA-PVT-T, Semantic FPN, after PVT-T | 33 (33 to 33) | 2 |' in page
-
-
-def test_a_resumed_run_has_the_later_entry_of_an_iteration(tmp_path):
-    validation = {'mIoU': 1.0, 'step': 0}
-    logs = [
-        [{'loss': 3.0, 'iter': 1, 'step': 1}, {'loss': 2.0, 'iter': 2, 'step': 2}],
-        [{'loss': 2.5, 'iter': 2, 'step': 2}, {'loss': 1.0, 'iter': 3, 'step': 3}, validation],
-    ]
-    for index, lines in enumerate(logs):
-        folder = tmp_path / str(index) / 'vis_data'
-        folder.mkdir(parents=True)
-        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
-    entries = run.read_scalars(tmp_path)
-    assert [entry.get('loss') for entry in entries] == [3.0, 2.5, 1.0, None]
-    assert entries[-1] == {'mIoU': 1.0, 'step': 3}
 
 
 def test_a_run_that_fails_is_named(tmp_path):

@@ -1,0 +1,48 @@
+"""How fast training goes, and on CPUs how much memory it takes."""
+
+import sys
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmca.registry import HOOKS
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None
+
+MEGA = 2**20
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Log images per second, of all processes together.
+
+    mmengine logs the peak memory of GPUs; where there is none, this hook logs that of the process,
+    in MiB. It comes after `IterTimerHook`, whose time it takes, and before `LoggerHook`.
+
+    Example (in a config):
+        custom_hooks = [dict(type='mmca.ThroughputHook')]
+    """
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Any = None,
+    ) -> None:
+        """Update both figures."""
+        hub = runner.message_hub
+        if data_batch is None or 'inputs' not in data_batch or 'train/time' not in hub.log_scalars:
+            return
+        images = len(data_batch['inputs']) * get_world_size()
+        hub.update_scalar('train/images_per_s', images / hub.get_scalar('train/time').current())
+        if resource is not None and not torch.cuda.is_available():
+            unit = 1 if sys.platform == 'darwin' else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            hub.update_scalar('train/memory', peak / MEGA)
