@@ -31,8 +31,7 @@ HEAD = """\
 # Model zoo
 
 `python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
-`docs/results/`. A figure under *paper* is the authors', of weights that they have not published; nobody has
-reproduced it here. A figure under *ours* was measured with this code, and [Runs](#runs) has its command, its log and
+`docs/results/`. A figure under *paper* is the paper's; it has not been reproduced here. A figure under *ours* was measured with this code, and [Runs](#runs) has its command, its log and
 the SHA-256 of its checkpoint. An empty cell means that nobody has published or measured it.
 
 No weights of ours are for download. [Weights](weights.md) tells which third-party files fit, and every config trains
@@ -67,6 +66,7 @@ def find_runs() -> Iterator[dict]:
                     'file': file.relative_to(PAGE.parent).as_posix(),
                     'label': row.label,
                     'metrics': metrics,
+                    'options': row.options,
                     'seed': file.stem.rpartition('_seed')[2],
                 }
 
@@ -75,7 +75,8 @@ def section(folder: str, runs: Sequence[Mapping]) -> str:
     """The table of one data set: a row a config, or one for each way that it was trained here."""
     models = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())['Models']
     heading, size = FOLDERS[folder]
-    own = [run for run in runs if run['config'].startswith(f'{folder}/')]
+    # A run with options of its own is another model than the metafile's.
+    own = [r for r in runs if r['config'].startswith(f'{folder}/') and not r['options']]
     published = [name for model in models for name in paper(model)]
     metrics = list(dict.fromkeys([*published, *(name for run in own for name in run['metrics'])]))
     heads = ['config', 'model', 'params M', 'GMACs', 'schedule']
@@ -105,8 +106,7 @@ def costs(metadata: Mapping) -> list[str]:
     """Parameters, multiply-adds and length of training."""
     length = metadata.get('Epochs')
     schedule = f'{metadata["Iterations"]:,} iterations' if length is None else f'{length} epochs'
-    macs = metadata['FLOPs'] / 1e9
-    return [f'{metadata["Parameters"] / 1e6:.2f}', f'{macs:.{1 if macs >= 100 else 2}f}', schedule]
+    return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
 
 
 def spread(values: Sequence[float]) -> str:
