@@ -77,10 +77,10 @@ $(DOCS)/.ready: requirements-docs.txt
 	@touch '$@'
 
 docs: $(DOCS)/.ready
-	$(DOCS)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 docs-serve: $(DOCS)/.ready
-	$(DOCS)/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
 
 clean:
 	rm -rf .venv .venv-docs build site data/mini work_dirs/demo

@@ -99,10 +99,10 @@ def torus() -> None:
 def kernels() -> None:
     """Kernels of one layer for an image: every channel has its own."""
     hw_shape = (14, 14)
-    coarse = torch.randn(1, 6, 5, 5)
-    x = torch.nn.functional.interpolate(coarse, hw_shape, mode='bicubic').flatten(2).mT * 2
-    q, k = x, x.roll(1, -1) + x
-    weights = circulant_kernel(q.contiguous(), k.contiguous(), hw_shape)[0]
+    coarse = torch.randn(1, 6, 6, 6)
+    x = torch.nn.functional.interpolate(coarse, hw_shape, mode='bicubic').flatten(2).mT
+    q, k = x.contiguous(), (x.roll(1, -1) + 0.1 * x).contiguous()
+    weights = circulant_kernel(q, k, hw_shape)[0]
     figure, axes = panels(6, 1.5)
     for channel, ax in enumerate(axes):
         ax.imshow(centered(weights[channel], hw_shape).sqrt())
@@ -113,8 +113,6 @@ def kernels() -> None:
 def padding() -> None:
     """How much the output of each token changes when the grid gets a margin."""
     layer = CirculantAttention(32).eval()
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
     x = torch.randn(1, 14, 20, 32)
     padded = torch.nn.functional.pad(x, (0, 0, 0, 4, 0, 2))
     with torch.no_grad():
@@ -140,7 +138,11 @@ def scale() -> None:
             spread.append((kernel * side * side).std().item())
         ax.plot(sides, spread, style, label=f"scale='{name}'")
     ax.set(
-        xscale='log', yscale='log', xticks=sides, xticklabels=sides, xlabel='side of the grid, tokens'
+        xscale='log',
+        yscale='log',
+        xticks=sides,
+        xticklabels=sides,
+        xlabel='side of the grid, tokens',
     )
     ax.minorticks_off()
     ax.set_ylabel('deviation of the weights\nfrom 1/N, relative')
