@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 matplotlib.use('svg')
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
-from mmca.analysis import bccb_kernel  # noqa: E402
-from mmca.layers import CirculantAttention  # noqa: E402
-from mmca.ops import circulant_kernel  # noqa: E402
-from mmca.ops.naive import nearest_bccb  # noqa: E402
+from mmca.analysis import bccb_kernel
+from mmca.layers import CirculantAttention
+from mmca.ops import circulant_kernel
+from mmca.ops.naive import nearest_bccb
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
 INK = '#808080'  # readable on white and on black

@@ -7,7 +7,6 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
