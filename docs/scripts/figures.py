@@ -52,7 +52,7 @@ def panels(number: int, width: float = 2.7) -> tuple[plt.Figure, list[plt.Axes]]
 
 
 def example_attention(hw_shape: tuple[int, int]) -> Tensor:
-    """(N, N) softmax attention: tokens prefer their neighborhood, and some tokens more than others."""
+    """(N, N) softmax attention: tokens prefer near ones, and some more."""
     h, w = hw_shape
     rows, columns = torch.arange(h * w) // w, torch.arange(h * w) % w
     steps = (rows[:, None] - rows, columns[:, None] - columns)
@@ -84,7 +84,6 @@ def matrix() -> None:
 
 def torus() -> None:
     """One kernel, seen from three queries of the grid."""
-    hw_shape = (9, 12)
     y, x = torch.meshgrid(torch.arange(9) - 4, torch.arange(12) - 6, indexing='ij')
     blob = torch.exp(-(y**2 + (x - 1) ** 2) / 5.0)  # looks a little to the right
     kernel = blob.roll((-4, -6), (0, 1))
@@ -143,9 +142,9 @@ def scale() -> None:
         xticks=sides,
         xticklabels=sides,
         xlabel='side of the grid, tokens',
+        ylabel='deviation of the weights\nfrom 1/N, relative',
     )
     ax.minorticks_off()
-    ax.set_ylabel('deviation of the weights\nfrom 1/N, relative')
     ax.legend(frameon=False)
     save(figure, 'scale')
 

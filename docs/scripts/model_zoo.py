@@ -30,16 +30,18 @@ FOLDERS = {
 HEAD = """\
 # Model zoo
 
-`python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
-`docs/results/`. A figure under *paper* is the paper's; it has not been reproduced here. A figure under *ours* was measured with this code, and [Runs](#runs) has its command, its log and
-the SHA-256 of its checkpoint. An empty cell means that nobody has published or measured it.
-
-No weights of ours are for download. [Weights](weights.md) tells which third-party files fit, and every config trains
-with the command below, where CONFIG is a name from these tables:
+Every config trains with this command, where CONFIG is a name from the tables:
 
     mmca train CONFIG --auto-scale-lr
 
-Multiply-adds include the DFTs; `mmca flops CONFIG` counts them again.
+A figure under *paper* is the paper's; it has not been reproduced here. A figure under *ours* was
+measured with this code: [Runs](#runs) has its command, its log and the SHA-256 of its checkpoint.
+An empty cell means that nobody has published or measured it. No weights of ours are for download;
+[Weights](weights.md) tells which third-party files fit. Multiply-adds include the DFTs, and
+`mmca flops CONFIG` counts them again.
+
+`python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
+`docs/results/`.
 """
 
 
@@ -93,7 +95,8 @@ def section(folder: str, runs: Sequence[Mapping]) -> str:
             for name in metrics:
                 rows[-1].append(f'{paper(model)[name]}' if name in paper(model) else '')
                 rows[-1].append(spread([run['metrics'][name] for run in group]))
-    return '\n'.join([f'## {heading}', '', f'Multiply-adds at {size}.', '', *table(heads, rows)])
+    lines = [f'## {heading}', '', f'Multiply-adds at {size}.', '', '<div class="zoo" markdown>', '']
+    return '\n'.join([*lines, *table(heads, rows), '</div>', ''])
 
 
 def paper(model: Mapping) -> dict[str, float]:
