@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from mmca.cli.main import COMMANDS, main
-from mmca.cli.shipped import config_names, find_config
+from mmca.config.shipped import config_names, find_config
 from tests.helpers import ROOT
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
