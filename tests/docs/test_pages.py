@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 
+from benchmarks.__main__ import _parser
 from mmca.cli.main import COMMANDS, main
 from mmca.config.shipped import config_names, find_config
 from tests.helpers import ROOT
@@ -43,7 +44,7 @@ def argv_of(line: str) -> list[str] | None:
         started = not before or before.endswith('-m') or before.startswith(('srun', 'docker run'))
         if word == 'mmca' and started:
             return words[index + 1 :]
-        if word.startswith('tools/') and before == 'python':
+        if word.startswith('tools/') and before.endswith('python'):
             script = (ROOT / word).read_text()  # such as run_command('train', ...)
             found = re.search(r"run_command\('([\w-]+)'", script)
             return found and [found[1], *words[index + 1 :]]
@@ -124,12 +125,14 @@ def test_python_compiles_and_its_imports_exist(page):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_targets_of_make_and_files_of_requirements_exist(page):
+def test_targets_of_make_files_of_pip_and_flags_of_benchmarks_exist(page):
     targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
     for line in commands(page.read_text()):
         words = shlex.split(line.replace(EVERY, 'train'), comments=True)
         if words and words[0] == 'make':
             assert set(words[1:]) <= set(targets), line
+        if words[:3] == ['python', '-m', 'benchmarks'] and '--device' not in words:
+            _parser().parse_args(words[3:])  # raises what is wrong
         for flag, value in pairwise(words):
             if flag in ('-r', '-f'):
                 assert (ROOT / value).is_file(), line
