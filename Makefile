@@ -10,8 +10,9 @@ VENV := $(or $(ACTIVE),.venv)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
+DOCS := .venv-docs
 
-.PHONY: help env pretrain-env triton-env demo test test-slow stress lint format clean
+.PHONY: help env pretrain-env triton-env demo test test-slow stress lint format docs docs-serve clean
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
@@ -20,10 +21,11 @@ help:
 	@echo 'make stress        thousands of random cases, hostile files, kills: hours'
 	@echo 'make lint          ruff, as CI runs it'
 	@echo 'make format        ruff, changing the files'
+	@echo 'make docs          the site of docs/, in site/; make docs-serve shows it while you write'
 	@echo 'make env           the environment alone, in $(VENV)'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
-	@echo 'make clean         remove .venv, build, data/mini and work_dirs/demo'
+	@echo 'make clean         remove .venv, .venv-docs, build, site, data/mini and work_dirs/demo'
 
 env: $(READY)
 
@@ -68,5 +70,17 @@ format: env
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+# The site needs neither torch nor mmca installed, so it has an environment of its own.
+$(DOCS)/.ready: requirements-docs.txt
+	$(PYTHON) -m venv '$(DOCS)'
+	$(DOCS)/bin/python -m pip install -r requirements-docs.txt
+	@touch '$@'
+
+docs: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+docs-serve: $(DOCS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+
 clean:
-	rm -rf .venv build data/mini work_dirs/demo
+	rm -rf .venv .venv-docs build site data/mini work_dirs/demo

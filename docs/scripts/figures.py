@@ -1,0 +1,156 @@
+"""Draw the figures of docs/concepts.md into docs/figures: `python docs/scripts/figures.py`.
+
+Everything is random and seeded; no weights or images are needed.
+"""
+
+from pathlib import Path
+
+import matplotlib
+import torch
+from torch import Tensor
+
+matplotlib.use('svg')
+from matplotlib import pyplot as plt
+
+from mmca.analysis import bccb_kernel
+from mmca.layers import CirculantAttention
+from mmca.ops import circulant_kernel
+from mmca.ops.naive import nearest_bccb
+
+OUT = Path(__file__).resolve().parents[1] / 'figures'
+INK = '#808080'  # readable on white and on black
+plt.rcParams.update(
+    {
+        'axes.edgecolor': INK,
+        'axes.labelcolor': INK,
+        'axes.titlesize': 10,
+        'font.size': 9,
+        'savefig.transparent': True,
+        'svg.fonttype': 'path',
+        'svg.hashsalt': 'mmca',
+        'text.color': INK,
+        'xtick.color': INK,
+        'ytick.color': INK,
+    }
+)
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    """Write one figure."""
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / f'{name}.svg', metadata={'Date': None})
+    plt.close(figure)
+
+
+def panels(number: int, width: float = 2.7) -> tuple[plt.Figure, list[plt.Axes]]:
+    """A row of square panels without ticks."""
+    figure, axes = plt.subplots(1, number, figsize=(width * number, width), layout='constrained')
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure, list(axes)
+
+
+def example_attention(hw_shape: tuple[int, int]) -> Tensor:
+    """(N, N) softmax attention: tokens prefer near ones, and some more."""
+    h, w = hw_shape
+    rows, columns = torch.arange(h * w) // w, torch.arange(h * w) % w
+    steps = (rows[:, None] - rows, columns[:, None] - columns)
+    distance = steps[0] ** 2 + steps[1] ** 2
+    content = torch.randn(h * w, 4) @ torch.randn(4, h * w) / 2
+    return torch.softmax(content - distance / 4, -1)
+
+
+def centered(kernel: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+    """A kernel as a map with displacement (0, 0) in the middle."""
+    return kernel.reshape(hw_shape).roll((hw_shape[0] // 2, hw_shape[1] // 2), (0, 1))
+
+
+def matrix() -> None:
+    """A softmax attention matrix, the nearest circulant one, and its kernel."""
+    hw_shape = (6, 6)
+    attention = example_attention(hw_shape)
+    circulant = nearest_bccb(attention, hw_shape)
+    kernel = bccb_kernel(attention, hw_shape)
+    figure, axes = panels(3)
+    axes[0].imshow(attention.sqrt())
+    axes[0].set(title='softmax attention\n36 x 36 numbers', ylabel='query', xlabel='key')
+    axes[1].imshow(circulant.sqrt())
+    axes[1].set(title='nearest circulant matrix\n36 different numbers', xlabel='key')
+    axes[2].imshow(centered(kernel, hw_shape).sqrt())
+    axes[2].set(title='its first row, 6 x 6\n(displacement 0, 0 in the middle)')
+    save(figure, 'matrix')
+
+
+def torus() -> None:
+    """One kernel, seen from three queries of the grid."""
+    y, x = torch.meshgrid(torch.arange(9) - 4, torch.arange(12) - 6, indexing='ij')
+    blob = torch.exp(-(y**2 + (x - 1) ** 2) / 5.0)  # looks a little to the right
+    kernel = blob.roll((-4, -6), (0, 1))
+    figure, axes = panels(3)
+    for ax, query in zip(axes, ((4, 5), (4, 10), (0, 0)), strict=True):
+        ax.imshow(kernel.roll(query, (0, 1)).sqrt())
+        ax.plot(query[1], query[0], 'o', markerfacecolor='none', markeredgecolor='red')
+        ax.set_title(f'query in row {query[0]}, column {query[1]}')
+    save(figure, 'torus')
+
+
+def kernels() -> None:
+    """Kernels of one layer for an image: every channel has its own."""
+    hw_shape = (14, 14)
+    coarse = torch.randn(1, 6, 6, 6)
+    x = torch.nn.functional.interpolate(coarse, hw_shape, mode='bicubic').flatten(2).mT
+    q, k = x.contiguous(), (x.roll(1, -1) + 0.1 * x).contiguous()
+    weights = circulant_kernel(q, k, hw_shape)[0]
+    figure, axes = panels(6, 1.5)
+    for channel, ax in enumerate(axes):
+        ax.imshow(centered(weights[channel], hw_shape).sqrt())
+        ax.set_title(f'channel {channel}')
+    save(figure, 'kernels')
+
+
+def padding() -> None:
+    """How much the output of each token changes when the grid gets a margin."""
+    layer = CirculantAttention(32).eval()
+    x = torch.randn(1, 14, 20, 32)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 4, 0, 2))
+    with torch.no_grad():
+        alone = layer(x.flatten(1, 2), (14, 20)).unflatten(1, (14, 20))
+        among = layer(padded.flatten(1, 2), (16, 24)).unflatten(1, (16, 24))[:, :14, :20]
+    change = ((among - alone).norm(dim=-1) / alone.norm(dim=-1).mean())[0]
+    figure, ax = plt.subplots(figsize=(4.6, 2.7), layout='constrained')
+    shown = ax.imshow(change, vmin=0)
+    ax.set(xticks=[], yticks=[], title='change of each token of 14 x 20 in a batch of 16 x 24')
+    figure.colorbar(shown, label='relative to the mean norm')
+    save(figure, 'padding')
+
+
+def scale() -> None:
+    """How far the kernel is from uniform, for both factors of the logits."""
+    sides = (7, 14, 28, 56, 112)
+    figure, ax = plt.subplots(figsize=(5, 3), layout='constrained')
+    for name, style in (('sqrt', 'o-'), ('paper', 's--')):
+        spread = []
+        for side in sides:
+            q, k = torch.randn(2, 1, side * side, 8)
+            kernel = circulant_kernel(q, k, (side, side), scale=name)
+            spread.append((kernel * side * side).std().item())
+        ax.plot(sides, spread, style, label=f"scale='{name}'")
+    ax.set(
+        xscale='log',
+        yscale='log',
+        xticks=sides,
+        xticklabels=sides,
+        xlabel='side of the grid, tokens',
+        ylabel='deviation of the weights\nfrom 1/N, relative',
+    )
+    ax.minorticks_off()
+    ax.legend(frameon=False)
+    save(figure, 'scale')
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    for draw in (matrix, torus, kernels, padding, scale):
+        torch.manual_seed(0)
+        draw()
