@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pickle import UnpicklingError
 
-from mmca.config.packages import require
+from mmca.config.packages import how_to_install, require
 from mmca.config.trust import load_weights_only
 from mmca.errors import InputError
 
@@ -81,7 +81,15 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
         The exit code, as :func:`main`.
     """
     load_weights_only()
-    command = import_module(f'mmca.cli.{name.replace("-", "_")}')
+    try:
+        command = import_module(f'mmca.cli.{name.replace("-", "_")}')
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition('.')[0] == 'mmca':
+            raise
+        print(
+            f'error: {error.name} is not installed; {how_to_install(error.name)}', file=sys.stderr
+        )
+        return 2
     parser = argparse.ArgumentParser(
         prog=prog or f'mmca {name}',
         description=command.__doc__.strip(),

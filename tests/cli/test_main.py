@@ -8,7 +8,7 @@ import pytest
 
 from mmca import __version__
 from mmca.cli.main import COMMANDS, main, run_command
-from tests.helpers import ROOT
+from tests.helpers import ROOT, error_line
 
 # tools/NAME.py -> the sub-command that it runs.
 DOORS = {
@@ -105,3 +105,27 @@ def test_a_reader_that_stops_early_is_no_error():
     done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, cwd=ROOT)
     assert done.stderr == ''
     assert done.stdout.splitlines()[-1] in ('0', '141')
+
+
+@pytest.mark.parametrize(
+    'argv',
+    [
+        ['train', 'config'],
+        ['check', 'config'],
+        ['predict', 'config', 'checkpoint', 'image', '--out', 'out'],
+        ['plot', 'work_dir'],
+        ['config', '--data', 'folder'],
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_without_packages_one_line_tells_what_to_install(argv):
+    code = f"""
+import sys
+for name in ('numpy', 'torch', 'mmengine', 'mmcv', 'matplotlib'):
+    sys.modules[name] = None
+from mmca.cli.main import main
+sys.exit(main({argv!r}))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert 'is not installed; run in the folder of mmca: make env' in error_line(done.stderr)
