@@ -186,7 +186,9 @@ def _size(found: Found, budget: Budget) -> tuple[int, int] | None:
     if budget.pixels is None:
         return None
     longer, shorter = found.size
-    factor = min(1.0, (budget.pixels / (longer * shorter)) ** 0.5)
+    factor = (budget.pixels / (longer * shorter)) ** 0.5
+    if factor >= 1:
+        return longer, shorter
     width, height = (
         max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in (longer, shorter)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
@@ -153,7 +154,8 @@ def _images_of(root: Path, file: Path, names: list[str]) -> str:
         if own and split and split != own:  # where the same names may occur
             continue
         number = sum((folder / name).is_file() for name in probed)
-        score = number + 0.5 * (split == own) + 0.25 * (folder == file.parent)
+        near = len(os.path.commonpath([folder, file]).split(os.sep)) / 100
+        score = number + 0.5 * (split == own) + near
         if number and score > most:
             best, most = folder, score
     if best is None:
