@@ -81,6 +81,9 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
         The exit code, as :func:`main`.
     """
     load_weights_only()
+    # A notebook names its own way to draw, which the environment of this command may not have.
+    if os.environ.get('MPLBACKEND', '').startswith('module://'):
+        os.environ['MPLBACKEND'] = 'Agg'
     try:
         command = import_module(f'mmca.cli.{name.replace("-", "_")}')
     except ModuleNotFoundError as error:

@@ -1,5 +1,6 @@
 """The command itself: help, version, dispatch, and the scripts in tools/."""
 
+import os
 import re
 import subprocess
 import sys
@@ -129,3 +130,14 @@ sys.exit(main({argv!r}))
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert 'is not installed; run in the folder of mmca: make env' in error_line(done.stderr)
+
+
+def test_called_from_a_notebook_of_another_environment():
+    done = subprocess.run(
+        [sys.executable, '-m', 'mmca', 'plot', 'absent'],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, 'MPLBACKEND': 'module://absent.backend'},
+    )
+    assert 'absent has no log of a training' in error_line(done.stderr)
