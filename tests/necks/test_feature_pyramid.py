@@ -26,7 +26,9 @@ def test_levels(size, num_outs, start_level):
     expected = [(4 * size[0], 4 * size[1]), (2 * size[0], 2 * size[1]), size]
     while len(expected) < start_level + num_outs:
         expected.append(tuple(-(-side // 2) for side in expected[-1]))
-    assert [tuple(out.shape) for out in outs] == [(2, 8, *sides) for sides in expected[start_level:]]
+    assert [tuple(out.shape) for out in outs] == [
+        (2, 8, *sides) for sides in expected[start_level:]
+    ]
     assert all(out.isfinite().all() for out in outs)
     sum((out * torch.randn_like(out)).sum() for out in outs).backward()
     assert [name for name, p in neck.named_parameters() if p.grad is None or not p.grad.any()] == []
