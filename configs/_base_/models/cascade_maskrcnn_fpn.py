@@ -28,7 +28,6 @@ model = dict(
         ],
     ),
     train_cfg=dict(
-        rpn=dict(allowed_border=0),  # anchors that leave the image take no part
         rpn_proposal=dict(max_per_img=2000),
         rcnn=[
             dict(
