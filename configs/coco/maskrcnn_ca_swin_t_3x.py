@@ -1,6 +1,10 @@
-_base_ = 'maskrcnn_ca_swin_t.py'
-train_cfg = dict(max_epochs=36)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
-    dict(type='MultiStepLR', milestones=[27, 33], gamma=0.1, by_epoch=True, begin=0, end=36),
+_base_ = [
+    '../_base_/models/maskrcnn_fpn.py',
+    '../_base_/datasets/coco_instance_ms_crop.py',
+    '../_base_/schedules/coco_swin_3x.py',
+    '../_base_/det_runtime.py',
 ]
+model = dict(
+    backbone=dict(type='mmca.CASwin', arch='tiny', drop_path_rate=0.1),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)

@@ -33,7 +33,7 @@ All commands of mmca read such a file. Elsewhere in mmengine, use what --copy wr
 TASKS = {
     'ade20k': 'Semantic segmentation on ADE20K (mmseg); multiply-adds at 2048 x 512',
     'camvid': 'Semantic segmentation on CamVid (mmseg), for CPUs; at 320 x 240',
-    'coco': 'Instance segmentation on COCO (mmdet); multiply-adds at 1280 x 800',
+    'coco': 'Detection and instance segmentation on COCO (mmdet); multiply-adds at 1280 x 800',
     'imagenet': 'Classification on ImageNet, for pre-training (mmpretrain); at 224 x 224',
     'mini': 'The synthetic data set of `mmca make-mini`; minutes on a CPU',
     'penn_fudan': 'Instance segmentation on Penn-Fudan (mmdet), for CPUs; at 400 x 300',
@@ -120,7 +120,7 @@ def _print_list() -> None:
     root = config_root()
     names = config_names()
     width = max(map(len, names)) + 2
-    print(f'{"CONFIG":{width}}{"model":16}{"backbone":18}{"params M":>9}{"GMACs":>8}  in the paper')
+    print(f'{"CONFIG":{width}}{"model":20}{"backbone":18}{"params M":>9}{"GMACs":>8}  in the paper')
     for folder in dict.fromkeys(name.partition('/')[0] for name in names):
         metafile = load(root / folder / 'metafile.yml')
         print(f'\n{TASKS[folder]}')
@@ -129,7 +129,7 @@ def _print_list() -> None:
             name = model['Config'].removeprefix('configs/').removesuffix('.py')
             head, backbone = data['Architecture']
             size = f'{data["Parameters"] / 1e6:9.2f}{data["FLOPs"] / 1e9:8.1f}'
-            print(f'{name:{width}}{head:16}{backbone:18}{size}  {_published(model)}'.rstrip())
+            print(f'{name:{width}}{head:20}{backbone:18}{size}  {_published(model)}'.rstrip())
 
 
 def _published(model: dict) -> str:

@@ -27,6 +27,7 @@ examples:
   %(prog)s ade20k/fpn_ca_pvt_t --shape 512 512"""
 DEFAULT_SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), 'mmpretrain': (224, 224)}
 HEADS = {'mmdet': ('rpn_head', 'bbox_head'), 'mmseg': ('decode_head',), 'mmpretrain': ('head',)}
+MASKS = 100  # of one image
 GIGA, MEGA = 1e9, 1e6
 
 
@@ -99,14 +100,43 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
             f'{type(model).__name__} has no RPN, dense, decode or class head to be counted'
         )
     if hasattr(model, 'roi_head'):
-        # RoIAlign cannot run on the meta device: real zeros for this part.
-        levels = tuple(torch.zeros(level.shape) for level in x)
-        parts['roi_head'] = count_flops(model.roi_head, levels, *_proposals(model, shape))
+        parts['roi_head'] = _count_roi_head(model, x, shape)
     known = sum(report.params for report in parts.values())
     rest = sum(p.numel() for p in model.parameters()) - known
     if rest:
         parts['training only'] = FlopReport(rest, 0, 0)
     return parts
+
+
+def _count_roi_head(model: nn.Module, x: tuple, shape: tuple[int, int]) -> FlopReport:
+    """Count the RoI heads for as many boxes as the test settings keep, and 100 masks."""
+    import torch
+    from mmdet.models import CascadeRoIHead
+
+    from mmca.analysis import count_flops
+
+    head = model.roi_head
+    if type(head) is CascadeRoIHead:
+        return _count_cascade(head, model.test_cfg['rpn']['max_per_img'])
+    # RoIAlign cannot run on the meta device: real zeros for this part.
+    levels = tuple(torch.zeros(level.shape) for level in x)
+    return count_flops(head, levels, *_proposals(model, shape))
+
+
+def _count_cascade(roi_head: nn.Module, boxes: int) -> FlopReport:
+    """Count a cascade head by head: its forward pass computes the masks of all boxes."""
+    import torch
+
+    from mmca.analysis import FlopReport, count_flops
+
+    macs = 0
+    for kind, number in (('bbox', boxes), ('mask', MASKS)):
+        extractors = getattr(roi_head, f'{kind}_roi_extractor', ())
+        for extractor, head in zip(extractors, getattr(roi_head, f'{kind}_head', ()), strict=True):
+            size = extractor.roi_layers[0].output_size
+            rois = torch.empty(number, extractor.out_channels, *size, device='meta')
+            macs += count_flops(head.to('meta'), rois).macs
+    return FlopReport(sum(p.numel() for p in roi_head.parameters()), macs, 0)
 
 
 def _proposals(model: nn.Module, shape: tuple[int, int]) -> tuple[list, list]:

@@ -34,12 +34,14 @@ class SimpleFeaturePyramid(BaseModule):
     Args:
         in_channels: C of the backbone's map; must be a multiple of 4.
         out_channels: channels of every level.
-        num_outs: levels returned. The first four are at strides 4, 8, 16, 32; every further one
-            takes each second position of the one before, as FPN does for the RPN.
+        num_outs: levels returned, from `start_level` on. Those beyond stride 32 take each second
+            position of the one before, as FPN does for the RPN.
+        start_level: the first level returned: 0 to 3 for stride 4, 8, 16, 32. RetinaNet's
+            strides 8 to 128 are start_level=1, num_outs=5.
         init_cfg: None; the weights have PyTorch's own initialisation.
 
     Raises:
-        InputError: in_channels is no multiple of 4, or num_outs < 1.
+        InputError: in_channels is no multiple of 4, num_outs < 1, or start_level not from 0 to 3.
 
     Example:
         >>> import torch
@@ -53,6 +55,7 @@ class SimpleFeaturePyramid(BaseModule):
         in_channels: int,
         out_channels: int = 256,
         num_outs: int = 5,
+        start_level: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -60,6 +63,8 @@ class SimpleFeaturePyramid(BaseModule):
             raise InputError(f'in_channels must be a multiple of 4, got {in_channels}')
         if num_outs < 1:
             raise InputError(f'num_outs must be at least 1, got {num_outs}')
+        if start_level not in range(4):
+            raise InputError(f'start_level must be from 0 to 3, got {start_level}')
         self.num_outs = num_outs
         half, quarter = in_channels // 2, in_channels // 4
         resamplings = [
@@ -74,6 +79,7 @@ class SimpleFeaturePyramid(BaseModule):
             nn.MaxPool2d(2, ceil_mode=True),  # a single row or column stays one
         ]
         channels = (quarter, half, in_channels, in_channels)
+        kept = slice(start_level, start_level + num_outs)
         self.levels = nn.ModuleList(
             _chain(
                 resample=resample,
@@ -82,7 +88,7 @@ class SimpleFeaturePyramid(BaseModule):
                 conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
                 norm2=LayerNorm2d(out_channels),
             )
-            for resample, width in list(zip(resamplings, channels, strict=True))[:num_outs]
+            for resample, width in list(zip(resamplings, channels, strict=True))[kept]
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -92,8 +98,8 @@ class SimpleFeaturePyramid(BaseModule):
             inputs: one map (B, C, H, W) at stride 16, in a tuple as backbones return it.
 
         Returns:
-            `num_outs` maps (B, out_channels, H_i, W_i): 4H x 4W, 2H x 2W, H x W, and halves
-            of that, rounded up.
+            `num_outs` maps (B, out_channels, H_i, W_i), of 4H x 4W, 2H x 2W, H x W, and halves
+            of that, rounded up; the first `start_level` are left out.
 
         Raises:
             InputError: more than one map.

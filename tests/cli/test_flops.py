@@ -48,6 +48,25 @@ def test_published_totals(table, name, arch, gflops):
     assert table(name, *options)['total'][1] == pytest.approx(gflops, abs=1)
 
 
+# Printed for the softmax originals, by the papers of PVT (parameters) and Swin (both).
+PUBLISHED_HEADS = [
+    ('coco/retinanet_ca_pvt_t', 'PVT', 23.0, None),
+    ('coco/retinanet_ca_pvt_s', 'PVT', 34.2, None),
+    ('coco/cascade_maskrcnn_ca_swin_t', 'Swin', 86, 745),
+    ('coco/cascade_maskrcnn_ca_swin_s', 'Swin', 107, 838),
+]
+
+
+@pytest.mark.parametrize(('name', 'backbone', 'params', 'gflops'), PUBLISHED_HEADS)
+def test_the_heads_are_those_of_published_detectors(table, name, backbone, params, gflops):
+    shape = ['--shape', '800', '1280'] if gflops else ['--shape', '128', '128']
+    options = ['--cfg-options', f'model.backbone.type=mmca.{backbone}']
+    total = table(name, *shape, *options)['total']
+    assert total[0] == pytest.approx(params, abs=0.5)
+    if gflops:
+        assert total[1] == pytest.approx(gflops, rel=2e-3)
+
+
 def test_neck_by_hand(table):
     """FPN at 128 x 192: a 1 x 1 and a 3 x 3 convolution to 256 channels on each level."""
     parts = table(SEG, '--shape', '128', '192')

@@ -11,20 +11,24 @@ from mmca.registry import MODELS
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 6), (3, 3), (7, 9), (13, 21)])
 @pytest.mark.parametrize('num_outs', [4, 5, 6])
-def test_levels(size, num_outs):
+@pytest.mark.parametrize('start_level', [0, 1, 3])
+def test_levels(size, num_outs, start_level):
     neck = MODELS.build(
         {
             'type': 'mmca.SimpleFeaturePyramid',
             'in_channels': 16,
             'out_channels': 8,
             'num_outs': num_outs,
+            'start_level': start_level,
         }
     )
     outs = neck((torch.randn(2, 16, *size),))
     expected = [(4 * size[0], 4 * size[1]), (2 * size[0], 2 * size[1]), size]
-    while len(expected) < num_outs:
+    while len(expected) < start_level + num_outs:
         expected.append(tuple(-(-side // 2) for side in expected[-1]))
-    assert [tuple(out.shape) for out in outs] == [(2, 8, *sides) for sides in expected]
+    assert [tuple(out.shape) for out in outs] == [
+        (2, 8, *sides) for sides in expected[start_level:]
+    ]
     assert all(out.isfinite().all() for out in outs)
     sum((out * torch.randn_like(out)).sum() for out in outs).backward()
     assert [name for name, p in neck.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -57,7 +61,12 @@ def test_up_is_in_place():
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [({'in_channels': 6}, 'got 6'), ({'in_channels': 8, 'num_outs': 0}, 'got 0')],
+    [
+        ({'in_channels': 6}, 'got 6'),
+        ({'in_channels': 8, 'num_outs': 0}, 'got 0'),
+        ({'in_channels': 8, 'start_level': 4}, 'got 4'),
+        ({'in_channels': 8, 'start_level': -1}, 'got -1'),
+    ],
 )
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-# Mask R-CNN on COCO, PVT family, 12 epochs.
+# Detectors on COCO, PVT family, 12 epochs.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-4, weight_decay=1e-4))
 param_scheduler = [

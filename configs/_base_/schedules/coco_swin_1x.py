@@ -1,4 +1,4 @@
-# Mask R-CNN on COCO, Swin family, 12 epochs.
+# Detectors on COCO, Swin family, 12 epochs.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -1,0 +1,17 @@
+# No detector with CA-DeiT has been published: the schedule is Swin's, the pyramid ViTDet's.
+_base_ = [
+    '../_base_/models/retinanet_fpn.py',
+    '../_base_/datasets/coco_detection_ms_crop.py',
+    '../_base_/schedules/coco_swin_1x.py',
+    '../_base_/det_runtime_boxes.py',
+]
+model = dict(
+    backbone=dict(type='mmca.CADeiT', arch='tiny', drop_path_rate=0.1),
+    neck=dict(
+        _delete_=True,
+        type='mmca.SimpleFeaturePyramid',
+        in_channels=192,
+        start_level=1,  # strides 8 to 128
+        num_outs=5,
+    ),
+)
