@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
 DOCS := .venv-docs
 
-.PHONY: help env pretrain-env triton-env demo test test-slow stress lint format docs docs-serve clean
+.PHONY: help env pretrain-env triton-env notebook-env demo test test-slow stress lint format docs docs-serve clean
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
@@ -25,6 +25,7 @@ help:
 	@echo 'make env           the environment alone, in $(VENV)'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
+	@echo 'make notebook-env  the environment, with what docs/afternoon.ipynb needs'
 	@echo 'make clean         remove .venv, .venv-docs, build, site, data/mini and work_dirs/demo'
 
 env: $(READY)
@@ -49,6 +50,9 @@ pretrain-env: env
 
 triton-env: env
 	$(RUN) -m pip install -r requirements-triton.txt
+
+notebook-env: env
+	$(RUN) -m pip install -r requirements-notebook.txt
 
 demo: env
 	$(RUN) -m mmca demo

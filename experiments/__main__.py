@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.metafiles import write_results
 from experiments.report import write_report
 from experiments.rows import TABLES, TRANSFERS
-from experiments.run import RESULTS, Lab, run_missing, run_transfers
+from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
 from mmca.cli.main import guarded
 
 
@@ -42,12 +43,13 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument('--images', nargs='+', default=[], metavar='DIR', help='for transfers')
         command.add_argument('--jobs', type=int, default=2, help='runs at a time; default 2')
         command.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
-    commands.add_parser('report', help='write the page and the plots in docs/results')
+    commands.add_parser('report', help='write docs/results and the metafiles')
     args = parser.parse_args(argv)
 
     def job() -> int:
         if args.command == 'report':
             print(write_report(RESULTS))
+            write_results(RESULTS, ROOT / 'configs')
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
         if args.command == 'run':
