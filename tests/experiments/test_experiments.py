@@ -10,7 +10,7 @@ import yaml
 from experiments.metafiles import write_results
 from experiments.report import write_report
 from experiments.rows import TABLES, TRANSFERS
-from experiments.run import Lab, run_missing, run_transfers
+from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
 from mmca.checkpoint import read_state_dict
 from mmca.config.reader import load_config
 from mmca.errors import InputError
@@ -118,10 +118,10 @@ def test_rows_are_of_shipped_configs(row):
 
 def test_metafiles_have_the_results_of_the_logs(tmp_path):
     """Writing them again changes nothing, and without logs nothing is left of them."""
-    shutil.copytree(run.ROOT / 'configs', tmp_path / 'configs')
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     committed = (tmp_path / 'configs/camvid/metafile.yml').read_text()
     assert 'Source: mmca' in committed
-    write_results(run.RESULTS, tmp_path / 'configs')
+    write_results(RESULTS, tmp_path / 'configs')
     assert (tmp_path / 'configs/camvid/metafile.yml').read_text() == committed
     write_results(tmp_path, tmp_path / 'configs')
     bare = yaml.safe_load((tmp_path / 'configs/camvid/metafile.yml').read_text())
@@ -129,6 +129,6 @@ def test_metafiles_have_the_results_of_the_logs(tmp_path):
     assert all('Results' not in model for model in bare['Models'])
     assert [m['Config'] for m in bare['Models']] == [m['Config'] for m in full['Models']]
     (model,) = (m for m in full['Models'] if m['Name'] == 'fpn_deit_t')
-    log = json.loads((run.ROOT / model['Results'][0]['Log']).read_text())
+    log = json.loads((ROOT / model['Results'][0]['Log']).read_text())
     assert model['Results'][0]['Command'] == log['command']
     assert model['Results'][0]['Metrics']['mIoU'] == log['log'][-1]['mIoU']
