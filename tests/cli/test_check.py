@@ -54,12 +54,19 @@ def test_a_table_of_data_model_and_checkpoint(capsys, data):
     assert list(data.glob('work_dirs')) == []
 
 
-def test_weights_of_the_backbone_are_named(capsys):
+def test_weights_of_the_backbone_are_compared_and_named(capsys, fail, data):
     options = [
+        '--cfg-options',
         'model.backbone.init_cfg.type=Pretrained',
         'model.backbone.init_cfg.checkpoint=x.pth',
     ]
-    lines = check(capsys, SEG, '--cfg-options', *options)
+    assert 'x.pth' in fail('check', SEG, *options)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        state = MODELS.build(read_config(SEG).model.backbone).state_dict()
+    torch.save(dict(list(state.items())[:9]), data / 'x.pth')
+    assert 'x.pth does not fit CAPVT: 9 loaded' in fail('check', SEG, *options)
+    torch.save(state, data / 'x.pth')
+    lines = check(capsys, SEG, *options)
     assert lines[-1] == 'checkpoint: none; the backbone starts from x.pth'
 
 

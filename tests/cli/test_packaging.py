@@ -97,8 +97,8 @@ def test_the_metafiles_tell_of_every_config_once():
             assert path.parts[:2] == PurePosixPath(file).parts[:2]
             assert path.stem == model['Name']
             assert model['In Collection'] in own
-            # No result is one of ours: whoever adds one must say whose it is.
-            assert all(result['Source'] == 'paper' for result in model.get('Results', ()))
+            for result in model.get('Results', ()):  # ours have a log
+                assert result['Source'] == 'paper' or (ROOT / result['Log']).is_file()
             names.append('/'.join(path.with_suffix('').parts[1:]))
     assert sorted(names) == config_names()
     assert len(set(collections)) == len(collections)

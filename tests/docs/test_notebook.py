@@ -11,7 +11,6 @@ from tests.helpers import ROOT
 
 nbformat = pytest.importorskip('nbformat', reason='needs requirements-notebook.txt')
 nbclient = pytest.importorskip('nbclient', reason='needs requirements-notebook.txt')
-pytest.importorskip('onnxruntime', reason='needs requirements-export.txt')
 
 
 def printed(cell) -> str:
@@ -31,10 +30,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         notebook, timeout=1200, resources={'metadata': {'path': tmp_path}}
     )
     client.execute()
-    plot, load = (
-        next(cell for cell in notebook.cells if text in cell.source)
-        for text in ('mmca plot', 'onnxruntime.InferenceSession')
-    )
+    plot = next(cell for cell in notebook.cells if 'mmca plot' in cell.source)
     found = re.search(r'coco/bbox_mAP (\S+), coco/segm_mAP (\S+)', printed(plot))
     assert all(float(value) > 0.1 for value in found.groups())
     images = [
@@ -44,4 +40,3 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         if 'image/png' in output.get('data', {}) or 'image/jpeg' in output.get('data', {})
     ]
     assert len(images) == 2  # curves and a prediction
-    assert '(1, 256, 32, 40)' in printed(load)
