@@ -333,7 +333,7 @@ def test_the_config_trains_tests_and_predicts(layout, data, write):
     layout(data)
     write('--epochs', '1', '--size', '64', '64')
     assert main(['train', 'fruits.py']) == 0
-    (checkpoint,) = (data.parent / 'work_dirs/fruits').glob('*_1.pth')
+    (checkpoint,) = (data.parent / 'work_dirs/fruits').glob('[ei]*_1.pth')
     assert main(['test', 'fruits.py', str(checkpoint)]) == 0
     images = str(next(data.rglob('*.jpg')).parent)
     assert main(['predict', 'fruits.py', str(checkpoint), images, '--out', 'predictions']) == 0

@@ -195,7 +195,7 @@ def _by_epochs(found: Found, choice: Choice) -> dict[str, Any]:
     return {
         'train_cfg': {'max_epochs': epochs, 'val_interval': interval},
         'param_scheduler': [
-            _warm_up(choice),
+            *_warm_up(choice),
             {'type': 'MultiStepLR', 'milestones': drops, **step},
         ],
         **_optimizer(choice, 10.0),
@@ -211,17 +211,24 @@ def _by_iterations(found: Found, choice: Choice) -> dict[str, Any]:
     return {
         'train_cfg': {'max_iters': iterations, 'val_interval': interval},
         'param_scheduler': [
-            warm_up,
-            {'type': 'PolyLR', **decay, 'begin': warm_up['end'], 'end': iterations},
+            *warm_up,
+            {
+                'type': 'PolyLR',
+                **decay,
+                'begin': warm_up[0]['end'] if warm_up else 0,
+                'end': iterations,
+            },
         ],
         **_optimizer(choice, 5.0),
         'default_hooks': {'logger': _logger(choice), 'checkpoint': {'interval': interval}},
     }
 
 
-def _warm_up(choice: Choice) -> dict[str, Any]:
-    end = max(1, min(WARM_UP if choice.lr else 10 * WARM_UP, choice.iterations // 10))
-    return {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
+def _warm_up(choice: Choice) -> list[dict[str, Any]]:
+    """What raises the learning rate at first; nothing in a training of a few iterations."""
+    end = min(WARM_UP if choice.lr else 10 * WARM_UP, choice.iterations // 10)
+    ramp = {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
+    return [ramp] if end else []
 
 
 def _optimizer(choice: Choice, max_norm: float) -> dict[str, Any]:
