@@ -1,10 +1,9 @@
 """The results of configs/camvid and configs/penn_fudan, in their metafiles."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.rows import TABLES
+from experiments.logs import Run, find_runs
 
 TASKS = {
     'camvid': ('Semantic Segmentation', 'CamVid'),
@@ -21,6 +20,7 @@ def write_results(results: Path, configs: Path) -> None:
     """
     import yaml
 
+    runs = list(find_runs(results))
     for folder in TASKS:
         file = configs / folder / 'metafile.yml'
         lines: list[str] = []
@@ -35,8 +35,8 @@ def write_results(results: Path, configs: Path) -> None:
             text += f'{line}\n'
             if line.startswith('    Config: '):
                 config = line.partition('configs/')[2].removesuffix('.py')
-                if runs := list(_runs(results, config)):
-                    dumped = yaml.safe_dump({'Results': runs}, sort_keys=False, width=10**6)
+                if own := [_entry(run) for run in runs if run.row.config == config]:
+                    dumped = yaml.safe_dump({'Results': own}, sort_keys=False, width=10**6)
                     text += ''.join(f'    {entry}\n' for entry in _indented(dumped))
         file.write_text(text)
 
@@ -48,25 +48,16 @@ def _indented(dumped: str) -> Iterator[str]:
     yield from (f'  {entry}' for entry in entries)
 
 
-def _runs(results: Path, config: str) -> Iterator[dict]:
-    """The runs of a config, as entries of its metafile."""
-    task, dataset = TASKS[config.partition('/')[0]]
-    for table in TABLES.values():
-        for row in table.rows:
-            if row.config != config:
-                continue
-            for file in sorted((results / table.name).glob(f'{row.name}_seed*.json')):
-                run = json.loads(file.read_text())
-                yield {
-                    'Task': task,
-                    'Dataset': dataset,
-                    'Source': 'mmca',
-                    'Model': row.label,
-                    'Metrics': {
-                        name: [entry[key] for entry in run['log'] if key in entry][-1]
-                        for key, name in table.metrics.items()
-                    },
-                    'Command': run['command'],
-                    'Log': f'docs/results/{table.name}/{file.name}',
-                    'SHA256': run['sha256'],
-                }
+def _entry(run: Run) -> dict:
+    """A run as an entry of its config's metafile."""
+    task, dataset = TASKS[run.row.config.partition('/')[0]]
+    return {
+        'Task': task,
+        'Dataset': dataset,
+        'Source': 'mmca',
+        'Model': run.row.label,
+        'Metrics': run.metrics,
+        'Command': run.record['command'],
+        'Log': f'docs/results/{run.table.name}/{run.file.name}',
+        'SHA256': run.record['sha256'],
+    }

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.logs import Run, find_runs, spread
 from experiments.rows import TABLES, TRANSFERS, Row, Table, Transfer
 
 HEAD = """\
@@ -29,8 +30,11 @@ def write_report(folder: Path) -> Path:
         The page.
     """
     parts = [HEAD]
+    found = list(find_runs(folder))
     for table in TABLES.values():
-        logs = {row.name: _logs(folder, table, row) for row in table.rows}
+        logs = {
+            row.name: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows
+        }
         if any(logs.values()):
             parts.append(_section(table, logs))
             plot(table, logs, folder / f'{table.name}.png')
@@ -43,12 +47,7 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def _logs(folder: Path, table: Table, row: Row) -> list[dict]:
-    files = sorted((folder / table.name).glob(f'{row.name}_seed*.json'))
-    return [json.loads(file.read_text()) for file in files]
-
-
-def _section(table: Table, logs: dict[str, list[dict]]) -> str:
+def _section(table: Table, logs: dict[str, list[Run]]) -> str:
     heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
     lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
     for row in table.rows:
@@ -56,11 +55,11 @@ def _section(table: Table, logs: dict[str, list[dict]]) -> str:
         if not runs:
             continue
         params, macs = size_of(row, table.shape)
-        figures = [_spread([_last(run, metric) for run in runs]) for metric in table.metrics]
+        figures = [spread([r.metrics[name] for r in runs]) for name in table.metrics.values()]
         cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
-        lines.append(_line([*cells, f'{statistics.median(map(seconds, runs)):.2f}']))
+        lines.append(_line([*cells, f'{statistics.median(seconds(r.record) for r in runs):.2f}']))
     first = next(run for runs in logs.values() for run in runs)
-    lines += ['', f'    {first["command"]}', '', f'![{table.title}]({table.name}.png)', '']
+    lines += ['', f'    {first.record["command"]}', '', f'![{table.title}]({table.name}.png)', '']
     return '\n'.join(lines)
 
 
@@ -80,15 +79,6 @@ def _transfers(records: dict[Transfer, dict]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f'| {" | ".join(cells)} |'
-
-
-def _last(run: dict, metric: str) -> float:
-    return [entry[metric] for entry in run['log'] if metric in entry][-1]
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f'{statistics.mean(values):.3g}'
-    return mean if len(values) == 1 else f'{mean} ({min(values):.3g} to {max(values):.3g})'
 
 
 def seconds(run: dict) -> float:
@@ -115,7 +105,7 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(part.params for part in parts), sum(part.macs for part in parts)
 
 
-def plot(table: Table, logs: dict[str, list[dict]], path: Path) -> None:
+def plot(table: Table, logs: dict[str, list[Run]], path: Path) -> None:
     """Draw the first metric over the time of training, the mean and the range of the seeds.
 
     Args:
@@ -131,10 +121,10 @@ def plot(table: Table, logs: dict[str, list[dict]], path: Path) -> None:
     metric, name = next(iter(table.metrics.items()))
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
     for row in table.rows:
-        curves = [[e[metric] for e in run['log'] if metric in e] for run in logs[row.name]]
+        curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row.name]]
         if not curves:
             continue
-        runs = logs[row.name]
+        runs = [run.record for run in logs[row.name]]
         steps = max(e['iter'] for e in runs[0]['log'] if 'loss' in e)
         minutes = statistics.median(map(seconds, runs)) * steps / 60
         points = list(zip(*curves, strict=True))

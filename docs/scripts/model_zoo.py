@@ -3,10 +3,8 @@
 Run `python docs/scripts/model_zoo.py` after a change of either.
 """
 
-import json
-import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments.rows import TABLES  # noqa: E402
+from experiments.logs import Run, find_runs, spread  # noqa: E402
 
 PAGE = ROOT / 'docs/model_zoo.md'
 RESULTS = ROOT / 'docs/results'
@@ -47,54 +45,33 @@ An empty cell means that nobody has published or measured it. No weights of ours
 
 def page() -> str:
     """The whole page."""
-    runs = list(find_runs())
+    runs = list(find_runs(RESULTS))
     parts = [HEAD, *(section(folder, runs) for folder in FOLDERS), runs_section(runs)]
     return '\n'.join(parts)
 
 
-def find_runs() -> Iterator[dict]:
-    """The logs of docs/results, each with its config, the label of its row, seed and metrics."""
-    for table in TABLES.values():
-        for row in table.rows:
-            for file in sorted((RESULTS / table.name).glob(f'{row.name}_seed*.json')):
-                log = json.loads(file.read_text())
-                metrics = {
-                    name: [entry[key] for entry in log['log'] if key in entry][-1]
-                    for key, name in table.metrics.items()
-                }
-                yield {
-                    **{key: log[key] for key in ('command', 'date', 'machine', 'sha256', 'torch')},
-                    'config': row.config,
-                    'file': file.relative_to(PAGE.parent).as_posix(),
-                    'label': row.label,
-                    'metrics': metrics,
-                    'options': row.options,
-                    'seed': file.stem.rpartition('_seed')[2],
-                }
-
-
-def section(folder: str, runs: Sequence[Mapping]) -> str:
+def section(folder: str, runs: Sequence[Run]) -> str:
     """The table of one data set: a row a config, or one for each way that it was trained here."""
     models = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())['Models']
     heading, size = FOLDERS[folder]
     # A run with options of its own is another model than the metafile's.
-    own = [r for r in runs if r['config'].startswith(f'{folder}/') and not r['options']]
+    own = [r for r in runs if r.row.config.startswith(f'{folder}/') and not r.row.options]
     published = [name for model in models for name in paper(model)]
-    metrics = list(dict.fromkeys([*published, *(name for run in own for name in run['metrics'])]))
+    metrics = list(dict.fromkeys([*published, *(name for run in own for name in run.metrics)]))
     heads = ['config', 'model', 'params M', 'GMACs', 'schedule']
     heads += [f'{name} {whose}' for name in metrics for whose in ('*paper*', '*ours*')]
     rows = []
     for model in models:
         config = model['Config'].removeprefix('configs/').removesuffix('.py')
-        here: dict[str, list[Mapping]] = {}
+        here: dict[str, list[Run]] = {}
         for run in own:
-            if run['config'] == config:
-                here.setdefault(run['label'], []).append(run)
+            if run.row.config == config:
+                here.setdefault(run.row.label, []).append(run)
         for label, group in here.items() or [(', '.join(model['Metadata']['Architecture']), [])]:
             rows.append([f'`{config}`', label, *costs(model['Metadata'])])
             for name in metrics:
                 rows[-1].append(f'{paper(model)[name]}' if name in paper(model) else '')
-                rows[-1].append(spread([run['metrics'][name] for run in group]))
+                rows[-1].append(spread([run.metrics[name] for run in group]))
     lines = [f'## {heading}', '', f'Multiply-adds at {size}.', '', '<div class="zoo" markdown>', '']
     return '\n'.join([*lines, *table(heads, rows), '</div>', ''])
 
@@ -112,24 +89,17 @@ def costs(metadata: Mapping) -> list[str]:
     return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
 
 
-def spread(values: Sequence[float]) -> str:
-    """The mean over the seeds, with the smallest and the largest."""
-    if not values:
-        return ''
-    mean = f'{statistics.mean(values):.3g}'
-    return mean if len(values) == 1 else f'{mean} ({min(values):.3g} to {max(values):.3g})'
-
-
-def runs_section(runs: Sequence[Mapping]) -> str:
+def runs_section(runs: Sequence[Run]) -> str:
     """Every run: what it gave, its log, its checkpoint, its command."""
     parts = ['## Runs', '', 'The last iteration of each run; `deit_tiny_imagenet.pth` is DeiT-T']
     parts[-1] += ' trained on ImageNet. [Results](results/README.md) compares the rows.'
     for run in runs:
-        figures = ', '.join(f'{name} {value:.4g}' for name, value in run['metrics'].items())
-        parts += ['', f'**`{run["config"]}`, {run["label"]}, seed {run["seed"]}**: {figures}.']
-        parts[-1] += f' {run["date"]}, {run["machine"]}, torch {run["torch"]};'
-        parts[-1] += f' [log]({run["file"]}); SHA-256 `{run["sha256"][:16]}`.'
-        parts += ['', f'    {run["command"]}']
+        figures = ', '.join(f'{name} {value:.4g}' for name, value in run.metrics.items())
+        record, log = run.record, run.file.relative_to(PAGE.parent).as_posix()
+        parts += ['', f'**`{run.row.config}`, {run.row.label}, seed {run.seed}**: {figures}.']
+        parts[-1] += f' {record["date"]}, {record["machine"]}, torch {record["torch"]};'
+        parts[-1] += f' [log]({log}); SHA-256 `{record["sha256"][:16]}`.'
+        parts += ['', f'    {record["command"]}']
     return '\n'.join([*parts, ''])
 
 

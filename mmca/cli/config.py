@@ -30,6 +30,10 @@ A config of your own inherits from a shipped one by its name, and replaces what 
   _base_ = 'mmca::coco/maskrcnn_ca_pvt_s.py'
   train_dataloader = dict(batch_size=4)
 All commands of mmca read such a file. Elsewhere in mmengine, use what --copy writes."""
+OWN_DATA = (  # arguments that go with --data
+    *('out', 'model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'device'),
+    *('train', 'val', 'classes'),
+)
 TASKS = {
     'ade20k': 'Semantic segmentation on ADE20K (mmseg); multiply-adds at 2048 x 512',
     'camvid': 'Semantic segmentation on CamVid (mmseg), for CPUs; at 320 x 240',
@@ -93,6 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
         require(*FULL_STACK)
         return write_config(args)
+    for name in OWN_DATA:
+        if vars(args)[name] is not None:
+            raise InputError(f'--{name.replace("_", "-")} goes with --data')
     if args.list:
         _print_list()
         return 0

@@ -299,6 +299,7 @@ def masks_beyond(data):
         (as_coco, ['--out', 'fruits.txt'], 'must end in .py'),
         (as_coco, ['--train', 'absent.json'], 'no such file: fruits/absent.json'),
         (as_coco, ['coco/maskrcnn_ca_pvt_t'], '--data chooses a config'),
+        (as_coco, ['--cfg-options', 'a=1'], '--cfg-options goes with --print or --copy'),
     ],
 )
 def test_bad_input_leaves_nothing(layout, argv, expected, data, fail):
@@ -316,6 +317,26 @@ def test_an_existing_config_stays(data, fail):
     config.write_text('mine')
     assert 'is there already' in fail('config', '--data', 'fruits')
     assert config.read_text() == 'mine'
+
+
+@pytest.mark.parametrize('listing', ['fruits_train.json', 'fruits_val.json'])
+def test_an_existing_list_of_images_stays(listing, data, fail):
+    write_coco(data / 'annotations.json', data / 'images', 10)
+    (data.parent / listing).write_text('mine')
+    assert f'{listing} is there already' in fail('config', '--data', 'fruits')
+    assert (data.parent / listing).read_text() == 'mine'
+    assert sorted(path.name for path in data.parent.iterdir()) == ['fruits', listing]
+
+
+def test_flags_of_data_are_not_ignored_without_it(fail):
+    assert '--backbone goes with --data' in fail('config', '--list', '--backbone', 'pvt_t')
+
+
+def test_detectors_count_their_last_batches(data, write):
+    for split, number in (('train', 3), ('val', 1)):
+        write_coco(data / f'{split}.json', data / split, number)
+    _, out = write('--epochs', '60')
+    assert '60 epochs, 120 iterations of 2 images: --epochs' in out
 
 
 def test_code_is_read_back():

@@ -6,10 +6,13 @@ import re
 from argparse import Namespace
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
-from mmca.cli.own_data.found import Found
 from mmca.config.shipped import config_names
 from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    from mmca.cli.own_data.found import Found
 
 HEADS = {  # what a config's name begins with -> its name
     'maskrcnn': 'Mask R-CNN',
@@ -116,9 +119,9 @@ def choose(found: Found, args: Namespace) -> Choice:
     batch = args.batch_size or budget.batch
     epochs = args.epochs or max(budget.epochs, ceil(budget.seen / number))
     size = tuple(args.size) if args.size else _size(found, budget)
-    iterations = ceil(epochs * number / batch)
-    if iterations > STEP:  # so that validations divide it
-        iterations = ceil(iterations / STEP) * STEP
+    iterations = epochs * ceil(number / batch)
+    if found.task == 'labels' and iterations > STEP:  # counted, so that validations divide it
+        iterations = ceil(epochs * number / batch / STEP) * STEP
     lr = budget.lr
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if args.model else REASONS[found.task]}',

@@ -32,29 +32,38 @@ def write_config(args: Namespace) -> int:
     config = Path(args.out or f'{root.resolve().name}.py')
     if config.suffix != '.py':
         raise InputError(f'{config}: the name of a config must end in .py')
-    if config.exists():
-        raise InputError(f'{config} is there already: choose another name with --out')
+    _refuse_existing(config)
+    if args.cfg_options:
+        raise InputError('--cfg-options goes with --print or --copy; with --data, edit the config')
     for name, least in (('epochs', 1), ('batch_size', 1), ('size', MIN_SIDE)):
         value = vars(args)[name]
         if value is not None and min(value if name == 'size' else [value]) < least:
             raise InputError(f'--{name.replace("_", "-")} {value}: must be at least {least}')
     found = _find(root, args, config)
     choice = choose(found, args)
-    text = config_text(found, choice, load_config(choice.base), _command(args))
-    written = [config]
+    files = {
+        Path(split.listing): split.content
+        for split in found.splits.values()
+        if split.content is not None
+    }
+    for path in files:
+        _refuse_existing(path)
+    files[config] = config_text(found, choice, load_config(choice.base), _command(args))
     try:
-        for split in found.splits.values():
-            if split.content is not None:
-                written.append(Path(split.listing))
-                _write(written[-1], split.content)
-        _write(config, text)
+        for path, text in files.items():
+            _write(path, text)
         _check(config)
     except BaseException:
-        for path in written:
+        for path in files:
             path.unlink(missing_ok=True)
         raise
     _report(found, choice, config)
     return 0
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise InputError(f'{path} is there already: choose another name with --out')
 
 
 def _find(root: Path, args: Namespace, config: Path) -> Found:

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from mmca.errors import InputError
+from mmca.inference.sources import IMAGES
 
 SPLITS = ('train', 'val', 'test')
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 DEPTH = 4  # of the folders that are looked into
 HELD_OUT = 0.2  # of the images, where there is no split for validation
 _SPLIT = re.compile(r'(?<![a-z])(train|val|test)(?:ing|id|idation)?(?:annot|mask)?s?(?![a-z])')
@@ -108,7 +108,7 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
+    return name.lower().endswith(IMAGES)
 
 
 def hold_out(names: Iterable[str]) -> tuple[list[str], list[str]]:

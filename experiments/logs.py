@@ -1,0 +1,57 @@
+"""The logs that runs left in docs/results."""
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.rows import TABLES, Row, Table
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        table: that it is of.
+        row: that it is of.
+        seed: its number.
+        file: its log.
+        record: what the log holds.
+    """
+
+    table: Table
+    row: Row
+    seed: str
+    file: Path
+    record: dict
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Heading -> figure after the last iteration."""
+        return {
+            name: [entry[key] for entry in self.record['log'] if key in entry][-1]
+            for key, name in self.table.metrics.items()
+        }
+
+
+def find_runs(results: Path) -> Iterator[Run]:
+    """All runs, in the order of the tables, their rows and seeds.
+
+    Args:
+        results: the folder of the logs.
+    """
+    for table in TABLES.values():
+        for row in table.rows:
+            for file in sorted((results / table.name).glob(f'{row.name}_seed*.json')):
+                seed = file.stem.rpartition('_seed')[2]
+                yield Run(table, row, seed, file, json.loads(file.read_text()))
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean of some figures, with the smallest and the largest; '' of none."""
+    if not values:
+        return ''
+    mean = f'{statistics.mean(values):.3g}'
+    return mean if len(values) == 1 else f'{mean} ({min(values):.3g} to {max(values):.3g})'
