@@ -11,8 +11,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
 DOCS := .venv-docs
+EXTRAS := app export notebook pretrain triton
 
-.PHONY: help env pretrain-env triton-env notebook-env demo test test-slow stress lint format docs docs-serve clean
+.PHONY: help env $(EXTRAS:=-env) demo test test-slow stress lint format docs docs-serve clean
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
@@ -23,9 +24,11 @@ help:
 	@echo 'make format        ruff, changing the files'
 	@echo 'make docs          the site of docs/, in site/; make docs-serve shows it while you write'
 	@echo 'make env           the environment alone, in $(VENV)'
+	@echo 'make app-env       the same, with what mmca app needs'
+	@echo 'make export-env    the same, with what mmca export --to onnx needs'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
-	@echo 'make notebook-env  the environment, with what docs/afternoon.ipynb needs'
+	@echo 'make notebook-env  the same, with what docs/afternoon.ipynb needs'
 	@echo 'make clean         remove .venv, .venv-docs, build, site, data/mini and work_dirs/demo'
 
 env: $(READY)
@@ -45,14 +48,8 @@ $(READY): requirements.txt requirements-build.txt pyproject.toml | $(RUN)
 	$(RUN) -m pip install --no-deps --no-build-isolation -e .
 	@touch '$(READY)'
 
-pretrain-env: env
-	$(RUN) -m pip install -r requirements-pretrain.txt
-
-triton-env: env
-	$(RUN) -m pip install -r requirements-triton.txt
-
-notebook-env: env
-	$(RUN) -m pip install -r requirements-notebook.txt
+$(EXTRAS:=-env): %-env: env
+	$(RUN) -m pip install -r requirements-$*.txt
 
 demo: env
 	$(RUN) -m mmca demo
