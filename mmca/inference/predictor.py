@@ -226,7 +226,7 @@ def _build_model(cfg: Config, checkpoint: str, content: dict) -> nn.Module:
         # file of the first weights need not be on this machine.
         backbone['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
     model = MODELS.build(settings)
-    check_checkpoint(checkpoint, model)
+    check_checkpoint(checkpoint, model, 'test')
     _load_checkpoint_to_model(model, content)
     return model
 

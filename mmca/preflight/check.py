@@ -112,8 +112,10 @@ def check(
         if local and takes_third_party(tool, library):
             found.renamed = classifier_weights(found.checkpoint, found.model)
         if local and found.renamed is None:
-            resumes = tool == 'train' and checkpoints.resumes(args, cfg)
-            found.counts = checkpoints.check_checkpoint(found.checkpoint, found.model, resumes)
+            use = 'test'
+            if tool == 'train':
+                use = 'resume' if checkpoints.resumes(args, cfg) else 'start'
+            found.counts = checkpoints.check_checkpoint(found.checkpoint, found.model, use)
     images = sum(split.images for split in found.splits if split.key.startswith(loaders[0]))
     classes = len(found.splits[0].classes) if found.splits else 'unknown'
     found.summary = (

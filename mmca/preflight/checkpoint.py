@@ -6,7 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmca.config.atomic_saves import replacing
 from mmca.errors import InputError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = 'last_checkpoint'
+Use = Literal['test', 'resume', 'start']
 
 
 def checkpoint_of(tool: str, args: Namespace, cfg: Config, work_dir: str) -> str | None:
@@ -106,19 +107,20 @@ def _find_last(work_dir: Path) -> str | None:
     return None
 
 
-def check_checkpoint(path: str, model: nn.Module, resumes: bool = False) -> str:
+def check_checkpoint(path: str, model: nn.Module, use: Use) -> str:
     """Compare a checkpoint with a model by names and shapes.
 
     Args:
         path: the file.
         model: the whole model; the meta device will do.
-        resumes: whether a training goes on from it.
+        use: 'test' to predict with it, 'resume' to go on with its training, 'start' to begin
+            another one, for which a part of the model's weights will do.
 
     Returns:
         How many tensors were found, in words.
 
     Raises:
-        InputError: unreadable, of another model, or without what a training needs to go on.
+        InputError: unreadable, of another model, or without what it is used for.
     """
     from mmca.checkpoint import find_weights, match
     from mmca.checkpoint.loader import MIN_SHARE
@@ -134,15 +136,32 @@ def check_checkpoint(path: str, model: nn.Module, resumes: bool = False) -> str:
         )
     meta = content.get('meta')
     known = {*content, *(meta if isinstance(meta, Mapping) else ())}
-    if resumes and not {'optimizer', 'epoch', 'iter'} <= known:
+    if use == 'resume' and not {'optimizer', 'epoch', 'iter'} <= known:
         raise InputError(
             f'{path} holds weights, not the state of a training: start from it with '
             f'--cfg-options load_from={path} instead of --resume'
         )
     absent = [*report.missing, *report.mismatched]
-    if absent:
-        warn(
-            f'{path}: {report.counts}; not loaded: {", ".join(absent[:4])}'
-            f'{", ..." if len(absent) > 4 else ""}'
+    needed = _needed(model, use)
+    if random := [name for name in absent if name.partition(':')[0] in needed]:
+        raise InputError(
+            f'{path} is of another model: {report.counts}; it lacks {_some(random)}, which would '
+            'stay random'
         )
+    if absent:
+        warn(f'{path}: {report.counts}; not loaded: {_some(absent)}')
     return report.counts
+
+
+def _needed(model: nn.Module, use: Use) -> set[str]:
+    """The parameters without which the outcome would be that of random weights."""
+    if use == 'start':
+        return set()
+    names = {name for name, _ in model.named_parameters()}
+    if use == 'test':  # auxiliary heads are for training alone
+        names = {name for name in names if not name.startswith('auxiliary_head.')}
+    return names
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:4]) + (', ...' if len(names) > 4 else '')

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
-from mmca.preflight.checkpoint import checkpoint_of, name_last
+from mmca.errors import InputError
+from mmca.preflight.checkpoint import check_checkpoint, checkpoint_of, name_last
 from tests.helpers import CLS, SEG, THREE, needs_mmpretrain
 
 
@@ -51,13 +52,36 @@ def test_weights_alone_are_no_training_to_resume(run, fail, tmp_path, weights):
     assert run('train', SEG, '--resume', path).code == 0
 
 
-def test_checkpoint_with_gaps_is_a_warning(run, tmp_path, weights):
+def test_gaps_are_a_warning_to_begin_with_and_refused_otherwise(run, fail, tmp_path, weights):
     path = tmp_path / 'gaps.pth'
     torch.save({k: v for k, v in weights.items() if 'conv_seg' not in k}, path)
-    result = run('test', SEG, path)
+    result = run('train', SEG, '--cfg-options', f'load_from={path}')
     assert result.code == 0
     assert f'{len(weights) - 2} loaded' in result.err
-    assert 'not loaded: decode_head.conv_seg.weight, decode_head.conv_seg.bias' in result.err
+    gaps = 'decode_head.conv_seg.weight, decode_head.conv_seg.bias'
+    assert f'not loaded: {gaps}' in result.err
+    text = fail('test', SEG, path)
+    assert f'{path} is of another model: {len(weights) - 2} loaded' in text
+    assert f'it lacks {gaps}, which would stay random' in text
+
+
+def test_other_numbers_of_classes_are_refused_at_test(fail, tmp_path, weights):
+    path = tmp_path / 'classes.pth'
+    name = 'decode_head.conv_seg.weight'
+    torch.save(weights | {name: weights[name][:2]}, path)
+    assert f'it lacks {name}: file (2, ' in fail('test', SEG, path)
+
+
+def test_auxiliary_heads_are_not_needed_at_test(tmp_path, capsys):
+    parts = {name: torch.nn.Linear(1, 1) for name in ('backbone', 'head', 'auxiliary_head')}
+    model, path = torch.nn.ModuleDict(parts), tmp_path / 'head.pth'
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('auxiliary')}
+    torch.save(state, path)
+    assert check_checkpoint(str(path), model, 'test').startswith('4 loaded')
+    assert 'not loaded: auxiliary_head.weight' in capsys.readouterr().err
+    torch.save({'state_dict': state, 'optimizer': {}, 'meta': {'epoch': 1, 'iter': 1}}, path)
+    with pytest.raises(InputError, match='it lacks auxiliary_head'):
+        check_checkpoint(str(path), model, 'resume')
 
 
 def test_whole_checkpoint_and_address_are_silent(run, tmp_path, weights):
