@@ -33,7 +33,7 @@ ALLOWED = {
         | {'cv2', 'PIL', 'pycocotools'},
     ),
     'inference': (
-        {'config', 'preflight'},
+        {'config', 'preflight', 'analysis', 'layers'},
         {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'},
     ),
     '__init__.py': (set(), set()),

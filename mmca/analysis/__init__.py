@@ -17,6 +17,7 @@ from mmca.analysis.maps import (
     attention_matrices,
     bccb_kernel,
     equivalent_kernels,
+    recorded_inputs,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     'measure_blocks',
     'normalized_entropy',
     'recommend',
+    'recorded_inputs',
     'shuffle_rows',
     'stage_shares',
 ]

@@ -1,5 +1,7 @@
 """What attentions of a network attend to on an image, as matrices, maps and kernels."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +56,29 @@ def attention_inputs(
     Raises:
         InputError: with `matrices`, the matrices would have more than `MAX_NUMBERS` numbers.
     """
+    with recorded_inputs(model, matrices) as inputs, torch.no_grad():
+        model(images)
+    return inputs
+
+
+@contextmanager
+def recorded_inputs(
+    model: nn.Module, matrices: bool = False
+) -> Iterator[dict[str, AttentionInput]]:
+    """Keep what the attentions of a backbone get in a forward pass that somebody else makes.
+
+    Args:
+        model: as :func:`attention_inputs`.
+        matrices: as :func:`attention_inputs`.
+
+    Yields:
+        An empty dictionary that the forward pass fills; a second pass overwrites the first's.
+
+    Example::
+
+        with recorded_inputs(detector.backbone) as seen:
+            detector.test_step(batch)
+    """
     inputs: dict[str, AttentionInput] = {}
     patches: list[tuple[int, int]] = []
 
@@ -76,12 +101,10 @@ def attention_inputs(
             model.patch_embed.register_forward_hook(lambda _, args, out: patches.append(out[1]))
         )
     try:
-        with torch.no_grad():
-            model(images)
+        yield inputs
     finally:
         for handle in handles:
             handle.remove()
-    return inputs
 
 
 @torch.no_grad()

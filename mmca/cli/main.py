@@ -26,6 +26,7 @@ COMMANDS = {
     'train': 'train a detector, a segmentor or a classifier',
     'test': 'test one on its test data',
     'predict': 'predict on images and videos, and draw the results',
+    'app': 'show predictions and attention in a browser',
     'check': 'run the checks that precede training, without training',
     'config': 'list, find, print or copy the shipped configs',
     'flops': "count a model's parameters and multiply-adds",

@@ -18,6 +18,8 @@ FORKS = {
     'mmseg': 'onedl-mmsegmentation',
     'mmpretrain': 'onedl-mmpretrain',
 }
+# Import name -> NAME of the requirements-NAME.txt that pins it; requirements.txt pins the others.
+EXTRAS = {'mmpretrain': 'pretrain', 'gradio': 'app'}
 PINNED_PYTHON = (3, 11)  # the pins of requirements.txt have no wheels for older ones
 # What a command needs that builds models or runs a library's tool.
 FULL_STACK = ('torch', 'mmengine', 'mmcv', 'mmcv._ext')
@@ -53,8 +55,9 @@ def how_to_install(name: str) -> str:
         Where to run which command.
     """
     if checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
-        own = 'pip install -r requirements-pretrain.txt'
-        return f'run in the folder of mmca: {own if name == "mmpretrain" else "make env"}'
+        extra = EXTRAS.get(name)
+        command = f'pip install -r requirements-{extra}.txt' if extra else 'make env'
+        return f'run in the folder of mmca: {command}'
     if name == 'mmcv':
         # Its build needs the torch that is there, and what builds with it.
         return (

@@ -20,12 +20,12 @@ class Painter:
 
     Args:
         palette: (K, 3), uint8, RGB.
-        score_thr: objects with lower scores are left out.
+        score_thr: objects with lower scores are left out; an attribute that may be changed.
     """
 
     def __init__(self, palette: np.ndarray, score_thr: float = 0.3) -> None:
         self._palette = palette
-        self._score_thr = score_thr
+        self.score_thr = score_thr
         self._visualizer: Any = None
 
     def __call__(
@@ -72,7 +72,7 @@ class Painter:
         objects = InstanceData()
         chosen = np.ones(len(result.scores), bool)
         if with_scores:
-            chosen = result.scores >= self._score_thr
+            chosen = result.scores >= self.score_thr
             objects.scores = torch.from_numpy(result.scores[chosen])
         objects.bboxes = torch.from_numpy(result.boxes[chosen])
         objects.labels = torch.from_numpy(result.labels[chosen])
@@ -80,9 +80,12 @@ class Painter:
             objects.masks = torch.from_numpy(result.masks[chosen])
         # mmdet draws scores where there are some, and filters what it calls predictions.
         sample = DetDataSample(gt_instances=objects)
+        state = np.random.get_state()
+        np.random.seed(0)  # mmdet varies the colors of masks; an image is to keep its own
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
             self._visualizer.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
+        np.random.set_state(state)
         return self._visualizer.get_image()[..., ::-1]
 
 

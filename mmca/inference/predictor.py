@@ -145,24 +145,32 @@ class Predictor:
             results += self._predict(images[start : start + batch_size])
         return results
 
-    @torch.no_grad()
     def _predict(self, images: Sequence[Image]) -> list[Result]:
-        from mmengine.registry import DefaultScope
-
         results: list = [None] * len(images)
-        with DefaultScope.overwrite_default_scope(self.library):
-            data = [self._prepare(image) for image in images]
-            groups: dict[tuple, list[int]] = {}
-            for index, item in enumerate(data):
-                groups.setdefault(tuple(item['inputs'].shape), []).append(index)
-            for group in groups.values():
-                keys = ('inputs', 'data_samples')
-                batch = {key: [data[index][key] for index in group] for key in keys}
-                for index, sample in zip(group, self.model.test_step(batch), strict=True):
-                    results[index] = self._result(sample)
+        data = [self.prepare(image) for image in images]
+        groups: dict[tuple, list[int]] = {}
+        for index, item in enumerate(data):
+            groups.setdefault(tuple(item['inputs'].shape), []).append(index)
+        for group in groups.values():
+            found = self.forward([data[index] for index in group])
+            for index, result in zip(group, found, strict=True):
+                results[index] = result
         return results
 
-    def _prepare(self, image: Image) -> dict:
+    def prepare(self, image: Image) -> dict:
+        """Run the test pipeline on an image.
+
+        Args:
+            image: a file or an array, as for a call.
+
+        Returns:
+            'inputs', (3, H', W'), resized and not normalized yet, and 'data_samples'.
+
+        Raises:
+            InputError: it cannot be read, or is an array of another kind.
+        """
+        from mmengine.registry import DefaultScope
+
         values = image if isinstance(image, np.ndarray) else self.read(image)
         if values.ndim != 3 or values.shape[2] != 3 or values.dtype not in (np.uint8, np.float32):
             raise InputError(
@@ -175,7 +183,24 @@ class Predictor:
         # What LoadImageFromFile and the data set would say of it.
         data = {'img': values, 'img_shape': shape, 'ori_shape': shape, 'img_path': None}
         data |= {'height': shape[0], 'width': shape[1], 'img_id': 0}
-        return self._steps(data)
+        with DefaultScope.overwrite_default_scope(self.library):
+            return self._steps(data)
+
+    @torch.no_grad()
+    def forward(self, data: Sequence[dict]) -> list[Result]:
+        """Predict in one forward pass.
+
+        Args:
+            data: from :meth:`prepare`, with inputs of one shape.
+
+        Returns:
+            The results.
+        """
+        from mmengine.registry import DefaultScope
+
+        batch = {key: [item[key] for item in data] for key in ('inputs', 'data_samples')}
+        with DefaultScope.overwrite_default_scope(self.library):
+            return [self._result(sample) for sample in self.model.test_step(batch)]
 
     def _result(self, sample: Any) -> Result:
         if self.library == 'mmseg':

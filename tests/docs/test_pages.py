@@ -126,7 +126,9 @@ def test_python_compiles_and_its_imports_exist(page):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_targets_of_make_files_of_pip_and_flags_of_benchmarks_exist(page):
-    targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+    makefile = (ROOT / 'Makefile').read_text()
+    targets = re.findall(r'^([\w-]+):', makefile, re.MULTILINE)
+    targets += [f'{name}-env' for name in re.search('EXTRAS := (.*)', makefile)[1].split()]
     for line in commands(page.read_text()):
         words = shlex.split(line.replace(EVERY, 'train'), comments=True)
         if words and words[0] == 'make':

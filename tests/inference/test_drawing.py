@@ -29,6 +29,13 @@ def test_the_threshold_is_for_predictions_alone(dog):
     assert (both[:, 60:] == IMAGE).all()
 
 
+def test_an_image_is_drawn_in_the_same_colors_again(dog):
+    state = np.random.get_state()[1]
+    paint = Painter(PALETTE)
+    assert np.array_equal(paint(IMAGE, dog), paint(IMAGE, dog))
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
 def test_no_object_and_no_masks(dog):
     empty = Detections(
         np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), NAMES

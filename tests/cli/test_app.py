@@ -1,0 +1,219 @@
+"""mmca app: bad flags, and the page in a browser."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+
+import pytest
+
+from mmca.cli.app import check_address
+from mmca.config import packages
+from mmca.inference import Predictor
+from mmca.inference.explorer import Explorer
+from tests.helpers import ROOT, SEG, write_image
+from tests.inference.trained import noise, tiny_detector
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
+@pytest.fixture
+def gradio_is_there(monkeypatch):
+    """The flags are checked before gradio is imported."""
+    monkeypatch.setattr(packages, 'find_spec', lambda name: find_spec('torch'))
+
+
+@pytest.fixture
+def listening():
+    """A port that is in use."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        yield server
+
+
+def test_bad_flags(fail, gradio_is_there, listening):
+    port = listening.getsockname()[1]
+    line = fail('app', SEG, 'w.pth', '--port', port)
+    assert f'cannot listen on --host 127.0.0.1 --port {port}: Address already in use' in line
+    assert '--port must be from 1 to 65535, got 0' in fail('app', SEG, 'w.pth', '--port', 0)
+    line = fail('app', SEG, 'w.pth', '--host', 'no such host')
+    assert 'cannot listen on --host no such host --port 7860' in line
+    line = fail('app', SEG, 'w.pth', '--score-thr', 2)
+    assert '--score-thr must be from 0 to 1, got 2.0' in line
+
+
+def test_a_free_port_is_accepted(listening):
+    port = listening.getsockname()[1]
+    listening.close()
+    check_address('127.0.0.1', port)
+    check_address('localhost', port)
+
+
+def test_gradio_is_named_where_it_is_absent(fail, monkeypatch):
+    monkeypatch.setattr(packages, 'find_spec', lambda n: None if n == 'gradio' else find_spec(n))
+    assert 'gradio is not installed; run' in fail('app', SEG, 'w.pth')
+    assert packages.how_to_install('gradio').endswith('pip install -r requirements-app.txt')
+
+
+@pytest.fixture
+def foreign(listening):
+    """What connects to a proxy that a server would use for other machines: a list."""
+    seen = []
+
+    def accept():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:  # closed
+                return
+            seen.append(connection.recv(1000))
+            connection.close()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    return seen
+
+
+@pytest.fixture
+def browser():
+    """A headless Chromium."""
+    pytest.importorskip('gradio', reason='needs requirements-app.txt')
+    sync_api = pytest.importorskip('playwright.sync_api', reason='needs requirements-app.txt')
+    if CHROMIUM is None:
+        pytest.skip('needs chromium')
+    with sync_api.sync_playwright() as playwright:
+        flags = ['--no-sandbox'] if os.getuid() == 0 else []  # its sandbox refuses root
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def det(tmp_path):
+    return tiny_detector(tmp_path / 'det')
+
+
+@pytest.fixture
+def server(det, tmp_path, listening, foreign):
+    """The command in a process of its own: (process, its address)."""
+    with socket.create_server(('127.0.0.1', 0)) as free:
+        port = str(free.getsockname()[1])
+    (tmp_path / 'temporary').mkdir()
+    proxy = f'http://127.0.0.1:{listening.getsockname()[1]}'
+    names = ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY')
+    env = {k: v for k, v in os.environ.items() if k.lower() not in ('no_proxy', 'all_proxy')}
+    env |= dict.fromkeys(names, proxy) | {'TMPDIR': str(tmp_path / 'temporary')}
+    command = [sys.executable, '-m', 'mmca', 'app', det.config, det.checkpoint]
+    with (tmp_path / 'err.txt').open('w') as err:
+        process = subprocess.Popen(
+            [*command, '--port', port, '--device', 'cpu', '--score-thr', '0.1'],
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            env=env,
+            cwd=ROOT,
+        )
+    found = None
+    for line in process.stdout:
+        if found := re.match(r'open (http://127\.0\.0\.1:\d+/) in a browser', line):
+            break
+    if found is None:
+        pytest.fail((tmp_path / 'err.txt').read_text())
+    yield process, found[1]
+    process.kill()
+    process.wait()
+
+
+class Visitor:
+    """A browser window with a session of its own."""
+
+    def __init__(self, browser, address):
+        self.requests = []
+        self.page = browser.new_context(viewport={'width': 1200, 'height': 900}).new_page()
+        self.page.on('request', lambda request: self.requests.append(request.url))
+        self.page.goto(address)
+
+    def drop(self, path):
+        self.page.locator('input[type=file]').set_input_files(str(path))
+
+    def reads(self, text):
+        """Wait until the page has a text."""
+        self.page.get_by_text(text).first.wait_for(timeout=60_000)
+
+    def threshold(self, value):
+        box = self.page.locator('input[type=number]')
+        box.fill(str(value))
+        box.press('Tab')
+
+    @property
+    def image(self):
+        return self.page.locator('.image-frame img')
+
+    @property
+    def figures(self):
+        return self.page.locator('.attention figure')
+
+
+@pytest.mark.slow
+def test_the_page(browser, server, det, foreign, tmp_path):
+    process, address = server
+    write_image(tmp_path / 'a.png', noise(0, (240, 320)))
+    write_image(tmp_path / 'b.png', noise(1, (160, 200)))
+    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 no more')
+    predictor = Predictor(det.config, det.checkpoint, 'cpu')
+    scores = {name: predictor(tmp_path / name).scores for name in ('a.png', 'b.png')}
+    blocks = Explorer(predictor).blocks
+
+    def line(name, size, threshold):
+        number = (scores[name] >= threshold).sum()
+        return f'{name}, {size} pixels. Objects with a score of {threshold:g} or more: {number}.'
+
+    one, other = Visitor(browser, address), Visitor(browser, address)
+    one.drop(tmp_path / 'a.png')
+    one.reads(line('a.png', '320 x 240', 0.1))
+    one.image.wait_for()
+    first = one.image.get_attribute('src')
+    other.drop(tmp_path / 'b.png')
+    other.reads(line('b.png', '200 x 160', 0.1))
+
+    assert (scores['a.png'] >= 0.1).any()
+    assert not (scores['a.png'] >= 0.9).any()
+    one.threshold(0.9)
+    one.reads(line('a.png', '320 x 240', 0.9))  # its own image, not the other visitor's
+    one.page.wait_for_function(
+        'src => document.querySelector(".image-frame img").src != src', arg=first
+    )
+
+    box = one.image.bounding_box()
+    one.image.click(position={'x': box['width'] * 0.75, 'y': box['height'] * 0.5})
+    one.figures.first.wait_for()
+    assert one.figures.count() == blocks
+    x, y = map(int, re.search(r'from x = (\d+), y = (\d+)', one.page.content()).groups())
+    assert abs(x - 240) <= 2
+    assert abs(y - 120) <= 2
+    assert all(
+        one.figures.locator('img').evaluate_all('all => all.map(i => i.complete && i.width > 0)')
+    )
+    assert other.figures.count() == 0
+
+    one.drop(tmp_path / 'broken.jpg')
+    one.reads('cannot read broken.jpg: ')
+    assert str(tmp_path) not in one.page.content()
+    assert one.figures.count() == one.image.count() == 0
+    one.threshold(0.5)
+    one.reads('Drop an image here.')
+    one.drop(tmp_path / 'a.png')  # it goes on
+    one.reads(line('a.png', '320 x 240', 0.5))
+
+    for url in one.requests + other.requests:
+        assert url.startswith((address, 'data:', 'blob:')), url
+    assert foreign == []
+    assert list((tmp_path / 'temporary').glob('mmca-app-*'))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert not list((tmp_path / 'temporary').glob('mmca-app-*'))
+    assert 'Traceback' not in (tmp_path / 'err.txt').read_text()
