@@ -33,8 +33,9 @@ ALLOWED = {
         | {'cv2', 'PIL', 'pycocotools'},
     ),
     'inference': (
-        {'config', 'preflight', 'analysis', 'layers'},
-        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'},
+        {'layers', 'analysis', 'config', 'preflight'},
+        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'}
+        | {'onnx', 'onnxscript', 'onnxruntime'},
     ),
     '__init__.py': (set(), set()),
     '__main__.py': ({'cli'}, set()),

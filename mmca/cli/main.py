@@ -27,6 +27,7 @@ COMMANDS = {
     'test': 'test one on its test data',
     'predict': 'predict on images and videos, and draw the results',
     'app': 'show predictions and attention in a browser',
+    'export': 'write one as an ONNX file or a torch.export program, and check it',
     'check': 'run the checks that precede training, without training',
     'config': 'list, find, print or copy the shipped configs',
     'flops': "count a model's parameters and multiply-adds",

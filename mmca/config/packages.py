@@ -19,7 +19,13 @@ FORKS = {
     'mmpretrain': 'onedl-mmpretrain',
 }
 # Import name -> NAME of the requirements-NAME.txt that pins it; requirements.txt pins the others.
-EXTRAS = {'mmpretrain': 'pretrain', 'gradio': 'app'}
+EXTRAS = {
+    'mmpretrain': 'pretrain',
+    'gradio': 'app',
+    'onnx': 'export',
+    'onnxscript': 'export',
+    'onnxruntime': 'export',
+}
 PINNED_PYTHON = (3, 11)  # the pins of requirements.txt have no wheels for older ones
 # What a command needs that builds models or runs a library's tool.
 FULL_STACK = ('torch', 'mmengine', 'mmcv', 'mmcv._ext')

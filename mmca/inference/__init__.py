@@ -1,4 +1,4 @@
-"""Prediction on images and videos with a trained detector or segmentor.
+"""Prediction with a trained detector or segmentor, and its export.
 
 Example::
 
@@ -7,7 +7,15 @@ Example::
     result = predictor('image.jpg')
 """
 
+from mmca.inference.export import Comparison, ExportReport, export_model
 from mmca.inference.predictor import Predictor
 from mmca.inference.results import Detections, Segmentation
 
-__all__ = ['Detections', 'Predictor', 'Segmentation']
+__all__ = [
+    'Comparison',
+    'Detections',
+    'ExportReport',
+    'Predictor',
+    'Segmentation',
+    'export_model',
+]

@@ -75,10 +75,10 @@ class Predictor:
         self.cfg = load_config(config, cfg_options)
         self.library = library_of(self.cfg, config)
         if self.library == 'mmpretrain':
-            raise InputError(f'{config} is of a classifier; predict takes detectors and segmentors')
+            raise InputError(f'{config} is of a classifier; name one of a detector or segmentor')
         for key in ('model', 'test_dataloader'):
             if not self.cfg.get(key):
-                raise InputError(f'config {config} has no {key}, which predict needs')
+                raise InputError(f'config {config} has no {key}, which is needed here')
         content = load_from_local(checkpoint, 'cpu')
         try:
             with DefaultScope.overwrite_default_scope(self.library):

@@ -154,6 +154,17 @@ class Attention(nn.Module):
         """
         return 0
 
+    def exported_macs(self, hw_shape: tuple[int, int]) -> int:
+        """What :meth:`extra_macs` becomes in an ONNX file, which knows no transforms.
+
+        Args:
+            hw_shape: (H, W) of the grid.
+
+        Returns:
+            The count for one image.
+        """
+        return self.extra_macs(hw_shape)
+
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """How much one query token attends to every token of the grid.
 

@@ -17,6 +17,7 @@ from mmca.ops import (
     gated_projection,
 )
 from mmca.ops.circulant import Scale, dft_macs, logit_scale
+from mmca.ops.dft_matrices import matrix_macs
 from mmca.ops.layout import check_tokens
 
 GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
@@ -141,6 +142,10 @@ class CirculantAttention(Attention):
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
         """The transforms and spectral products, see :func:`mmca.ops.circulant.dft_macs`."""
         return dft_macs(hw_shape[0] * hw_shape[1], self.embed_dims, self.head_dim)
+
+    def exported_macs(self, hw_shape: tuple[int, int]) -> int:
+        """The same as products with DFT matrices."""
+        return matrix_macs(hw_shape, self.embed_dims, self.head_dim)
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, C / d, H, W): the head's kernel, moved on the torus to the query token."""

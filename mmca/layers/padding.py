@@ -10,7 +10,8 @@ from torch import Tensor
 
 def pad_to_multiple(x: Tensor, unit: int) -> Tensor:
     """(B, C, H, W) -> (B, C, H', W'), each side rounded up to a multiple of `unit`."""
-    return _pad(x, [-(-size // unit) * unit for size in x.shape[2:]])
+    # Of positive numbers: ONNX rounds the quotients of negative ones up.
+    return _pad(x, [(size + unit - 1) // unit * unit for size in x.shape[2:]])
 
 
 def pad_to_minimum(x: Tensor, size: int) -> Tensor:

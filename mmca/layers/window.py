@@ -131,7 +131,9 @@ class WindowAttention(Attention):
         return pad_to_multiple(to_maps(x, hw_shape), self.window_size).permute(0, 2, 3, 1)
 
     def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> 'WindowLayout':
-        shift = 0 if max(hw_shape) <= self.window_size else self.shift_size
+        # Without a branch, which would hold for all sizes of an export: 0 for a single window.
+        several = torch.sym_min((torch.sym_max(*hw_shape) - 1) // self.window_size, 1)
+        shift = self.shift_size * several
         batch, *padded = grid.shape[:3]
         # What is cached while a program is traced would hold tensors without data.
         tracing = torch.compiler.is_compiling() or type(grid) is not Tensor
@@ -197,7 +199,8 @@ def window_layout(
         batch: B.
         hw_shape: (H, W), multiples of window_size.
         window_size: M.
-        shift_size: tokens by which the grid is rolled up and left before it is cut.
+        shift_size: tokens by which the grid is rolled up and left before it is cut; may be
+            symbolic, like the sizes.
         device: of the result.
 
     Returns:
@@ -205,10 +208,11 @@ def window_layout(
         column of the grid hold tokens of up to four regions that are not adjacent.
     """
     rows, cols = (size // window_size for size in hw_shape)
-    grid = torch.arange(batch * math.prod(hw_shape), device=device).view(batch, *hw_shape)
-    grid = grid.roll((-shift_size, -shift_size), (1, 2))
+    images = torch.arange(batch, device=device)[:, None, None] * math.prod(hw_shape)
+    y, x = (_rolled(size, shift_size, device) for size in hw_shape)
+    grid = images + y[:, None] * hw_shape[1] + x
     windows = grid.view(batch, rows, window_size, cols, window_size).transpose(2, 3)
-    if shift_size == 0:
+    if isinstance(shift_size, int) and shift_size == 0:
         order, masks = windows.flatten(), ((batch * rows * cols, None),)
     else:
         cut = torch.arange(window_size, device=device) >= window_size - shift_size
@@ -226,6 +230,12 @@ def window_layout(
         order, masks = torch.cat(kinds), tuple(masks)
     index = torch.arange(order.shape[0], device=device)
     return WindowLayout(order, torch.empty_like(order).scatter_(0, order, index), masks)
+
+
+def _rolled(size: int, shift: int, device: torch.device) -> Tensor:
+    """(size,) indices, rolled down by a shift which may be a symbolic size of an export."""
+    index = torch.arange(size, device=device) + shift
+    return torch.where(index < size, index, index - size)
 
 
 # Outside of inference mode, so that what is cached serves training, too.

@@ -42,7 +42,7 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
         0.1
     """
     if scale == 'sqrt':
-        return 1 / torch.sym_sqrt(num_tokens * head_dim)  # math's would freeze N in an export
+        return (num_tokens * head_dim) ** -0.5  # math.sqrt would freeze N in an export
     if scale == 'paper':
         return 1 / (num_tokens * math.sqrt(head_dim))
     if isinstance(scale, str) or not math.isfinite(scale):
@@ -204,10 +204,10 @@ def circulant_self_attention(
             f'weight must be (3 C, C) = {(3 * channels, channels)} for tokens of shape '
             f'{tuple(x.shape)}, got {tuple(weight.shape)}'
         )
-    if torch.onnx.is_in_onnx_export():
-        q, k, v = (x @ weight.mT).chunk(3, 2)
-        return circulant_attention(q, k, v, hw_shape, head_dim, scale)
     dtype = wide_dtype(x.dtype)
+    if torch.onnx.is_in_onnx_export():
+        q, k, v = (x.to(dtype) @ weight.to(dtype).mT).chunk(3, 2)
+        return circulant_attention(q, k, v, hw_shape, head_dim, scale).to(x.dtype)
     factor = logit_scale(scale, x.shape[1], head_dim)
     with without_autocast(x.device):
         maps = to_maps(x.to(dtype), hw_shape)

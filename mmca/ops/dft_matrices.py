@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 Planes = tuple[Tensor, Tensor]
+Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float) -> Tensor:
@@ -22,13 +23,39 @@ def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float) -> 
     Returns:
         (B, C, H, W).
     """
-    q_hat, k_hat, v_hat = (_forward(x) for x in (q * factor, k, v))
+    waves = (*_waves(q.shape[3], q.shape[3] // 2 + 1, q), *_waves(q.shape[2], q.shape[2], q))
+    spectra = (part.chunk(3, 1) for part in _forward(torch.cat([q * factor, k, v], 1), waves))
+    q_hat, k_hat, v_hat = zip(*spectra, strict=True)
     products = _times(q_hat, _conj(k_hat))  # the reversed logits' spectrum, channel by channel
-    logits = _inverse(products, q).unflatten(1, (-1, head_dim)).sum(2)
+    logits = _inverse(tuple(x.unflatten(1, (-1, head_dim)).sum(2) for x in products), waves)
     logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it; preserves precision
     weights = logits.flatten(2).softmax(2).reshape(logits.shape)
-    weights = weights.repeat_interleave(head_dim, 1)
-    return _inverse(_times(_forward(weights), v_hat), q)
+    weights_hat = tuple(x.repeat_interleave(head_dim, 1) for x in _forward(weights, waves))
+    return _inverse(_times(weights_hat, v_hat), waves)
+
+
+def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -> int:
+    """Multiply-adds of :func:`real_form`: what :func:`mmca.ops.circulant.dft_macs` becomes.
+
+    A transform is two real products along the width and four along the height. There are
+    4d + 2 for each head, and two products of spectra.
+
+    Args:
+        hw_shape: (H, W).
+        embed_dims: C, that is C / d heads.
+        head_dim: d.
+
+    Returns:
+        The count for one image.
+
+    Example:
+        >>> matrix_macs((128, 128), embed_dims=64)
+        2458910720
+    """
+    height, width = hw_shape
+    transform = (2 * width + 4 * height) * height * (width // 2 + 1)
+    per_head = (4 * head_dim + 2) * transform + 4 * height * width * head_dim
+    return per_head * (embed_dims // head_dim)
 
 
 def _conj(x: Planes) -> Planes:
@@ -46,21 +73,19 @@ def _waves(size: int, kept: int, like: Tensor) -> Planes:
     return tuple(f(angles).to(like.device, like.dtype) for f in (torch.cos, torch.sin))
 
 
-def _forward(x: Tensor) -> Planes:
+def _forward(x: Tensor, waves: Waves) -> Planes:
     """(B, C, H, W) -> real and imaginary part (B, C, H, W')."""
-    height, width = x.shape[2:]
-    (cos_w, sin_w), (cos_h, sin_h) = _waves(width, width // 2 + 1, x), _waves(height, height, x)
+    cos_w, sin_w, cos_h, sin_h = waves
     real, imag = x @ cos_w, -(x @ sin_w)
     return cos_h @ real + sin_h @ imag, cos_h @ imag - sin_h @ real
 
 
-def _inverse(x_hat: Planes, like: Tensor) -> Tensor:
+def _inverse(x_hat: Planes, waves: Waves) -> Tensor:
     """Real and imaginary part (B, C, H, W') -> (B, C, H, W)."""
-    height, width = like.shape[2:]
-    kept = width // 2 + 1
-    (cos_w, sin_w), (cos_h, sin_h) = _waves(width, kept, like), _waves(height, height, like)
-    # Columns that stand for their mirror image too.
-    counts = torch.tensor([1.0 if 2 * i in (0, width) else 2.0 for i in range(kept)])
-    counts = counts.to(like.device, like.dtype) / (height * width)
+    cos_w, sin_w, cos_h, sin_h = waves
+    width, kept = cos_w.shape
+    columns = torch.arange(kept, device=cos_w.device)
+    single = (columns == 0) | (2 * columns == width)  # the others stand for their mirror image too
+    counts = (2 - single.to(cos_w.dtype)) / (cos_h.shape[0] * width)
     real, imag = cos_h @ x_hat[0] - sin_h @ x_hat[1], cos_h @ x_hat[1] + sin_h @ x_hat[0]
     return (real * counts) @ cos_w.mT - (imag * counts) @ sin_w.mT

@@ -96,7 +96,10 @@ def _heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
     """Three of (n, h, M, d) and (h, M, M) -> (n, M, C)."""
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout)
+    if torch.onnx.is_in_onnx_export():  # which does not take apart torch's fused attention
+        out = (q * q.shape[-1] ** -0.5 @ k.mT + bias).softmax(-1) @ v
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout)
     return out.transpose(1, 2).flatten(2)
 
 

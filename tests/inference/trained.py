@@ -36,7 +36,7 @@ def tiny_detector(folder: Path) -> Trained:
     images = folder / 'data/val2017'
     _write_noise(images.glob('*.jpg'))
     ann = folder / 'data/annotations/instances_val2017.json'
-    return Trained(str(config), _write_checkpoint(config, 0.06), images, ann)
+    return Trained(str(config), write_checkpoint(config, 0.06), images, ann)
 
 
 def tiny_segmentor(folder: Path) -> Trained:
@@ -45,7 +45,7 @@ def tiny_segmentor(folder: Path) -> Trained:
     _write_noise((root / 'images/validation').glob('*.jpg'))
     config = folder / 'segmentor.py'
     config.write_text(TINY + SMALL_IMAGES.replace('ROOT', str(root)))
-    checkpoint = _write_checkpoint(config, 0.3)
+    checkpoint = write_checkpoint(config, 0.3)
     return Trained(
         str(config), checkpoint, root / 'images/validation', root / 'annotations/validation'
     )
@@ -61,7 +61,8 @@ def _write_noise(paths):
         write_image(path, noise(seed))
 
 
-def _write_checkpoint(config: Path, std: float) -> str:
+def write_checkpoint(config: Path, std: float) -> str:
+    """Write random weights beside a config, and return the file."""
     torch.manual_seed(0)
     cfg = load_config(str(config))
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

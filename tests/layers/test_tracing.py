@@ -86,6 +86,25 @@ def test_export_with_a_dynamic_batch_and_grid(name):
 
 
 @pytest.mark.slow
+@every_attention
+def test_onnx_with_a_dynamic_batch_and_grid(name):
+    """Of all sizes: a grid in one window has another layout than those of several."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    model, auto = OnMaps(build(name)), torch.export.Dim.AUTO
+    shapes = ({0: auto, 2: auto, 3: auto},)
+    example = (torch.randn(2, 8, 10, 7),)
+    program = torch.onnx.export(model, example, dynamo=True, dynamic_shapes=shapes, verbose=False)
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    for batch, *hw_shape in ((2, 10, 7), (3, 9, 9), (1, 7, 12), (2, 5, 4), (1, 3, 3), (2, 2, 3)):
+        maps = torch.randn(batch, 8, *hw_shape)
+        (found,) = session.run(None, {session.get_inputs()[0].name: maps.numpy()})
+        with torch.no_grad():
+            expected = model(maps)
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_compiled_by_inductor():
     """Forward and backward, by the C++ compiler."""
     torch._dynamo.reset()

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.errors import InputError
 from mmca.ops import circulant_attention, circulant_self_attention, naive
 from mmca.ops.circulant import logit_scale
+from mmca.ops.dft_matrices import matrix_macs, real_form
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 # (H, W, C, d): odd, prime, 1 x k, k x 1, non-square, powers of two, d = 1, 2, 4, 16 and C itself.
@@ -293,3 +295,24 @@ def test_the_form_for_onnx_is_real_and_equal(shape, monkeypatch):
     x, weight = tokens_and_weight(shape)
     exported = circulant_self_attention(x, weight, *args)
     torch.testing.assert_close(exported, projected_reference(x, weight, *args))
+
+
+@pytest.mark.parametrize('head_dim', [1, 2])
+def test_the_macs_of_that_form_are_those_that_torch_counts(head_dim):
+    height, width, channels = 6, 9, 4
+    q, k, v = torch.randn(3, 1, channels, height, width)
+    with FlopCounterMode(display=False) as counter:
+        real_form(q, k, v, head_dim, 1.0)
+    spectral = 4 * height * width * channels  # element by element, which torch does not count
+    counted = counter.get_total_flops() // 2
+    assert matrix_macs((height, width), channels, head_dim) == counted + spectral
+
+
+def test_that_form_computes_half_precision_in_single(monkeypatch):
+    x, weight = tokens_and_weight((5, 7, 8, 1))
+    x, weight = x.half(), weight.half()
+    expected = circulant_self_attention(x, weight, (5, 7))
+    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: True)
+    found = circulant_self_attention(x, weight, (5, 7))
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=2**-10)  # one rounding

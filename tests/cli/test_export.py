@@ -1,0 +1,79 @@
+"""mmca export: what it prints and writes, and what it says of bad input."""
+
+import pytest
+import torch
+
+from mmca.cli.main import main
+from mmca.config import packages
+from mmca.inference import export
+from tests.inference.trained import tiny_detector, tiny_segmentor
+
+
+@pytest.fixture(scope='module')
+def det(tmp_path_factory):
+    return tiny_detector(tmp_path_factory.mktemp('det'))
+
+
+@pytest.fixture(scope='module')
+def seg(tmp_path_factory):
+    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
+
+
+def test_a_torch_program(seg, tmp_path, capsys):
+    out = tmp_path / 'a.pt2'
+    argv = ['export', seg.config, seg.checkpoint, '--to', 'torch', '--size', '32', '48']
+    images = [str(seg.images / f'{name}.jpg') for name in '01']
+    assert main([*argv, '--out', str(out), '--images', *images]) == 0
+    text = capsys.readouterr().out
+    assert 'backbone, neck, decode_head, ' in text
+    assert 'images    float32 (batch, 3, 32, 48)\n' in text
+    assert 'labels    int64 (batch, 32, 48)\n' in text
+    assert text.count('1 x 32 x 48 ') == 2
+    assert text.endswith(f'wrote {out}\n')
+    assert out.is_file()
+
+
+def test_a_difference_ends_with_exit_code_1(det, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(export, 'TOLERANCES', {torch.float32: -1.0})
+    out = tmp_path / 'a.pt2'
+    out.write_text('former')
+    argv = ['export', det.config, det.checkpoint, '--to', 'torch', '--size', '32', '32']
+    assert main([*argv, '--batch-size', '1', '--out', str(out)]) == 1
+    text = capsys.readouterr().out
+    assert 'not exported: rpn_head, roi_head\n' in text
+    assert text.rstrip().endswith(f'{out} was not written')
+    assert 'failed: the relative difference to PyTorch is ' in text
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [('a.pt2', 'former')]
+
+
+@pytest.mark.slow
+def test_an_onnx_file(seg, tmp_path, capsys):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name)
+    out = tmp_path / 'a.onnx'
+    argv = ['export', seg.config, seg.checkpoint, '--size', '32', '48', '--out', str(out)]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert ', opset ' in text
+    assert 'ONNX Runtime ms' in text
+    assert 'GMACs with FFTs' in text
+    assert 'matrix products in place of FFTs' in text
+
+
+def test_bad_input(fail, seg, tmp_path, monkeypatch):
+    out = tmp_path / 'a.pt2'
+    base = ('export', seg.config, seg.checkpoint, '--to', 'torch', '--out')
+    for argv, expected in [
+        ((tmp_path / 'a.onnx',), 'with --to torch the name must end with .pt2'),
+        ((out, '--size', 8, 64), '--size 8 64: both sides must be at least 32'),
+        ((out, '--batch-size', 0), '--batch-size must be 1 or more, got 0'),
+        ((tmp_path / 'x/a.pt2',), 'no such folder: '),
+        ((out, '--images', 'nowhere.jpg'), 'no such image: nowhere.jpg'),
+    ]:
+        assert expected in fail(*base, *argv)
+    found = packages.find_spec
+    monkeypatch.setattr(packages, 'find_spec', lambda n: None if n == 'onnxscript' else found(n))
+    line = fail('export', seg.config, seg.checkpoint, '--out', tmp_path / 'a.onnx')
+    assert line.startswith('error: onnxscript is not installed; ')
+    assert line.endswith('pip install -r requirements-export.txt\n')
+    assert not list(tmp_path.iterdir())
