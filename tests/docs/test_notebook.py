@@ -11,6 +11,7 @@ from tests.helpers import ROOT
 
 nbformat = pytest.importorskip('nbformat', reason='needs requirements-notebook.txt')
 nbclient = pytest.importorskip('nbclient', reason='needs requirements-notebook.txt')
+pytest.importorskip('onnxruntime', reason='needs requirements-export.txt')
 
 
 def printed(cell) -> str:
@@ -40,3 +41,4 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
         if 'image/png' in output.get('data', {}) or 'image/jpeg' in output.get('data', {})
     ]
     assert len(images) == 2  # curves and a prediction
+    assert 'stride_4 (1, 256, 32, 40)' in printed(notebook.cells[-1])
