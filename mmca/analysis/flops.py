@@ -50,7 +50,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     Example:
         >>> from mmca.layers import CirculantAttention
         >>> count_flops(CirculantAttention(64), torch.zeros(1, 196, 64), (14, 14))
-        FlopReport(params=20608, macs=4637370, dft=623290, exported_dft=3261440)
+        FlopReport(params=20608, macs=4637370, dft=623290, exported_dft=3662848)
     """
     extra = exported = 0
 

@@ -133,7 +133,7 @@ def export_model(
         raise InputError(f'no such folder: {out.parent}')
     shapes = [(count, *size) for count in (1, 2, 3)] if size else SHAPES[to]
     batches = _batches(predictor, shapes, size, batch_size, images)
-    graph = ExportGraph(predictor).eval()
+    graph = ExportGraph(predictor)
     flops = count_flops(graph, batches[0][:1])
     dtype = torch.float16 if half else torch.float32
     graph = graph.to(dtype)

@@ -108,6 +108,8 @@ def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict)
         program = torch.export.export(
             graph, (example,), dynamic_shapes=(axes,) if axes else None, strict=False
         )
+        # Inlines the blocks without autocast, whose symbolic numbers torch cannot write.
+        program = program.run_decompositions({})
     buffer = io.BytesIO()
     extra = {f'{key}.txt': value for key, value in metadata.items()}
     torch.export.save(program, buffer, extra_files=extra)
@@ -121,7 +123,8 @@ def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict)
         except AssertionError as error:
             raise InputError(
                 f'a program of this model takes no images of {images.shape[2]} x '
-                f'{images.shape[3]}, they are too small: name larger --images, or add --size H W'
+                f'{images.shape[3]} ({str(error).partition(chr(10))[0]}): name larger --images, '
+                'or add --size H W'
             ) from error
 
     return ExportedFile(buffer.getvalue(), run, None)

@@ -68,6 +68,7 @@ class ExportGraph(nn.Module):
             self.strides = tuple(PROBE // one.shape[2] for one in maps)
             self.channels = tuple(one.shape[1] for one in maps)
             self.outputs = tuple(f'stride_{stride}' for stride in self.strides)
+        self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the graph.
@@ -86,11 +87,21 @@ class ExportGraph(nn.Module):
         maps = maps if self.neck is None else self.neck(maps)
         if self.head is None:
             return tuple(maps)
-        height, width = images.shape[2:]
         logits = F.interpolate(
             self.head(maps), x.shape[2:], mode='bilinear', align_corners=self.head.align_corners
-        )[:, :, :height, :width]
+        )
+        logits = _crop(logits, *images.shape[2:])
         return logits, logits.argmax(1)
+
+
+def _crop(logits: Tensor, height: int, width: int) -> Tensor:
+    """(B, K, H', W') -> (B, K, H, W), without the padding."""
+    if isinstance(height, int) and isinstance(width, int):
+        return logits[:, :, :height, :width]
+    # For the symbolic sizes of an export: whether a slice is contiguous would choose a branch.
+    for axis, size in ((2, height), (3, width)):
+        logits = logits.index_select(axis, torch.arange(size, device=logits.device))
+    return logits
 
 
 def _for_any_size(module: nn.Module) -> nn.Module:

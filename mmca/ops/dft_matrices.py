@@ -50,7 +50,7 @@ def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -
 
     Example:
         >>> matrix_macs((128, 128), embed_dims=64)
-        2458910720
+        2457862144
     """
     height, width = hw_shape
     transform = (2 * width + 4 * height) * height * (width // 2 + 1)

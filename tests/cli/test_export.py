@@ -47,17 +47,19 @@ def test_a_difference_ends_with_exit_code_1(det, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_onnx_file(seg, tmp_path, capsys):
+def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
-        pytest.importorskip(name)
+        onnxruntime = pytest.importorskip(name)
     out = tmp_path / 'a.onnx'
-    argv = ['export', seg.config, seg.checkpoint, '--size', '32', '48', '--out', str(out)]
-    assert main(argv) == 0
+    argv = ['export', seg.config, seg.checkpoint, '--size', '32', '48', '--half']
+    assert main([*argv, '--out', str(out)]) == 0
     text = capsys.readouterr().out
     assert ', opset ' in text
     assert 'ONNX Runtime ms' in text
     assert 'GMACs with FFTs' in text
     assert 'matrix products in place of FFTs' in text
+    assert 'logits    float16 (batch, 150, 32, 48)\n' in text
+    assert onnxruntime.InferenceSession(out).get_inputs()[0].type == 'tensor(float16)'
 
 
 def test_bad_input(fail, seg, tmp_path, monkeypatch):
