@@ -116,6 +116,8 @@ def server(det, tmp_path, listening, foreign):
             text=True,
             env=env,
             cwd=ROOT,
+            # Jobs in the background of a script ignore Ctrl-C, and so would this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     found = None
     for line in process.stdout:
