@@ -14,6 +14,22 @@ import torch
 os.environ.setdefault('TRITON_INTERPRET', '0' if torch.cuda.is_available() else '1')
 
 
+@pytest.fixture(scope='module')
+def det(tmp_path_factory):
+    """A tiny detector with random weights, see `tests.inference.trained`."""
+    from tests.inference.trained import tiny_detector
+
+    return tiny_detector(tmp_path_factory.mktemp('det'))
+
+
+@pytest.fixture(scope='module')
+def seg(tmp_path_factory):
+    """A tiny segmentor with random weights."""
+    from tests.inference.trained import tiny_segmentor
+
+    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
+
+
 @pytest.fixture(autouse=True)
 def environment_as_it_was():
     """Commands make this process refuse code in checkpoints, for as long as it lives."""

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from mmca.cli.arguments import add_cfg_options, add_config
+from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config, add_device
 from mmca.config.packages import FULL_STACK
 from mmca.errors import InputError
 
@@ -29,7 +29,7 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+    add_checkpoint(parser)
     parser.add_argument(
         '--host',
         default='127.0.0.1',
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'everybody in who can reach it',
     )
     parser.add_argument('--port', type=int, default=7860, help='default 7860')
-    parser.add_argument('--device', help='such as cpu or cuda:1; default cuda if there is one')
+    add_device(parser)
     parser.add_argument(
         '--score-thr',
         type=float,

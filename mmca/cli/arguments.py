@@ -10,6 +10,16 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help=CONFIG_HELP)
 
 
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the positional CHECKPOINT of a trained model."""
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device NAME`."""
+    parser.add_argument('--device', help='such as cpu or cuda:1; default cuda if there is one')
+
+
 def add_cfg_options(
     parser: argparse.ArgumentParser, example: str = 'model.backbone.arch=large'
 ) -> None:

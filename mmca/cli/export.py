@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.cli.arguments import add_cfg_options, add_config
+from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config
 from mmca.config.packages import FULL_STACK, require
 from mmca.errors import InputError
 
@@ -25,20 +25,20 @@ SMALLEST = 32
 GIGA, MIB = 1e9, 1 << 20
 EPILOG = """\
 examples:
-  %(prog)s camvid/fpn_ca_pvt_t work_dirs/fpn_ca_pvt_t/iter_2000.pth --out camvid.onnx
+  %(prog)s camvid/fpn_ca_pvt_t work_dirs/fpn_ca_pvt_t/iter_1200.pth --out camvid.onnx
   %(prog)s shapes.py work_dirs/shapes/epoch_5.pth --size 128 160 --out shapes.onnx
   %(prog)s coco/maskrcnn_ca_swin_t epoch_12.pth --to torch --out maps.pt2
 
 From Python:
   from mmca.inference import Predictor, export_model
-  predictor = Predictor('camvid/fpn_ca_pvt_t', 'iter_2000.pth', device='cpu')
+  predictor = Predictor('camvid/fpn_ca_pvt_t', 'iter_1200.pth', device='cpu')
   report = export_model(predictor, 'camvid.onnx')"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+    add_checkpoint(parser)
     parser.add_argument('--out', metavar='FILE', required=True, help='a .onnx or .pt2 file')
     parser.add_argument(
         '--to',

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmca.cli.arguments import add_cfg_options, add_config
+from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config, add_device
 from mmca.config.packages import FULL_STACK
 from mmca.errors import InputError
 
@@ -42,7 +42,7 @@ From Python:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+    add_checkpoint(parser)
     parser.add_argument(
         'inputs',
         metavar='INPUT',
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='ground truth to draw beside the predictions: a COCO file (detectors), a folder of '
         "label maps (segmentors); predictions.json takes the COCO file's ids",
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1; default cuda if there is one')
+    add_device(parser)
     parser.add_argument(
         '--score-thr',
         type=float,

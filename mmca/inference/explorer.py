@@ -87,7 +87,7 @@ class Explorer:
 
         explorer = Explorer(Predictor('coco/maskrcnn_ca_pvt_s', 'epoch_12.pth'))
         view = explorer.look('image.jpg')
-        drawn = explorer.draw(view, score_thr=0.5)
+        image = explorer.draw(view, score_thr=0.5)
         panels = [draw_attention(view, kernel, x=300, y=200) for kernel in view.kernels]
     """
 

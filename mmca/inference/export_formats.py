@@ -95,10 +95,7 @@ def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict)
     """Export a torch.export program.
 
     Args:
-        graph: in evaluation mode.
-        example: (B, 3, H, W).
-        dynamic: axis -> name, of those whose size is open.
-        metadata: what the file tells of itself, see :mod:`mmca.inference.export`.
+        graph, example, dynamic, metadata: as for :func:`to_onnx`.
 
     Returns:
         The file, loaded again.

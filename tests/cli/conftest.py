@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmca.cli.main import main
-from tests.helpers import SEG, error_line, forget_mmengine, write_image
+from tests.helpers import SMALL_IMAGES, TINY, error_line, forget_mmengine, write_image
 
 
 @pytest.fixture(autouse=True)
@@ -28,31 +28,6 @@ def fail(capsys):
         return err
 
     return run
-
-
-TINY = f"""
-_base_ = {SEG!r}
-model = dict(
-    data_preprocessor=dict(size=(32, 32)),
-    backbone=dict(_delete_=True, type='mmca.CAPVT', arch=dict(
-        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))),
-    neck=dict(in_channels=[8, 16, 16, 32], out_channels=16),
-    decode_head=dict(in_channels=[16, 16, 16, 16], channels=16))
-one_process = dict(num_workers=0, persistent_workers=False)
-train_dataloader = one_process
-val_dataloader = one_process
-test_dataloader = one_process
-train_cfg = dict(max_iters=1, val_interval=1)
-default_hooks = dict(checkpoint=dict(interval=1))
-"""
-
-
-SMALL_IMAGES = [
-    'train_dataloader.dataset.pipeline.2.scale=(48,32)',
-    'train_dataloader.dataset.pipeline.3.crop_size=(32,32)',
-    'val_dataloader.dataset.pipeline.1.scale=(48,32)',
-    'test_dataloader.dataset.pipeline.1.scale=(48,32)',
-]
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 
 from mmca.cli.app import check_address
 from mmca.config import packages
+from mmca.errors import InputError
 from mmca.inference import Predictor
 from mmca.inference.explorer import Explorer
 from tests.helpers import ROOT, SEG, write_image
-from tests.inference.trained import noise, tiny_detector
+from tests.inference.trained import noise
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
@@ -48,9 +49,11 @@ def test_bad_flags(fail, gradio_is_there, listening):
 
 def test_a_free_port_is_accepted(listening):
     port = listening.getsockname()[1]
+    with pytest.raises(InputError, match=f'--port {port}: Address already in use'):
+        check_address('127.0.0.1', port)
     listening.close()
-    check_address('127.0.0.1', port)
-    check_address('localhost', port)
+    for host in ('127.0.0.1', 'localhost'):
+        assert check_address(host, port) is None
 
 
 def test_gradio_is_named_where_it_is_absent(fail, monkeypatch):
@@ -90,11 +93,6 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
         browser.close()
-
-
-@pytest.fixture
-def det(tmp_path):
-    return tiny_detector(tmp_path / 'det')
 
 
 @pytest.fixture

@@ -6,17 +6,6 @@ import torch
 from mmca.cli.main import main
 from mmca.config import packages
 from mmca.inference import export
-from tests.inference.trained import tiny_detector, tiny_segmentor
-
-
-@pytest.fixture(scope='module')
-def det(tmp_path_factory):
-    return tiny_detector(tmp_path_factory.mktemp('det'))
-
-
-@pytest.fixture(scope='module')
-def seg(tmp_path_factory):
-    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
 
 
 def test_a_torch_program(seg, tmp_path, capsys):

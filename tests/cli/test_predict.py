@@ -12,17 +12,7 @@ from mmca.cli.main import main
 from mmca.inference import Predictor
 from mmca.inference.ground_truth import open_truth
 from tests.helpers import CLS, needs_mmpretrain, write_image
-from tests.inference.trained import noise, tiny_detector, tiny_segmentor
-
-
-@pytest.fixture(scope='module')
-def det(tmp_path_factory):
-    return tiny_detector(tmp_path_factory.mktemp('det'))
-
-
-@pytest.fixture(scope='module')
-def seg(tmp_path_factory):
-    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
+from tests.inference.trained import noise
 
 
 @pytest.fixture

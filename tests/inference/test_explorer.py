@@ -12,17 +12,7 @@ from mmca.errors import InputError
 from mmca.inference import Predictor
 from mmca.inference.explorer import GAP, MAX_SIDE, PANEL, Explorer, Kernel, View, draw_attention
 from mmca.layers import CirculantAttention
-from tests.inference.trained import noise, tiny_detector, tiny_segmentor
-
-
-@pytest.fixture(scope='module')
-def det(tmp_path_factory):
-    return tiny_detector(tmp_path_factory.mktemp('det'))
-
-
-@pytest.fixture(scope='module')
-def seg(tmp_path_factory):
-    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
+from tests.inference.trained import noise
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ from mmca.errors import InputError
 from mmca.inference import Predictor, export, export_model
 from mmca.inference.graph import ExportGraph, _PoolByProducts
 from tests.helpers import CONFIGS
-from tests.inference.trained import noise, tiny_detector, tiny_segmentor, write_checkpoint
+from tests.inference.trained import noise, write_checkpoint
 
 UPERNET = f"""
 _base_ = {str(CONFIGS / 'ade20k/upernet_ca_swin_t.py')!r}
@@ -26,15 +26,13 @@ model = dict(
 
 
 @pytest.fixture(scope='module')
-def segmentor(tmp_path_factory):
-    trained = tiny_segmentor(tmp_path_factory.mktemp('seg'))
-    return Predictor(trained.config, trained.checkpoint, 'cpu')
+def segmentor(seg):
+    return Predictor(seg.config, seg.checkpoint, 'cpu')
 
 
 @pytest.fixture(scope='module')
-def detector(tmp_path_factory):
-    trained = tiny_detector(tmp_path_factory.mktemp('det'))
-    return Predictor(trained.config, trained.checkpoint, 'cpu')
+def detector(det):
+    return Predictor(det.config, det.checkpoint, 'cpu')
 
 
 @pytest.fixture(scope='module')

@@ -15,18 +15,8 @@ from mmca.errors import InputError
 from mmca.inference import Detections, Predictor, Segmentation
 from mmca.inference.predictor import find_device
 from tests.helpers import CLS, SEG, forget_mmengine, needs_mmpretrain
-from tests.inference.trained import noise, tiny_detector, tiny_segmentor
+from tests.inference.trained import noise
 from tests.stress.malformed_configs import CLASSES
-
-
-@pytest.fixture(scope='module')
-def det(tmp_path_factory):
-    return tiny_detector(tmp_path_factory.mktemp('det'))
-
-
-@pytest.fixture(scope='module')
-def seg(tmp_path_factory):
-    return tiny_segmentor(tmp_path_factory.mktemp('seg'))
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 
 from mmca.config.reader import load_config
-from tests.cli.conftest import TINY
-from tests.helpers import write_ade, write_image
+from tests.helpers import TINY, write_ade, write_image
 from tests.stress.malformed_configs import write_detector
 
 SMALL_IMAGES = """

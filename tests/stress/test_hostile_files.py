@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.conftest import SMALL_IMAGES, TINY
-from tests.helpers import write_ade
+from tests.helpers import SMALL_IMAGES, TINY, write_ade
 from tests.hostile import WRAPS, beside_weights, corpus, odd_files, saved
 from tests.stress.driver import Outcome
 
