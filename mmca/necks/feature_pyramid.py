@@ -1,6 +1,5 @@
 """A feature pyramid from a single map, for FPN-style heads on DeiT."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -10,38 +9,37 @@ from torch import Tensor, nn
 from mmca.errors import InputError
 from mmca.registry import MODELS
 
-
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of a map, (B, C, H, W) -> (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize every position by itself."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+SCALES = (4, 2, 1, 0.5)  # from stride 16 to strides 4, 8, 16, 32
 
 
-def _chain(**modules: nn.Module) -> nn.Sequential:
-    """A Sequential with names: recipes find the norms by theirs."""
-    return nn.Sequential(OrderedDict(modules))
+def _resample(x: Tensor, scale: float) -> Tensor:
+    if scale < 1:
+        return F.max_pool2d(x, 2, ceil_mode=True)  # a single row or column stays one
+    if scale == 1:
+        return x
+    return F.interpolate(x, scale_factor=scale, mode='bilinear', align_corners=False)
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Levels at strides 4, 8, 16, 32 from one map at stride 16 (ViTDet, arXiv 2203.16527, sec. 3).
+    """Levels at strides 4, 8, 16, 32 from one map at stride 16, each made by itself.
 
-    Each level is resampled by itself, up by transposed 2 x 2 convolutions and down by max pooling;
-    a 1 x 1 and a 3 x 3 convolution with LayerNorm then give it `out_channels` channels.
+    The idea is ViTDet's (arXiv 2203.16527, sec. 3). A level is a 1 x 1 convolution, a resampling
+    (bilinear up, max pooling down) and a 3 x 3 convolution, as in FPN. ViTDet's transposed
+    convolutions narrow the map to C/4 channels and start out as a checkerboard: with them, and with
+    its norms before heads that have none, small detectors hardly learn in short schedules.
 
     Args:
-        in_channels: C of the backbone's map; must be a multiple of 4.
+        in_channels: C of the backbone's map.
         out_channels: channels of every level.
         num_outs: levels returned, from `start_level` on. Those beyond stride 32 take each second
             position of the one before, as FPN does for the RPN.
         start_level: the first level returned: 0 to 3 for stride 4, 8, 16, 32. RetinaNet's
             strides 8 to 128 are start_level=1, num_outs=5.
-        init_cfg: None; the weights have PyTorch's own initialisation.
+        init_cfg: of the convolutions; FPN's by default.
 
     Raises:
-        InputError: in_channels is no multiple of 4, num_outs < 1, or start_level not from 0 to 3.
+        InputError: num_outs < 1, or start_level not from 0 to 3.
 
     Example:
         >>> import torch
@@ -58,37 +56,18 @@ class SimpleFeaturePyramid(BaseModule):
         start_level: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        if in_channels % 4:
-            raise InputError(f'in_channels must be a multiple of 4, got {in_channels}')
+        super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
         if num_outs < 1:
             raise InputError(f'num_outs must be at least 1, got {num_outs}')
         if start_level not in range(4):
             raise InputError(f'start_level must be from 0 to 3, got {start_level}')
         self.num_outs = num_outs
-        half, quarter = in_channels // 2, in_channels // 4
-        resamplings = [
-            _chain(
-                up1=nn.ConvTranspose2d(in_channels, half, 2, stride=2),
-                norm=LayerNorm2d(half),
-                act=nn.GELU(),
-                up2=nn.ConvTranspose2d(half, quarter, 2, stride=2),
-            ),
-            nn.ConvTranspose2d(in_channels, half, 2, stride=2),
-            nn.Identity(),
-            nn.MaxPool2d(2, ceil_mode=True),  # a single row or column stays one
-        ]
-        channels = (quarter, half, in_channels, in_channels)
-        kept = slice(start_level, start_level + num_outs)
-        self.levels = nn.ModuleList(
-            _chain(
-                resample=resample,
-                conv1=nn.Conv2d(width, out_channels, 1, bias=False),
-                norm1=LayerNorm2d(out_channels),
-                conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-                norm2=LayerNorm2d(out_channels),
-            )
-            for resample, width in list(zip(resamplings, channels, strict=True))[kept]
+        self.scales = SCALES[start_level : start_level + num_outs]
+        self.lateral_convs = nn.ModuleList(
+            nn.Conv2d(in_channels, out_channels, 1) for _ in self.scales
+        )
+        self.fpn_convs = nn.ModuleList(
+            nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in self.scales
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -106,7 +85,8 @@ class SimpleFeaturePyramid(BaseModule):
         """
         if len(inputs) != 1:
             raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')
-        outs = [level(inputs[0]) for level in self.levels]
+        levels = zip(self.lateral_convs, self.scales, self.fpn_convs, strict=True)
+        outs = [conv(_resample(lateral(inputs[0]), scale)) for lateral, scale, conv in levels]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], 1, stride=2))
         return tuple(outs)

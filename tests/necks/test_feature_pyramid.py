@@ -36,17 +36,30 @@ def test_levels(size, num_outs, start_level):
 
 def test_a_level_is_its_formula_written_out():
     neck, x = SimpleFeaturePyramid(8, 6), torch.randn(2, 8, 4, 5)
-    level = neck.levels[3]
-    out = F.conv2d(F.max_pool2d(x, 2, ceil_mode=True), level.conv1.weight)
-    out = F.layer_norm(out.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2)
-    out = F.conv2d(out, level.conv2.weight, padding=1)
-    out = F.layer_norm(out.permute(0, 2, 3, 1), (6,)).permute(0, 3, 1, 2)
-    torch.testing.assert_close(neck((x,))[3], out)
-    torch.testing.assert_close(neck((x,))[4], out[:, :, ::2, ::2])
+    outs = neck((x,))
+    enlarged = F.interpolate(x, size=(16, 20), mode='bilinear')
+    for i, resampled in ((0, enlarged), (2, x)):
+        out = F.conv2d(resampled, neck.lateral_convs[i].weight, neck.lateral_convs[i].bias)
+        out = F.conv2d(out, neck.fpn_convs[i].weight, neck.fpn_convs[i].bias, padding=1)
+        torch.testing.assert_close(outs[i], out)
+    out = F.max_pool2d(neck.lateral_convs[3](x), 2, ceil_mode=True)
+    out = neck.fpn_convs[3](out)
+    torch.testing.assert_close(outs[3], out)
+    torch.testing.assert_close(outs[4], out[:, :, ::2, ::2])
+
+
+def test_starts_as_fpn_does():
+    """Xavier's bounds, biases of zero: heads get maps of the size that FPN would give them."""
+    neck = SimpleFeaturePyramid(192, 256)
+    neck.init_weights()
+    for conv in (*neck.lateral_convs, *neck.fpn_convs):
+        fan = sum(conv.weight.shape[:2]) * conv.weight[0, 0].numel()
+        assert conv.weight.abs().max().item() == pytest.approx((6 / fan) ** 0.5, rel=1e-2)
+        assert not conv.bias.any()
 
 
 def test_up_is_in_place():
-    """A single bright position of the map brightens its own 4 x 4 cells and their neighbors."""
+    """A single bright position reaches as far as bilinear interpolation and the convolution do."""
     neck = SimpleFeaturePyramid(8, 4).eval()
     x = torch.zeros(1, 8, 5, 5)
     with torch.no_grad():
@@ -54,7 +67,7 @@ def test_up_is_in_place():
         x[0, :, 1, 3] = torch.randn(8)
         moved = (neck((x,))[0] - rest).abs().sum(1)[0] > 1e-6
     inside = torch.zeros(20, 20, dtype=torch.bool)
-    inside[3:9, 11:17] = True  # 4 x 4 cells and one around, from the 3 x 3 convolution
+    inside[1:11, 9:19] = True  # its own 4 x 4 cells, 2 around them and 1 from the convolution
     assert moved.any()
     assert not (moved & ~inside).any()
 
@@ -62,7 +75,6 @@ def test_up_is_in_place():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'in_channels': 6}, 'got 6'),
         ({'in_channels': 8, 'num_outs': 0}, 'got 0'),
         ({'in_channels': 8, 'start_level': 4}, 'got 4'),
         ({'in_channels': 8, 'start_level': -1}, 'got -1'),

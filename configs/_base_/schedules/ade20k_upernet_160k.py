@@ -4,7 +4,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
-    # 'norm' matches every LayerNorm of the backbone and of DeiT's pyramid; the heads' batch norms
+    # 'norm' matches every LayerNorm of the backbone; the heads' batch norms
     # are called bn.
     paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
 )

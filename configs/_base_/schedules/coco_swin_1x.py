@@ -4,7 +4,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    # 'norm' matches every LayerNorm of the backbone and of DeiT's pyramid, and nothing else.
+    # 'norm' matches every LayerNorm of the backbone and nothing else.
     paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
 )
 param_scheduler = [
