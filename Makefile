@@ -10,6 +10,8 @@ VENV := $(or $(ACTIVE),.venv)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
+# Tests run on every core; each process takes about 1.5 GB.
+PYTEST := $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 DOCS := .venv-docs
 EXTRAS := app export notebook pretrain triton
 
@@ -55,10 +57,10 @@ demo: env
 	$(RUN) -m mmca demo
 
 test: env
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-slow: env
-	$(RUN) -m pytest -m slow
+	$(PYTEST) -m slow
 
 stress: env
 	$(RUN) -m pytest -m stress tests/stress

@@ -1,4 +1,4 @@
-"""Running the commands of mmca in the process of the tests."""
+"""Fixtures that run the commands of mmca in the process of the tests."""
 
 import sys
 
