@@ -9,6 +9,7 @@ from mmca.layers.window import _cached_window_layout
 from mmca.ops import fft
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
+COMPILES_SLOWLY = ('circulant', 'linear', 'window')
 every_attention = pytest.mark.parametrize('name', registered_attentions())
 
 
@@ -121,7 +122,7 @@ def test_compiled_by_inductor():
 @pytest.mark.parametrize(
     'name',
     [
-        pytest.param(name, marks=pytest.mark.slow if name == 'window' else ())
+        pytest.param(name, marks=pytest.mark.slow if name in COMPILES_SLOWLY else ())
         for name in registered_attentions()
     ],
 )
