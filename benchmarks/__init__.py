@@ -6,6 +6,7 @@
 - `agreement.py`, `measurement.py`, `memory.py`, `profiling.py`: what is measured.
 - `report.py`: tables, JSON and plots.
 - `numerics.py`: the accuracy of float32 against float64.
+- `training.py`: losses in float32, bfloat16 and float16.
 """
 
 from benchmarks import layers, models

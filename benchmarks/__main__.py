@@ -1,4 +1,4 @@
-"""Benchmarks of mmca: python -m benchmarks {op,layer,scaling,backbone,detector,numerics}.
+"""Benchmarks of mmca: python -m benchmarks COMMAND.
 
 All workloads of a case run in one process, in turn, so that a busy machine slows all of them.
 Reported are the medians, and the median of the ratios within a round. `step` is forward and
@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import numerics
+from benchmarks import numerics, training
 from benchmarks.agreement import DisagreementError, check
 from benchmarks.cases import SUITES
 from benchmarks.flags import COMMON, Parser, at_least
@@ -23,6 +23,8 @@ from benchmarks.memory import memory_of
 from benchmarks.profiling import profile
 from benchmarks.report import environment, print_case, print_rows, ratios, slopes, write
 from mmca.errors import InputError
+
+STUDIES = {'numerics': numerics, 'training': training}  # which compare no times
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         args = _parser().parse_args(argv)
-        if args.command == 'numerics':
-            numerics.run(args)
+        if args.command in STUDIES:
+            STUDIES[args.command].run(args)
         else:
             write(_compare(args, list(argv)), args.out)
     except InputError as error:
@@ -69,7 +71,8 @@ def _parser() -> Parser:
         about = suite.cases.__doc__.splitlines()[0]
         rounds = dict(type=at_least(1), default=suite.rounds, help='timed; default %(default)s')
         add_command(name, about, {**suite.flags, '--rounds': rounds, **COMMON})
-    add_command('numerics', numerics.__doc__, numerics.FLAGS)
+    for name, study in STUDIES.items():
+        add_command(name, study.__doc__, study.FLAGS)
     return parser
 
 

@@ -1,17 +1,18 @@
 """Suites of ops and of single layers."""
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import baselines
 from benchmarks.cases import Case, Workload, num_heads, random_inputs, register_suite
 from benchmarks.flags import at_least, parse_size
 from mmca import ops
+from mmca.layers import CirculantAttention
 from mmca.layers.attention import StageSpec, build_attention, registered_attentions
 from mmca.ops import naive
 
@@ -115,6 +116,73 @@ def scaling_cases(args: Namespace) -> list[Case]:
         size, modules = (1, side, side, args.channels), _attentions(args.channels, min(8, side))
         cases.append(_layer_case(f'{side}x{side}', modules, {}, size, args, tokens=side * side))
     return cases
+
+
+@register_suite('passes', rounds=20, flags={'--size': SIZE})
+def pass_cases(args: Namespace) -> list[Case]:
+    """The circulant layer, its transforms and a product, beside a copy of the input."""
+    return [_pass_case(size, args) for size in args.size or SIZES]
+
+
+def _pass_case(size: Size, args: Namespace) -> Case:
+    batch, height, width, channels = size
+    maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
+
+    def build(call: Callable, *shapes: tuple[int, ...]) -> Workload:
+        return Workload(call, tuple(random_inputs(shapes, args)))
+
+    def layer() -> Workload:
+        module = CirculantAttention(channels).to(args.device, args.dtype)
+        return Workload(module, (*random_inputs([tokens], args), (height, width)))
+
+    builders = {
+        'circulant': layer,
+        'transform and back': partial(build, _there_and_back, maps),
+        'product': partial(build, nn.functional.linear, tokens, (channels, channels)),
+        'copy': partial(build, torch.clone, maps),
+    }
+    return Case('x'.join(map(str, size)), builders, tuple(builders)[:-1])
+
+
+def _there_and_back(maps: Tensor) -> Tensor:
+    return torch.fft.irfft2(torch.fft.rfft2(maps), s=maps.shape[2:])
+
+
+class OneByOne(nn.Module):
+    """The circulant layer on several images, each of its own size."""
+
+    def __init__(self, channels: int, grids: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.layer, self.grids = CirculantAttention(channels), grids
+
+    def forward(self, *images: Tensor) -> list[Tensor]:
+        """Tokens (1, N_i, C) of every image -> the same."""
+        return [self.layer(x, grid) for x, grid in zip(images, self.grids, strict=True)]
+
+
+@register_suite(
+    'sizes',
+    rounds=5,
+    flags={
+        '--count': dict(type=at_least(1), default=40, help='images; default 40'),
+        '--side': dict(type=at_least(8), default=200, help='of the grids, about; default 200'),
+        '--channels': dict(type=at_least(1), default=64, help='default 64'),
+    },
+)
+def size_cases(args: Namespace) -> list[Case]:
+    """Images that all have other sizes, as in COCO, beside as many images of one size."""
+    generator = torch.Generator().manual_seed(args.seed)
+    factors = 0.75 + 0.5 * torch.rand(args.count, 2, generator=generator)
+    various = [tuple(sides) for sides in (args.side * factors).long().tolist()]
+    grids = {'various': various, 'one size': [(args.side, args.side)] * args.count}
+
+    def build(grids: Sequence[tuple[int, int]]) -> Workload:
+        shapes = [(1, height * width, args.channels) for height, width in grids]
+        module = OneByOne(args.channels, grids).to(args.device, args.dtype)
+        return Workload(module, tuple(random_inputs(shapes, args)))
+
+    builders = {name: partial(build, value) for name, value in grids.items()}
+    return [Case(f'{args.count} images', builders, ('various',))]
 
 
 def _attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.Module]]:

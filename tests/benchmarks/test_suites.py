@@ -44,6 +44,22 @@ def test_layer(report):
     assert errors['float32'] < 1e-3
 
 
+def test_passes(report):
+    (case,) = report('passes', '--size', '2x6x7x8')['cases']
+    parts = {'circulant', 'transform and back', 'product'}
+    assert pairs(case) == {(name, 'copy') for name in parts}
+
+
+def test_sizes(report, parse):
+    argv = ('sizes', '--count', '3', '--side', '9', '--channels', '4')
+    (case,) = report(*argv)['cases']
+    assert pairs(case) == {('various', 'one size')}
+    (case,) = layers.size_cases(parse(*argv))
+    grids = {name: set(build().call.grids) for name, build in case.builders.items()}
+    assert grids['one size'] == {(9, 9)}
+    assert len(grids['various']) == 3
+
+
 def test_a_new_attention_is_a_row(report):
     @register_attention('identity_test')
     class Identity(Attention):

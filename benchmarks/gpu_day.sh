@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# What only a GPU can show, in parts of at most nine minutes, each useful alone:
+#     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time sizes
+# DEVICE=cpu rehearses all of it with small sizes. The machine needs torch, Triton and pytest, and
+# mmengine for `training`; it needs neither mmcv nor mmdet.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?usage: gpu_day.sh OUT [PART...]}
+shift
+parts=("$@")
+((${#parts[@]})) || parts=(correctness training time sizes)
+device=${DEVICE:-cuda}
+limit=540
+layer=(--profile) training=() sizes=() rounds=()
+if [ "$device" = cpu ]; then
+  layer+=(--size 1x28x28x16)
+  training=(--backbone capvt_t --shape 64 96 --steps 20)
+  sizes=(--count 4 --side 16)
+  rounds=(--rounds 2)
+fi
+
+run() {
+  local name=$1
+  shift
+  echo "== $name: $*" | tee -a "$out/summary.txt"
+  timeout "$limit" "$@" > "$out/$name.txt" 2>&1
+  local code=$?
+  tail -n 12 "$out/$name.txt" | tee -a "$out/summary.txt"
+  echo "exit code $code, $SECONDS s" | tee -a "$out/summary.txt"
+}
+
+bench() {
+  local name=$1
+  shift
+  run "$name" python -m benchmarks "$@" --device "$device" --out "$out/$name"
+}
+
+mkdir -p "$out"
+for part in "${parts[@]}"; do
+  SECONDS=0
+  case $part in
+    correctness)
+      MMCA_TEST_DEVICE=$device run correctness python -m pytest -m gpu tests/gpu -p no:cacheprovider
+      ;;
+    training)
+      bench training training "${training[@]}"
+      ;;
+    time)
+      bench passes passes "${layer[@]}" "${rounds[@]}"
+      bench layer layer "${layer[@]}" "${rounds[@]}"
+      bench layer_amp layer --amp "${layer[@]}" "${rounds[@]}"
+      bench layer_triton layer --amp --backend triton "${layer[@]}" "${rounds[@]}"
+      ;;
+    sizes)
+      bench sizes sizes "${sizes[@]}" "${rounds[@]}"
+      ;;
+    *)
+      echo "error: unknown part $part: correctness training time sizes" >&2
+      exit 2
+      ;;
+  esac
+done

@@ -1,0 +1,30 @@
+"""For a machine with a GPU: pytest -m gpu. MMCA_TEST_DEVICE=cpu rehearses the same tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+DEVICE = os.environ.get('MMCA_TEST_DEVICE', 'cuda')
+
+
+def pytest_collection_modifyitems(items):
+    missing = DEVICE == 'cuda' and not torch.cuda.is_available()
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            if missing:
+                item.add_marker(pytest.mark.skip(reason='needs a GPU'))
+
+
+@pytest.fixture
+def device():
+    return torch.device(DEVICE)
+
+
+@pytest.fixture(autouse=True)
+def full_float32(monkeypatch):
+    """TF32 would cost three digits."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', False)
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
