@@ -27,8 +27,9 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}')
     monkeypatch.setenv('PYTHONPATH', str(ROOT))
     notebook = nbformat.read(ROOT / 'docs/afternoon.ipynb', 4)
+    # A cell that hangs would hang forever: the longest takes 10 minutes on a quiet core.
     client = nbclient.NotebookClient(
-        notebook, timeout=1200, resources={'metadata': {'path': tmp_path}}
+        notebook, timeout=3000, resources={'metadata': {'path': tmp_path}}
     )
     client.execute()
     plot = next(cell for cell in notebook.cells if 'mmca plot' in cell.source)
