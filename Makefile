@@ -10,7 +10,7 @@ VENV := $(or $(ACTIVE),.venv)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.mmca-ready
-# Tests run on every core; each process takes about 1.5 GB.
+# Tests run on all cores, but no more than eight: every process has a torch of its own in memory.
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 DOCS := .venv-docs
 EXTRAS := app export notebook pretrain triton

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What only a GPU can show, in parts of at most nine minutes, each useful alone:
 #     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time sizes
-# DEVICE=cpu rehearses all of it with small sizes. The machine needs torch, Triton and pytest, and
+# The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
+# small sizes. The machine needs torch, Triton and pytest, and
 # mmengine for `training`; it needs neither mmcv nor mmdet.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +11,8 @@ shift
 parts=("$@")
 ((${#parts[@]})) || parts=(correctness training time sizes)
 device=${DEVICE:-cuda}
-limit=540
+limit=540 # seconds of a part, whose commands share them
+failed=0
 layer=(--profile) training=() sizes=() rounds=()
 if [ "$device" = cpu ]; then
   layer+=(--size 1x28x28x16)
@@ -23,9 +25,10 @@ run() {
   local name=$1
   shift
   echo "== $name: $*" | tee -a "$out/summary.txt"
-  timeout "$limit" "$@" > "$out/$name.txt" 2>&1
-  local code=$?
-  tail -n 12 "$out/$name.txt" | tee -a "$out/summary.txt"
+  local code=124 # timeout's own, where the part has no time left
+  ((SECONDS >= limit)) || { timeout "$((limit - SECONDS))" "$@" > "$out/$name.txt" 2>&1; code=$?; }
+  ((code == 0)) || failed=1
+  [ ! -f "$out/$name.txt" ] || tail -n 12 "$out/$name.txt" | tee -a "$out/summary.txt"
   echo "exit code $code, $SECONDS s" | tee -a "$out/summary.txt"
 }
 
@@ -60,3 +63,4 @@ for part in "${parts[@]}"; do
       ;;
   esac
 done
+exit "$failed"

@@ -110,9 +110,8 @@ def _by_size() -> tuple[Row, ...]:
 
 
 FORMER_PYRAMID = (
-    'These runs had the pyramid that mmca had before 2026-11-27, transposed convolutions with '
-    'norms. With the present one, of which parameters and GMACs are given, DeiT-T has mIoU 51.2 '
-    '(one seed).'
+    'The runs from DeiT-T had the pyramid of mmca before 2026-11-27, transposed convolutions with '
+    'norms. They have not been repeated with the present one, whose parameters and GMACs these are.'
 )
 CA_DEIT = 'camvid/fpn_ca_deit_t'
 BUDGET = ('--iters', '3000', '--block-iters', '1000')

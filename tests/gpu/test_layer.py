@@ -9,13 +9,13 @@ import torch
 from mmca.layers import Block, CirculantAttention, StageSpec, build_attention, registered_attentions
 from mmca.ops import use_backend
 from tests.op_cases import OPS, inputs
+from tests.tolerances import BLOCK_TOLERANCE
 
 BACKENDS = ['eager', *(['triton'] if find_spec('triton') else [])]
-# Largest error over the largest magnitude of each tensor.
-TOLERANCE = {None: 2e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = BLOCK_TOLERANCE | {None: BLOCK_TOLERANCE[torch.float32]}  # None: no autocast
 GRIDS = [(7, 7), (14, 9), (25, 42), (64, 64), (100, 168), (197, 131), (200, 336), (296, 296)]
 backends = pytest.mark.parametrize('backend', BACKENDS)
-precisions = pytest.mark.parametrize('dtype', list(TOLERANCE), ids=str)
+precisions = pytest.mark.parametrize('dtype', [None, torch.float16, torch.bfloat16], ids=str)
 
 
 def direction(like):
