@@ -111,7 +111,7 @@ def circulant_kernel(
     """
     check_qkv(q, k, k, hw_shape, head_dim)
     dtype = wide_dtype(q.dtype)
-    factor = logit_scale(scale, q.shape[1], head_dim)
+    factor = logit_scale(scale, q.shape[1], head_dim) / q.shape[1]
     with without_autocast(q.device):
         q_hat, k_hat = (rfft2(to_maps(x.to(dtype), hw_shape)) for x in (q, k))
         return _weights((q_hat * factor).conj() * k_hat, hw_shape, head_dim)
@@ -155,13 +155,15 @@ def circulant_attention(
     """
     check_qkv(q, k, v, hw_shape, head_dim)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-    factor = logit_scale(scale, q.shape[1], head_dim)
+    tokens = q.shape[1]
+    factor = logit_scale(scale, tokens, head_dim)
     with without_autocast(q.device):
-        maps = (to_maps(x.to(dtype), hw_shape) for x in (q, k, v))
+        q_map, k_map, v_map = (to_maps(x.to(dtype), hw_shape) for x in (q, k, v))
         if torch.onnx.is_in_onnx_export():
-            out = real_form(*maps, head_dim, factor)
+            out = real_form(q_map, k_map, v_map, head_dim, factor)
         else:
-            out = _CirculantAttention.apply(*maps, head_dim, factor)
+            q_map, v_map = q_map * (factor / tokens), v_map / tokens
+            out = _CirculantAttention.apply(q_map, k_map, v_map, head_dim)
     return to_tokens(out).to(v.dtype)
 
 
@@ -208,19 +210,23 @@ def circulant_self_attention(
     if torch.onnx.is_in_onnx_export():
         q, k, v = (x.to(dtype) @ weight.to(dtype).mT).chunk(3, 2)
         return circulant_attention(q, k, v, hw_shape, head_dim, scale).to(x.dtype)
-    factor = logit_scale(scale, x.shape[1], head_dim)
+    tokens = x.shape[1]
+    factor = logit_scale(scale, tokens, head_dim)
     with without_autocast(x.device):
-        maps = to_maps(x.to(dtype), hw_shape)
-        out = _CirculantSelfAttention.apply(maps, weight.to(dtype), head_dim, factor)
+        w_q, w_k, w_v = weight.to(dtype).chunk(3)
+        scaled = torch.cat([w_q * (factor / tokens), w_k, w_v / tokens])
+        out = _CirculantSelfAttention.apply(to_maps(x.to(dtype), hw_shape), scaled, head_dim)
     return to_tokens(out).to(x.dtype)
 
 
-# What follows works on maps, (B, C, H, W), and their half spectra, (B, C, H, W'). Two things make
+# What follows works on maps, (B, C, H, W), and their half spectra, (B, C, H, W'). Three things make
 # it lean. The logits are built reversed, r_m = a_{-m}, with spectrum q_hat * conj(k_hat): softmax
 # is indifferent to the order, and correlating with the kernel is then a product with the spectrum
-# of the reversed one, so that the only conjugate is that of k_hat. And the backward pass is
-# written out: it keeps neither the logits nor the kernel's spectrum nor conjugates, and computes
-# the spectra of the gradients in the memory of those of q, k and v.
+# of the reversed one, so that the only conjugate is that of k_hat. No transform is normalized: q
+# comes multiplied by scale / N and v by 1 / N, which by the chain rule also makes up for the
+# transforms of the backward pass. And that pass is written out: it keeps neither the logits nor
+# the kernel's spectrum nor conjugates, and computes the spectra of the gradients in the memory of
+# those of q, k and v.
 
 
 def _sum_heads(x_hat: Tensor, head_dim: int) -> Tensor:
@@ -254,14 +260,14 @@ def _input_gradients(
     """The spectra of the gradients of q, k and v.
 
     Args:
-        q_hat, k_hat, v_hat: (B, C, H, W'), q with the scale. All are overwritten: the gradient of
-            v is written to v_hat, that of q to k_hat, that of k to q_hat.
+        q_hat, k_hat, v_hat: (B, C, H, W'). All are overwritten: the gradient of v is written to
+            v_hat, that of q to k_hat, that of k to q_hat.
         grad_out: (B, C, H, W) of the output.
         weights: (B, C / d, H, W) reversed kernels.
         head_dim: d.
 
     Returns:
-        Those of q (without the scale), k and v.
+        Those of q, k and v, 1 / N of them: what the inverse without a factor turns into gradients.
     """
     hw_shape = weights.shape[-2:]
     grad_out_hat = rfft2(grad_out)
@@ -280,14 +286,11 @@ class _CirculantAttention(torch.autograd.Function):
     """Maps q, k, v -> the output's maps, all (B, C, H, W)."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, head_dim: int) -> Tensor:
         q_hat, k_hat, v_hat = (rfft2(x) for x in (q, k, v))
-        q_hat.mul_(factor)
         weights = _weights(k_hat.conj_physical().mul_(q_hat), q.shape[2:], head_dim)
         ctx.save_for_backward(q_hat, k_hat, v_hat, weights)
-        ctx.head_dim, ctx.factor = head_dim, factor
+        ctx.head_dim = head_dim
         return _apply(weights, v_hat, head_dim)
 
     @staticmethod
@@ -296,45 +299,38 @@ class _CirculantAttention(torch.autograd.Function):
         *spectra, weights = ctx.saved_tensors
         spectra = [x_hat.clone() for x_hat in spectra]
         grads = _input_gradients(*spectra, grad_out, weights, ctx.head_dim)
-        grad_q, grad_k, grad_v = (irfft2(g_hat, weights.shape[2:]) for g_hat in grads)
-        return grad_q.mul_(ctx.factor), grad_k, grad_v, None, None
+        return *(irfft2(g_hat, weights.shape[2:]) for g_hat in grads), None
 
 
 class _CirculantSelfAttention(torch.autograd.Function):
     """Maps x (B, C, H, W) and the weight (3 C, C) -> the output's maps (B, C, H, W)."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, head_dim: int, factor: float
-    ) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, head_dim: int) -> Tensor:
         x_hat = rfft2(x)
         w_q, w_k, w_v = weight.chunk(3)
-        products = mul_conj(_project(w_q * factor, x_hat), _project(w_k, x_hat))
+        products = mul_conj(_project(w_q, x_hat), _project(w_k, x_hat))
         weights = _weights(products, x.shape[2:], head_dim)
         ctx.save_for_backward(x_hat, weight, weights)
-        ctx.head_dim, ctx.factor = head_dim, factor
+        ctx.head_dim = head_dim
         return _apply(weights, _project(w_v, x_hat), head_dim)
 
     @staticmethod
     @first_order_backward
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         x_hat, weight, weights = ctx.saved_tensors
-        hw_shape = weights.shape[2:]
         w_q, w_k, w_v = weight.chunk(3)
-        w_q = w_q * ctx.factor
         # The gradient of q takes the place of k, that of k the place of q: projected in the order
         # k, q, v, the three gradients end up in the order q, k, v.
         spectra = _project(torch.cat([w_k, w_q, w_v]), x_hat)
         k_hat, q_hat, v_hat = spectra.chunk(3, 1)
         _input_gradients(q_hat, k_hat, v_hat, grad_out, weights, ctx.head_dim)
-        grads_hat = spectra
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = irfft2(_project(torch.cat([w_q, w_k, w_v]).mT, grads_hat), hw_shape)
+            grad_x = irfft2(_project(weight.mT, spectra), weights.shape[2:])
         if ctx.needs_input_grad[1]:
-            grad_weight = parseval_product(grads_hat, x_hat, hw_shape)
-            grad_weight[: len(w_q)] *= ctx.factor
-        return grad_x, grad_weight, None, None
+            grad_weight = parseval_product(spectra, x_hat, weights.shape[3])
+        return grad_x, grad_weight, None
 
 
 def _planes(x_hat: Tensor) -> Tensor:

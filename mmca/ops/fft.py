@@ -36,7 +36,7 @@ def rfft2(x: Tensor) -> Tensor:
 
 
 def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """Inverse of :func:`rfft2`, carrying the factor 1 / (H * W).
+    """H * W times the inverse of :func:`rfft2`: on GPUs, its factor would be a pass of its own.
 
     Args:
         x_hat: (..., H, W') complex.
@@ -49,7 +49,7 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     if _small(x_hat, height * width, INVERSE_TOKENS):
         planes = torch.view_as_real(x_hat).flatten(-3)
         return (planes @ _inverse_matrix(height, width, planes.dtype)).unflatten(-1, hw_shape)
-    return torch.fft.irfft2(x_hat, s=hw_shape)
+    return torch.fft.irfft2(x_hat, s=hw_shape, norm='forward')
 
 
 def _small(x: Tensor, tokens: int, limit: int) -> bool:
@@ -73,26 +73,25 @@ def _inverse_matrix(height: int, width: int, dtype: torch.dtype) -> Tensor:
     half = width // 2 + 1
     with torch.device('cpu'):
         units = torch.eye(2 * height * half, dtype=torch.float64).unflatten(1, (height, half, 2))
-    maps = torch.fft.irfft2(torch.view_as_complex(units), s=(height, width))
+    maps = torch.fft.irfft2(torch.view_as_complex(units), s=(height, width), norm='forward')
     return maps.flatten(1).to(dtype)
 
 
-def parseval_product(a_hat: Tensor, b_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """Sums over the grid of products of real maps, from their half spectra.
+def parseval_product(a_hat: Tensor, b_hat: Tensor, width: int) -> Tensor:
+    """H * W times the sums over the grid of products of real maps, from their half spectra.
 
-    Parseval: sum_n a_n b_n = 1 / N sum_f Re(a_hat_f conj(b_hat_f)) over the whole spectrum. Its
+    Parseval: N sum_n a_n b_n = sum_f Re(a_hat_f conj(b_hat_f)) over the whole spectrum. Its
     columns are those of the half spectrum, all but the first, and for even W the last, twice.
 
     Args:
         a_hat: (B, A, H, W') complex; overwritten.
         b_hat: (B, C, H, W') complex.
-        hw_shape: (H, W).
+        width: W.
 
     Returns:
-        (A, C) real: sum over batch and grid of a_i * b_j.
+        (A, C) real: N times the sum over batch and grid of a_i * b_j.
     """
-    height, width = hw_shape
     for column in (0, width // 2) if width % 2 == 0 else (0,):
         a_hat[..., column] *= 0.5
     a, b = (torch.view_as_real(x).flatten(2) for x in (a_hat, b_hat))
-    return torch.bmm(a, b.mT).sum(0).mul_(2 / (height * width))
+    return torch.bmm(a, b.mT).sum(0).mul_(2)
