@@ -1,7 +1,7 @@
 """Benchmarks of mmca against baselines: `python -m benchmarks --help`.
 
 - `cases.py`: what is compared (`Workload`, `Case`) and the registry of suites.
-- `layers.py`, `models.py`: the suites; each lists its cases and its flags.
+- `layers.py`, `models.py`, `variants.py`: the suites; each lists its cases and its flags.
 - `baselines.py`: what ours is compared with.
 - `agreement.py`, `measurement.py`, `memory.py`, `profiling.py`: what is measured.
 - `report.py`: tables, JSON and plots.
@@ -9,6 +9,6 @@
 - `training.py`: losses in float32, bfloat16 and float16.
 """
 
-from benchmarks import layers, models
+from benchmarks import layers, models, variants
 
-__all__ = ['layers', 'models']  # which register their suites
+__all__ = ['layers', 'models', 'variants']  # which register their suites

@@ -92,7 +92,7 @@ def _compare(args: argparse.Namespace, argv: list[str]) -> dict:
         report |= extra
     report['cases'] = []
     for case, checked in zip(cases, checks, strict=True):
-        record = {'name': case.name, 'tokens': case.tokens, 'skipped': case.skipped}
+        record = {key: getattr(case, key) for key in ('name', 'tokens', 'images', 'skipped')}
         workloads = case.build(args.seed)
         results = measure(workloads, args)
         if args.profile:

@@ -23,6 +23,12 @@ MMDET_BACKBONES = {
     'resnet50': ('ResNet', {'depth': 50}, None),
 }
 
+# Model of timm, its arguments: the nearest to Swin-T and PVT-S that it has.
+TIMM_BACKBONES = {
+    'timm_swin_t': ('swin_tiny_patch4_window7_224', {'strict_img_size': False}),
+    'timm_pvtv2_b2': ('pvt_v2_b2', {}),
+}
+
 
 def circulant_attention(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """Circulant attention with one channel per head, formula by formula (arXiv 2512.21542).
@@ -125,3 +131,11 @@ def mmdet_backbone(name: str) -> nn.Module:
                 if block.attn.sr_ratio > 1:
                     block.attn.norm.eps = 1e-5
     return model
+
+
+def timm_backbone(name: str) -> nn.Module:
+    """A backbone of timm by its name in `TIMM_BACKBONES`, without stochastic depth."""
+    import timm
+
+    model, settings = TIMM_BACKBONES[name]
+    return timm.create_model(model, features_only=True, drop_path_rate=0.0, **settings)

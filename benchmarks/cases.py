@@ -49,6 +49,7 @@ class Case:
         same: pairs (ours, baseline) that must agree in outputs and gradients, given equal weights.
         skipped: name -> why this workload is left out.
         tokens: N, where the growth of time with N is wanted.
+        images: of a batch, where images a second are wanted.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Case:
     same: tuple[tuple[str, str], ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     tokens: int = 0
+    images: int = 0
 
     def build(self, seed: int) -> dict[str, Workload]:
         """Build all workloads; those that must agree get equal weights."""

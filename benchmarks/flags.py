@@ -68,6 +68,7 @@ COMMON = {
     '--device': dict(type=_parse_device, default='cpu', help='cpu (default), cuda or cuda:1'),
     '--dtype': dict(type=_parse_dtype, default='float32', help=f'one of {", ".join(DTYPES)}'),
     '--amp': dict(action='store_true', help='autocast: float16 on a GPU, bfloat16 on the CPU'),
+    '--tf32': dict(action='store_true', help='float32 products in TF32, on a GPU'),
     '--backend': dict(
         choices=BACKENDS, help="of mmca's ops; default: MMCA_BACKEND or the device's"
     ),

@@ -1,22 +1,26 @@
 #!/usr/bin/env bash
 # What only a GPU can show, in parts of at most nine minutes, each useful alone:
-#     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time sizes
+#     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time models sizes
 # The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
-# small sizes. The machine needs torch, Triton and pytest, and
-# mmengine for `training`; it needs neither mmcv nor mmdet.
+# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; it needs
+# neither mmcv nor mmdet. Where it has no mmengine and no internet, WHEELS=DIR installs all wheels
+# in DIR first. Fill it elsewhere, 4 MiB:
+#     pip download --no-deps -d DIR onedl-mmengine==0.10.12 addict yapf termcolor rich \
+#         platformdirs markdown-it-py mdurl pygments pyyaml
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: gpu_day.sh OUT [PART...]}
 shift
 parts=("$@")
-((${#parts[@]})) || parts=(correctness training time sizes)
+((${#parts[@]})) || parts=(correctness training time models sizes)
 device=${DEVICE:-cuda}
 limit=540 # seconds of a part, whose commands share them
 failed=0
-layer=(--profile) training=() sizes=() rounds=()
+layer=(--profile) training=() models=(--batch 2) sizes=() rounds=()
 if [ "$device" = cpu ]; then
   layer+=(--size 1x28x28x16)
   training=(--backbone capvt_t --shape 64 96 --steps 20)
+  models=(--shape 64 96)
   sizes=(--count 4 --side 16)
   rounds=(--rounds 2)
 fi
@@ -39,6 +43,7 @@ bench() {
 }
 
 mkdir -p "$out"
+[ -z "${WHEELS:-}" ] || python -m pip install --no-index --no-deps "$WHEELS"/*.whl || exit 1
 for part in "${parts[@]}"; do
   SECONDS=0
   case $part in
@@ -53,12 +58,19 @@ for part in "${parts[@]}"; do
       bench layer layer "${layer[@]}" "${rounds[@]}"
       bench layer_amp layer --amp "${layer[@]}" "${rounds[@]}"
       bench layer_triton layer --amp --backend triton "${layer[@]}" "${rounds[@]}"
+      [ "$device" = cpu ] || bench layer_tf32 layer --tf32 "${layer[@]}" "${rounds[@]}"
+      ;;
+    models)
+      others=(--baselines timm_swin_t timm_pvtv2_b2 --import-rounds 0)
+      bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
+      bench backbone_amp backbone --amp "${others[@]}" "${models[@]}" "${rounds[@]}"
+      bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
       ;;
     sizes)
       bench sizes sizes "${sizes[@]}" "${rounds[@]}"
       ;;
     *)
-      echo "error: unknown part $part: correctness training time sizes" >&2
+      echo "error: unknown part $part: correctness training time models sizes" >&2
       exit 2
       ;;
   esac

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from argparse import SUPPRESS, Namespace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.baselines import MMDET_BACKBONES, MMDET_MASK, mmdet_backbone
+from benchmarks.baselines import (
+    MMDET_BACKBONES,
+    MMDET_MASK,
+    TIMM_BACKBONES,
+    mmdet_backbone,
+    timm_backbone,
+)
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
 from benchmarks.measurement import summary
@@ -40,7 +47,8 @@ def measure_startup(args: Namespace) -> dict:
     """Time to import the backbones' modules, in new processes, and to build each backbone."""
     if not args.import_rounds:
         return {}
-    imports, builds = {'mmca.backbones': []}, {name: [] for name in _names(args)}
+    names = [name for name in _names(args) if name not in TIMM_BACKBONES]
+    imports, builds = {'mmca.backbones': []}, {name: [] for name in names}
     if any(name in MMDET_BACKBONES for name in builds):
         imports['mmdet.models.backbones'] = []
     for i in range(args.import_rounds + 1):
@@ -81,13 +89,10 @@ def _import_seconds(module: str) -> float:
 )
 def backbone_cases(args: Namespace) -> list[Case]:
     """Whole backbones on one image size, and the time to import and build them."""
-    require('mmengine', 'mmcv')
-    names, known = _names(args), [*_our_backbones(), *MMDET_BACKBONES]
+    require('mmengine')
+    names = _names(args)
+    check_names(names)
     for name in names:
-        if name not in known:
-            raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
-        if name in MMDET_BACKBONES:
-            require('mmdet')
         if args.dtype == torch.bfloat16 and name.startswith('mmdet_swin'):
             raise InputError(f'{name} does not run in bfloat16: {MMDET_MASK}')
     if len(names) == len(set(args.ours)):
@@ -101,7 +106,24 @@ def backbone_cases(args: Namespace) -> list[Case]:
     same = ((MMDET_BACKBONES[name][2], name) for name in names if name in MMDET_BACKBONES)
     same = tuple(pair for pair in same if pair[0] in names)
     label = f'{args.batch}x3x{args.shape[0]}x{args.shape[1]}'
-    return [Case(label, {n: partial(build, n) for n in names}, tuple(args.ours), same)]
+    builders = {name: partial(build, name) for name in names}
+    return [Case(label, builders, tuple(args.ours), same, images=args.batch)]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse backbones that are unknown or need a package that is not installed.
+
+    Raises:
+        InputError: which, and why.
+    """
+    known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
+    for name in names:
+        if name not in known:
+            raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
+        if name in MMDET_BACKBONES:
+            require('mmcv', 'mmdet')
+        if name in TIMM_BACKBONES:
+            require('timm')
 
 
 def _names(args: Namespace) -> list[str]:
@@ -120,9 +142,11 @@ def _our_backbones() -> dict[str, tuple[type, str]]:
 
 
 def build_backbone(name: str) -> nn.Module:
-    """A backbone by its name, 'capvt_s' or 'mmdet_pvt_s', without stochastic depth."""
+    """A backbone by its name, such as 'capvt_s' or 'mmdet_pvt_s', without stochastic depth."""
     if name in MMDET_BACKBONES:
         return mmdet_backbone(name)
+    if name in TIMM_BACKBONES:
+        return timm_backbone(name)
     backbone, arch = _our_backbones()[name]
     return backbone(arch, drop_path_rate=0.0)
 
@@ -197,4 +221,5 @@ def detector_cases(args: Namespace) -> list[Case]:
         return Workload(DetectorStep(model), (data,), after=optimizer.step)
 
     label = f'1x3x{args.shape[0]}x{args.shape[1]}'
-    return [Case(label, {name: partial(build, name) for name in cfgs}, (next(iter(cfgs)),))]
+    builders = {name: partial(build, name) for name in cfgs}
+    return [Case(label, builders, (next(iter(cfgs)),), images=1)]

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
+from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from statistics import linear_regression
@@ -40,6 +41,7 @@ def environment(args: Namespace, argv: Sequence[str]) -> dict[str, str]:
         'machine': f'{platform.machine()}, {models[0] if models else platform.processor()}',
         'device': device,
         'dtype': str(args.dtype).removeprefix('torch.') + (', autocast' if args.amp else ''),
+        'products': 'TF32' if torch.get_float32_matmul_precision() == 'high' else 'float32',
         'backend': choose_backend(torch.empty(0, device=args.device)),
         'threads': str(torch.get_num_threads()),
         'versions': ', '.join(versions),
@@ -108,11 +110,14 @@ def print_case(record: dict) -> None:
         cells = [*(f'{cell:26}' for cell in times), *(f'{cell:>10}' for cell in memory)]
         print(f'  {name:{width}}{"".join(cells)}')
 
-    line('', ('forward ms', 'step ms'), ('peak MiB', 'step MiB', 'kept MiB'))
+    images = record['images']
+    rates = ('images/s', 'step') if images else ()
+    line('', ('forward ms', 'step ms'), ('peak MiB', 'step MiB', 'kept MiB', *rates))
     for name, result in record['results'].items():
         memory = [result[mode].get('peak_bytes') for mode in MODES]
         memory.append(result['step'].get('kept_bytes'))
         cells = [_or_dash(None if number is None else number / MIB, 1) for number in memory]
+        cells += [f'{images / result[mode]["median"]:.1f}' for mode in MODES if images]
         line(name, [_spread(result[mode], 1e3, 1) for mode in MODES], cells)
     for name, result in record['results'].items():
         for mode, kinds in result.get('profile', {}).items():
@@ -145,9 +150,13 @@ def write(report: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{report["command"]}.json'
     path.write_text(json.dumps(report, indent=1) + '\n')
+    print(f'\nwritten: {path}')
+    if find_spec('matplotlib') is None:
+        print('no plot: matplotlib is not installed')
+        return
     plot = _plot_scaling if 'slopes' in report else _plot_ratios
     plot(report, path.with_suffix('.png'))
-    print(f'\nwritten: {path}, {path.with_suffix(".png")}')
+    print(f'written: {path.with_suffix(".png")}')
 
 
 def _plot_ratios(report: dict, path: Path) -> None:

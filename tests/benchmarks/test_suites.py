@@ -6,15 +6,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
-from benchmarks import layers, models
+from benchmarks import layers, models, variants
+from benchmarks.__main__ import main
 from benchmarks.baselines import MMDET_BACKBONES
 from mmca.layers import Attention, register_attention, registered_attentions
 from mmca.layers.attention import unregister_attention
 
 ROOT = Path(__file__).parents[2]
 ATTENTIONS = {'baseline', *registered_attentions()}
+UNCOMPILED = ('eager', 'bfloat16', 'float16')
 MMDET = {'mmdet_reduction', 'mmdet_window', 'mmdet_shifted'}
 
 
@@ -58,6 +61,34 @@ def test_sizes(report, parse):
     grids = {name: set(build().call.grids) for name, build in case.builders.items()}
     assert grids['one size'] == {(9, 9)}
     assert len(grids['various']) == 3
+
+
+def test_variants(report, monkeypatch):
+    monkeypatch.setattr(variants, 'VARIANTS', {k: variants.VARIANTS[k] for k in UNCOMPILED})
+    (case,) = report('variants', '--backbone', 'capvt_t', '--shape', '32', '64')['cases']
+    assert case['images'] == 1
+    assert pairs(case) == {('bfloat16', 'eager')}
+    assert case['skipped'] == {'float16': 'needs a GPU'}
+
+
+@pytest.mark.slow
+def test_compiled_variants(report, parse):
+    """Equal in float32, and built at all in half precision."""
+    argv = ('variants', '--backbone', 'capvt_t', '--shape', '32', '64')
+    (case,) = variants.variant_cases(parse(*argv))
+    x = torch.randn(1, 3, 32, 64)
+    runs = {name: workload.call.eval() for name, workload in case.build(0).items()}
+    with torch.no_grad():
+        for ours, eager in zip(runs['compiled'](x), runs['eager'](x), strict=True):
+            torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
+        for ours in runs['bfloat16, compiled'](x):
+            assert ours.isfinite().all()
+
+
+@pytest.mark.parametrize('flag', [('--amp',), ('--dtype', 'bfloat16'), ('--tf32',)])
+def test_variants_refuse_what_they_would_ignore(flag, capsys):
+    assert main(['variants', *flag]) == 2
+    assert flag[0] in capsys.readouterr().err
 
 
 def test_a_new_attention_is_a_row(report):
