@@ -7,6 +7,7 @@ import time
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,8 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
-        if name in TIMM_BACKBONES:
-            require('timm')
+        if name in TIMM_BACKBONES and find_spec('timm') is None:
+            raise InputError(f'{name}: timm is not installed; run: pip install timm')
 
 
 def _names(args: Namespace) -> list[str]:

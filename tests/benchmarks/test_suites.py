@@ -91,6 +91,13 @@ def test_variants_refuse_what_they_would_ignore(flag, capsys):
     assert flag[0] in capsys.readouterr().err
 
 
+def test_backbones_of_timm_need_timm(monkeypatch, capsys):
+    monkeypatch.setattr(models, 'find_spec', lambda name: None)
+    assert main(['backbone', '--baselines', 'timm_swin_t']) == 2
+    error = capsys.readouterr().err
+    assert error == 'error: timm_swin_t: timm is not installed; run: pip install timm\n'
+
+
 def test_a_new_attention_is_a_row(report):
     @register_attention('identity_test')
     class Identity(Attention):
