@@ -54,16 +54,16 @@ for part in "${parts[@]}"; do
       bench training training "${training[@]}"
       ;;
     time)
-      bench passes passes "${layer[@]}" "${rounds[@]}"
-      bench layer layer "${layer[@]}" "${rounds[@]}"
-      bench layer_amp layer --amp "${layer[@]}" "${rounds[@]}"
-      bench layer_triton layer --amp --backend triton "${layer[@]}" "${rounds[@]}"
-      [ "$device" = cpu ] || bench layer_tf32 layer --tf32 "${layer[@]}" "${rounds[@]}"
+      bench passes passes --no-memory "${layer[@]}" "${rounds[@]}"
+      bench layer_amp layer --amp --no-memory "${layer[@]}" "${rounds[@]}"
+      bench layer_triton layer --amp --backend triton --no-memory "${layer[@]}" "${rounds[@]}"
+      [ "$device" = cpu ] || bench layer_tf32 layer --tf32 --no-memory "${layer[@]}" "${rounds[@]}"
+      bench layer layer "${layer[@]}" "${rounds[@]}" # with memory: slow, a process for each figure
       ;;
     models)
       others=(--baselines timm_swin_t timm_pvtv2_b2 --import-rounds 0)
       bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
-      bench backbone_amp backbone --amp "${others[@]}" "${models[@]}" "${rounds[@]}"
+      bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
       ;;
     sizes)

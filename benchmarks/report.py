@@ -107,7 +107,7 @@ def print_case(record: dict) -> None:
     width = max(map(len, (*record['results'], *names))) + 2
 
     def line(name: str, times: Sequence[str], memory: Sequence[str]) -> None:
-        cells = [*(f'{cell:26}' for cell in times), *(f'{cell:>10}' for cell in memory)]
+        cells = [*(f'{cell:28}' for cell in times), *(f'{cell:>10}' for cell in memory)]
         print(f'  {name:{width}}{"".join(cells)}')
 
     images = record['images']
