@@ -24,7 +24,12 @@ def device():
 
 
 @pytest.fixture(autouse=True)
-def full_float32(monkeypatch):
+def full_float32():
     """TF32 would cost three digits."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, 'allow_tf32', False)
-    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+    modules = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [module.allow_tf32 for module in modules]
+    for module in modules:
+        module.allow_tf32 = False
+    yield
+    for module, value in zip(modules, before, strict=True):
+        module.allow_tf32 = value  # pytest's monkeypatch would delete it: not in their __dict__
