@@ -6,7 +6,7 @@ backward in training mode, for a detector also the optimizer's step. Workloads t
 compared first: if they do not, nothing is reported and the exit code is 1.
 
 Memory is measured in a new process per workload: `peak` is the peak above the module and its
-inputs, libraries that the first call loads included; `kept` is what autograd keeps for the
+inputs, on CPUs with the libraries that the first call loads; `kept` is what autograd keeps for the
 backward pass, parameters and inputs excluded.
 """
 

@@ -1,8 +1,10 @@
 """Where the time of a workload goes: torch.profiler's self times, summed by kind of operator."""
 
 from argparse import Namespace
+from collections.abc import Iterable
 
 import torch
+from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity
 
@@ -35,11 +37,23 @@ def _profile_mode(workload: Workload, mode: str, args: Namespace) -> dict[str, f
     with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(ROUNDS):
             run()
+    return sum_by_kind(profiler.events(), gpu)
+
+
+def sum_by_kind(events: Iterable[FunctionEvent], gpu: bool) -> dict[str, float]:
+    """Self times in milliseconds per call, the largest first.
+
+    Args:
+        events: of `ROUNDS` calls.
+        gpu: the times of kernels. Those are stated twice, at the kernel and at the operator that
+            launched it, and counted at the operator.
+    """
     totals: dict[str, float] = {}
-    for event in profiler.events():
-        spent = event.self_device_time_total if gpu else event.self_cpu_time_total
-        kind = _kind(event)
-        totals[kind] = totals.get(kind, 0) + spent / 1e3 / ROUNDS
+    for event in events:
+        if event.device_type == DeviceType.CPU:
+            spent = event.self_device_time_total if gpu else event.self_cpu_time_total
+            kind = _kind(event)
+            totals[kind] = totals.get(kind, 0) + spent / 1e3 / ROUNDS
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 

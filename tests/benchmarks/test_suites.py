@@ -4,14 +4,17 @@ import contextlib
 import io
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.autograd import DeviceType
 
 from benchmarks import layers, models, variants
 from benchmarks.__main__ import main
 from benchmarks.baselines import MMDET_BACKBONES
+from benchmarks.profiling import sum_by_kind
 from mmca.layers import Attention, register_attention, registered_attentions
 from mmca.layers.attention import unregister_attention
 
@@ -134,6 +137,14 @@ def test_backend(report):
     found = report('layer', '--size', '1x6x7x8', '--backend', 'eager')
     assert found['environment']['backend'] == 'eager'
     assert report('layer', '--size', '1x6x7x8')['environment']['backend'] == 'cpu'
+
+
+def test_a_kernel_is_profiled_once():
+    def event(name, device_type):
+        return SimpleNamespace(name=name, device_type=device_type, self_device_time_total=5e3)
+
+    events = [event('aten::bmm', DeviceType.CPU), event('sgemm_kernel', DeviceType.CUDA)]
+    assert sum_by_kind(events, gpu=True) == {'products': 1.0}
 
 
 def test_profile_separates_transforms_from_their_copies(report):
