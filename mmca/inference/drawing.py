@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -80,13 +82,21 @@ class Painter:
             objects.masks = torch.from_numpy(result.masks[chosen])
         # mmdet draws scores where there are some, and filters what it calls predictions.
         sample = DetDataSample(gt_instances=objects)
-        state = np.random.get_state()
-        np.random.seed(0)  # mmdet varies the colors of masks; an image is to keep its own
-        with warnings.catch_warnings():
+        with _fixed_seed(), warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
             self._visualizer.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
-        np.random.set_state(state)
         return self._visualizer.get_image()[..., ::-1]
+
+
+@contextmanager
+def _fixed_seed() -> Iterator[None]:
+    """A seed of numpy: mmdet varies the colors of masks, and an image is to keep its own."""
+    state = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
 
 
 def _overlay(image: np.ndarray, result: Segmentation) -> np.ndarray:

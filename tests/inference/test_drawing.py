@@ -36,6 +36,13 @@ def test_an_image_is_drawn_in_the_same_colors_again(dog):
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+def test_random_numbers_go_on_after_an_error(dog):
+    state = np.random.get_state()[1]
+    with pytest.raises(Exception, match='palette'):
+        Painter(PALETTE[:0])(IMAGE, dog)
+    assert np.array_equal(np.random.get_state()[1], state)
+
+
 def test_no_object_and_no_masks(dog):
     empty = Detections(
         np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), NAMES
