@@ -1,4 +1,4 @@
-# No segmentor with CA-DeiT has been published: the schedule is Swin's, the pyramid like ViTDet's.
+# No segmentor with CA-DeiT has been published: the schedule is Swin's.
 _base_ = [
     '../_base_/models/upernet.py',
     '../_base_/datasets/ade20k.py',

@@ -1,4 +1,4 @@
-# No detector with CA-DeiT has been published: the schedule is Swin's, the pyramid like ViTDet's.
+# No detector with CA-DeiT has been published: the schedule is Swin's.
 _base_ = [
     '../_base_/models/retinanet_fpn.py',
     '../_base_/datasets/coco_detection_ms_crop.py',
