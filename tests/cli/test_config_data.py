@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
+from mmca.backbones import DeiT
 from mmca.cli.main import main
 from mmca.cli.own_data.code import Name, assign
 from tests.helpers import write_image
@@ -208,6 +210,15 @@ def test_what_the_user_says_comes_first(data, write):
     assert cfg.train_dataloader.batch_size == 3
     assert cfg.auto_scale_lr.base_batch_size == 3
     assert 'Written by mmca config --data fruits --backbone pvt_t' in cfg.text
+
+
+def test_a_detector_starts_from_weights_at_half_the_rate(data, write):
+    as_coco(data)
+    torch.save(DeiT('tiny').state_dict(), 'deit_tiny.pth')
+    cfg, _ = write('--weights', 'deit_tiny.pth')
+    assert cfg.model.backbone.type == 'mmca.CADeiT'
+    assert cfg.model.backbone.init_cfg.checkpoint == 'deit_tiny.pth'
+    assert cfg.optim_wrapper.optimizer.lr == 2e-4
 
 
 def test_on_a_gpu_sizes_and_rates_are_those_of_the_published_recipe(data, capsys):

@@ -49,6 +49,7 @@ class Budget:
         seen: images that training sees at least.
         epochs: what large data sets get, as the published schedules.
         lr: learning rate for that batch; None: the config's, for 16 images.
+        lr_from_weights: the same where training starts from weights.
         pixels: of an image, at most; None: the config's size.
     """
 
@@ -57,14 +58,15 @@ class Budget:
     seen: int
     epochs: int
     lr: float | None
+    lr_from_weights: float | None
     pixels: int | None
 
 
 BUDGETS = {
-    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, MIN_EPOCHS, 4e-4, 400 * 300),
-    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, MIN_EPOCHS, 3e-4, 320 * 240),
-    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None),
-    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None),
+    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, MIN_EPOCHS, 4e-4, 2e-4, 400 * 300),
+    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, MIN_EPOCHS, 3e-4, 3e-4, 320 * 240),
+    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None),
+    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None),
 }
 
 
@@ -122,7 +124,7 @@ def choose(found: Found, args: Namespace) -> Choice:
     iterations = epochs * ceil(number / batch)
     if found.task == 'labels' and iterations > STEP:  # counted, so that validations divide it
         iterations = ceil(epochs * number / batch / STEP) * STEP
-    lr = budget.lr
+    lr = budget.lr_from_weights if args.weights else budget.lr
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if args.model else REASONS[found.task]}',
         'backbone': f'{backbone}: {why_backbone}',
