@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'{type(backbone).__name__} of {args.config}: {report.share:.1%} filled; {report}')
         return 0
     _print_content(args.file, checkpoint)
-    fits = _fits(checkpoint)
+    fits = _fits(checkpoint, args.file)
     if not fits:
         print(f'fits no backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
         return 0
@@ -81,7 +81,7 @@ def best_fit(file: str) -> tuple[str, str]:
     """
     from mmca.checkpoint import read_checkpoint
 
-    fits = _fits(read_checkpoint(file))
+    fits = _fits(read_checkpoint(file), file)
     if not fits:
         raise InputError(
             f'{file} fits no backbone of mmca: `mmca inspect {file}` shows its content'
@@ -89,14 +89,15 @@ def best_fit(file: str) -> tuple[str, str]:
     return fits[0][:2]
 
 
-def _fits(checkpoint: Checkpoint) -> list[tuple[str, str, Report]]:
+def _fits(checkpoint: Checkpoint, file: str) -> list[tuple[str, str, Report]]:
     """The backbones that a checkpoint fits, the best first."""
     from torch import nn
 
     from mmca.checkpoint import fit, guess_family
 
     family = guess_family(fit(checkpoint, nn.Module())[0]) or ''
-    fits = [(name, arch, fit(checkpoint, model)[1]) for name, arch, model in _backbones(family)]
+    candidates = _backbones(family, file)
+    fits = [(name, arch, fit(checkpoint, model)[1]) for name, arch, model in candidates]
     fits = [item for item in fits if item[2].loaded]
     return sorted(fits, key=lambda item: likeness(item[2]), reverse=True)
 
@@ -138,11 +139,21 @@ def _backbone_of(args: argparse.Namespace) -> nn.Module:
         raise InputError(f'config {args.config} has no model.backbone')
     library = library_of(cfg, args.config)
     with DefaultScope.overwrite_default_scope(library), torch.device('meta'):
-        return MODELS.build(cfg.model.backbone)
+        return MODELS.build({**cfg.model.backbone, 'init_cfg': _start(args.file)})
 
 
-def _backbones(family: str) -> Iterator[tuple[str, str, nn.Module]]:
-    """(class name, arch, model without memory for its weights), of a family in all methods."""
+def _start(file: str) -> dict:
+    """An `init_cfg`: some backbones have a position embedding because the file has one."""
+    return {'type': 'Pretrained', 'checkpoint': file}
+
+
+def _backbones(family: str, file: str) -> Iterator[tuple[str, str, nn.Module]]:
+    """(class name, arch, model without memory for its weights), of a family in all methods.
+
+    Args:
+        family: the end of its classes' names.
+        file: the checkpoint from which they would start.
+    """
     import torch
 
     from mmca import backbones
@@ -152,5 +163,5 @@ def _backbones(family: str) -> Iterator[tuple[str, str, nn.Module]]:
             continue
         for arch in getattr(backbones, name).arch_zoo:
             with torch.device('meta'):
-                model = getattr(backbones, name)(arch)
+                model = getattr(backbones, name)(arch, init_cfg=_start(file))
             yield name, arch, model

@@ -57,6 +57,14 @@ def test_the_backbone_is_found(inspect, tmp_path, name, arch):
     assert str(path) in ast.unparse(call['init_cfg'])
 
 
+@pytest.mark.parametrize('argv', [(), ('--config', 'camvid/fpn_ca_deit_t')])
+def test_a_kept_position_embedding_is_not_called_unexpected(inspect, tmp_path, argv):
+    state = zeros('CADeiT') | {'pos_embed': torch.zeros(1).expand(1, 196, 192)}
+    out = inspect(tmp_path / 'deit.pth', state, *argv)
+    assert f'{len(state)} loaded, ' in out
+    assert ' 0 unexpected' in out
+
+
 def test_against_a_config(inspect, tmp_path):
     config = 'coco/maskrcnn_ca_pvt_t'
     argv = ('--config', config)
