@@ -53,5 +53,5 @@ def spread(values: Sequence[float]) -> str:
     """The mean of some figures, with the smallest and the largest; '' of none."""
     if not values:
         return ''
-    mean = f'{statistics.mean(values):.3g}'
-    return mean if len(values) == 1 else f'{mean} ({min(values):.3g} to {max(values):.3g})'
+    mean, low, high = (f'{f(values):#.3g}' for f in (statistics.mean, min, max))
+    return mean if len(values) == 1 else f'{mean} ({low} to {high})'

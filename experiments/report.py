@@ -59,8 +59,6 @@ def _section(table: Table, logs: dict[str, list[Run]]) -> str:
         cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
         lines.append(_line([*cells, f'{statistics.median(seconds(r.record) for r in runs):.2f}']))
     first = next(run for runs in logs.values() for run in runs)
-    if table.note:
-        lines += ['', table.note]
     lines += ['', f'    {first.record["command"]}', '', f'![{table.title}]({table.name}.png)', '']
     return '\n'.join(lines)
 

@@ -72,8 +72,7 @@ def section(folder: str, runs: Sequence[Run]) -> str:
             for name in metrics:
                 rows[-1].append(f'{paper(model)[name]}' if name in paper(model) else '')
                 rows[-1].append(spread([run.metrics[name] for run in group]))
-    notes = [f' {note}' for note in dict.fromkeys(run.table.note for run in own) if note]
-    about = f'Multiply-adds at {size}.{"".join(notes)}'
+    about = f'Multiply-adds at {size}.'
     lines = [f'## {heading}', '', about, '', '<div class="zoo" markdown>', '']
     return '\n'.join([*lines, *table(heads, rows), '</div>', ''])
 
