@@ -78,7 +78,7 @@ def test_each_run_is_done_once_and_its_log_names_no_folder(lab):
 def test_the_page_has_mean_and_range_of_the_seeds(lab):
     run_missing(lab, [TABLE], ['ca_transferred'], jobs=2)
     page = write_report(lab.results).read_text()
-    assert '| CA-DeiT-T, transferred | 41 (40 to 42) | 3 | 6.40 | 2.40 | 0.50 |' in page
+    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 | 0.50 |' in page
     assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
     assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
 
@@ -102,7 +102,7 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     whole = read_state_dict(lab.called[-1][2])
     assert {name: len(tensor) for name, tensor in whole.items()} == {'backbone.a': 4, 'head.b': 3}
     page = write_report(lab.results).read_text()
-    assert '| CA-PVT-T, Semantic FPN, after PVT-T | 33 (33 to 33) | 2 |' in page
+    assert '| CA-PVT-T, Semantic FPN, after PVT-T | 33.0 (33.0 to 33.0) | 2 |' in page
 
 
 def test_a_run_that_fails_is_named(tmp_path):
