@@ -16,7 +16,8 @@ command, commit, date, processor and torch version. Every run had one thread of 
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
 largest; rows of one seed are preliminary. Seconds an iteration are medians on a machine that did
-other work as well: GMACs are what to compare.
+other work as well: GMACs are what to compare. Runs of 2026-11-27 had
+[AVX-512 products](../performance.md#what-you-can-do), which are faster.
 """
 
 

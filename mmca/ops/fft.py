@@ -69,7 +69,7 @@ def _matrix(height: int, width: int, dtype: torch.dtype) -> Tensor:
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def _inverse_matrix(height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """(2 H W', H W): the maps that a one in each real and imaginary part stands for."""
+    """(2 H W', H W): what :func:`irfft2` makes of a one in each real and imaginary part."""
     half = width // 2 + 1
     with torch.device('cpu'):
         units = torch.eye(2 * height * half, dtype=torch.float64).unflatten(1, (height, half, 2))
