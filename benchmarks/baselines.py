@@ -5,6 +5,7 @@ what a direct implementation does: circulant attention by Fourier transforms, al
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +15,37 @@ from benchmarks.cases import num_heads
 
 MMDET_MASK = "mmdet's attention mask is float32, use --amp"
 SWIN_T = {'embed_dims': 96, 'depths': (2, 2, 6, 2), 'num_heads': (3, 6, 12, 24)}
-# Class of mmdet.models.backbones, its arguments, the backbone of mmca that computes the same.
+
+
+class MmdetBackbone(NamedTuple):
+    """A backbone of mmdet.
+
+    Attributes:
+        kind: its class.
+        settings: arguments.
+        channels: of its maps.
+        ours: the backbone of mmca that computes the same, if there is one.
+    """
+
+    kind: str
+    settings: dict
+    channels: list[int]
+    ours: str | None = None
+
+
+PVT_CHANNELS, SWIN_CHANNELS = [64, 128, 320, 512], [96, 192, 384, 768]
 MMDET_BACKBONES = {
-    'mmdet_pvt_s': ('PyramidVisionTransformer', {'num_layers': (3, 4, 6, 3)}, 'pvt_s'),
-    'mmdet_pvt_l': ('PyramidVisionTransformer', {'num_layers': (3, 8, 27, 3)}, 'pvt_l'),
-    'mmdet_swin_t': ('SwinTransformer', SWIN_T, 'swin_t'),
-    'mmdet_swin_s': ('SwinTransformer', {**SWIN_T, 'depths': (2, 2, 18, 2)}, 'swin_s'),
-    'resnet50': ('ResNet', {'depth': 50}, None),
+    'mmdet_pvt_s': MmdetBackbone(
+        'PyramidVisionTransformer', {'num_layers': (3, 4, 6, 3)}, PVT_CHANNELS, 'pvt_s'
+    ),
+    'mmdet_pvt_l': MmdetBackbone(
+        'PyramidVisionTransformer', {'num_layers': (3, 8, 27, 3)}, PVT_CHANNELS, 'pvt_l'
+    ),
+    'mmdet_swin_t': MmdetBackbone('SwinTransformer', SWIN_T, SWIN_CHANNELS, 'swin_t'),
+    'mmdet_swin_s': MmdetBackbone(
+        'SwinTransformer', {**SWIN_T, 'depths': (2, 2, 18, 2)}, SWIN_CHANNELS, 'swin_s'
+    ),
+    'resnet50': MmdetBackbone('ResNet', {'depth': 50}, [256, 512, 1024, 2048]),
 }
 
 # Model of timm, its arguments: the nearest to Swin-T and PVT-S that it has.
@@ -115,15 +140,20 @@ def mmdet_attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.
     }
 
 
+def mmdet_settings(name: str) -> dict:
+    """The config of a backbone of mmdet by its name in `MMDET_BACKBONES`, no stochastic depth."""
+    kind, settings, *_ = MMDET_BACKBONES[name]
+    depth = {} if kind == 'ResNet' else {'drop_path_rate': 0.0}
+    return {'type': f'mmdet.{kind}', **settings, **depth}
+
+
 def mmdet_backbone(name: str) -> nn.Module:
     """A backbone of mmdet by its name in `MMDET_BACKBONES`, without stochastic depth."""
-    from mmdet.models import backbones
+    import mmdet.models.backbones  # noqa: F401 (registers them)
+    from mmdet.registry import MODELS
 
-    kind, settings, _ = MMDET_BACKBONES[name]
-    if kind == 'ResNet':
-        return backbones.ResNet(**settings)
-    model = getattr(backbones, kind)(**settings, drop_path_rate=0.0)
-    if kind == 'PyramidVisionTransformer':
+    model = MODELS.build(mmdet_settings(name))
+    if MMDET_BACKBONES[name].kind == 'PyramidVisionTransformer':
         # mmdet has one eps everywhere, the original two: the check needs them equal.
         for patch_embed, (_, *blocks), _ in model.layers:
             patch_embed.norm.eps = 1e-5

@@ -1,5 +1,6 @@
 """Suites of whole backbones and whole detectors."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from benchmarks.baselines import (
     MMDET_MASK,
     TIMM_BACKBONES,
     mmdet_backbone,
+    mmdet_settings,
     timm_backbone,
 )
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
@@ -30,7 +32,7 @@ from mmca.errors import InputError
 
 OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
 BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
-CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_pvt_s')
+CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_ca_swin_t')
 BOXES = 8
 # In this image every stage's grid is larger than a window of Swin: mmdet shifts and masks a grid
 # that fits into one window; mmca, like the original classifiers, does not.
@@ -104,7 +106,7 @@ def backbone_cases(args: Namespace) -> list[Case]:
         module = build_backbone(name).to(args.device, args.dtype)
         return Workload(module, (images.detach(),), (probe.detach(),))
 
-    same = ((MMDET_BACKBONES[name][2], name) for name in names if name in MMDET_BACKBONES)
+    same = ((MMDET_BACKBONES[name].ours, name) for name in names if name in MMDET_BACKBONES)
     same = tuple(pair for pair in same if pair[0] in names)
     label = f'{args.batch}x3x{args.shape[0]}x{args.shape[1]}'
     builders = {name: partial(build, name) for name in names}
@@ -180,12 +182,18 @@ class DetectorStep(nn.Module):
     'detector',
     rounds=3,
     flags={
-        '--configs': dict(nargs='+', default=CONFIGS, help='ours, then the baselines'),
+        '--configs': dict(nargs='+', default=CONFIGS, metavar='CONFIG', help='ours'),
+        '--baselines': dict(
+            nargs='*',
+            default=BASELINES,
+            metavar='NAME',
+            help="backbones of mmdet, each in place of the first config's",
+        ),
         '--shape': SHAPE,
     },
 )
 def detector_cases(args: Namespace) -> list[Case]:
-    """Whole detectors from configs, with the optimizer's step, on one random image.
+    """Whole detectors, with the optimizer's step, on one random image.
 
     An untrained detector is confident of nothing: its predictions hold no boxes and no masks.
     """
@@ -193,11 +201,24 @@ def detector_cases(args: Namespace) -> list[Case]:
         raise InputError('--dtype: detectors run in float32, use --amp')
     require('mmengine', 'mmcv', 'mmdet')
     cfgs = {Path(path).stem: load_config(path) for path in args.configs}
-    if len(cfgs) < 2 or len(cfgs) < len(args.configs):
-        raise InputError('--configs: give two files or more, of different names')
+    if len(cfgs) < len(args.configs):
+        raise InputError('--configs: two files have the same name')
+    if len(cfgs) + len(args.baselines) < 2:
+        raise InputError('--configs names one and --baselines none: nothing to compare with')
     for path, cfg in zip(args.configs, cfgs.values(), strict=True):
         if library_of(cfg, path) != 'mmdet':
             raise InputError(f'config {path} is not a detector: its default_scope is not mmdet')
+    ours = tuple(cfgs)
+    if args.baselines and cfgs[ours[0]].model.neck.type not in ('FPN', 'mmdet.FPN'):
+        raise InputError(f'--baselines need a first config with an FPN: {args.configs[0]} has none')
+    for name in args.baselines:
+        if name not in MMDET_BACKBONES:
+            raise InputError(
+                f'--baselines: unknown backbone {name!r}; known are {", ".join(MMDET_BACKBONES)}'
+            )
+        cfgs[name] = cfg = copy.deepcopy(cfgs[ours[0]])
+        cfg.model.backbone = mmdet_settings(name)
+        cfg.model.neck.in_channels = MMDET_BACKBONES[name].channels
 
     def build(name: str) -> Workload:
         from mmdet.testing import demo_mm_inputs
@@ -223,4 +244,4 @@ def detector_cases(args: Namespace) -> list[Case]:
 
     label = f'1x3x{args.shape[0]}x{args.shape[1]}'
     builders = {name: partial(build, name) for name in cfgs}
-    return [Case(label, builders, (next(iter(cfgs)),), images=1)]
+    return [Case(label, builders, ours, images=1)]

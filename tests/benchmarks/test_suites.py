@@ -3,7 +3,6 @@
 import contextlib
 import io
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +17,6 @@ from benchmarks.profiling import sum_by_kind
 from mmca.layers import Attention, register_attention, registered_attentions
 from mmca.layers.attention import unregister_attention
 
-ROOT = Path(__file__).parents[2]
 ATTENTIONS = {'baseline', *registered_attentions()}
 UNCOMPILED = ('eager', 'bfloat16', 'float16')
 MMDET = {'mmdet_reduction', 'mmdet_window', 'mmdet_shifted'}
@@ -197,17 +195,14 @@ def test_imports_and_builds(report, monkeypatch):
 @pytest.mark.parametrize('name', ['mmdet_swin_s', 'mmdet_pvt_l'])
 def test_mmdets_backbones_have_the_parameters_of_ours(name):
     """The agreement of two deep ones is left to the benchmark itself."""
-    ours = MMDET_BACKBONES[name][2]
+    ours = MMDET_BACKBONES[name].ours
     sizes = {sum(p.numel() for p in models.build_backbone(n).parameters()) for n in (ours, name)}
     assert len(sizes) == 1
 
 
-def test_detector(report, tmp_path):
-    base = ROOT / 'configs/mini/maskrcnn_ca_pvt_mini.py'
-    softmax = tmp_path / 'softmax.py'
-    softmax.write_text(f"_base_ = {str(base)!r}\nmodel = dict(backbone=dict(attn='S'))\n")
-    found = report('detector', '--configs', str(base), str(softmax), '--shape', '64', '96')
-    (case,) = found['cases']
-    assert pairs(case) == {('maskrcnn_ca_pvt_mini', 'softmax')}
+def test_detector(report):
+    argv = ['--configs', 'mini/maskrcnn_ca_pvt_mini', '--baselines', 'resnet50']
+    (case,) = report('detector', *argv, '--shape', '64', '96')['cases']
+    assert pairs(case) == {('maskrcnn_ca_pvt_mini', 'resnet50')}
     sizes = {name: result['parameters'] for name, result in case['results'].items()}
-    assert sizes['softmax'] != sizes['maskrcnn_ca_pvt_mini'] > 0
+    assert sizes['resnet50'] > 2e7 > sizes['maskrcnn_ca_pvt_mini'] > 0
