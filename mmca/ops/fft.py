@@ -17,6 +17,10 @@ from mmca.ops.backend import choose_backend
 # inverse; 14 x 14 1.8 and 8.2 forward, 14 and 9 inverse.
 FORWARD_TOKENS = 64
 INVERSE_TOKENS = 256
+# Tokens inverted at a time. torch transposes a spectrum twice on the way, copies that cost little
+# as long as they stay in the cache. Measured once on one core, all maps at once and in chunks, in
+# ms: 64 maps of 200 x 336 30 and 11, 128 of 100 x 168 5.9 and 5.1, 512 of 56 x 56 4.1 and 3.9.
+CHUNK = 2**18
 
 
 def rfft2(x: Tensor) -> Tensor:
@@ -39,17 +43,27 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """H * W times the inverse of :func:`rfft2`: on GPUs, its factor would be a pass of its own.
 
     Args:
-        x_hat: (..., H, W') complex.
+        x_hat: (B, C, H, W') complex.
         hw_shape: (H, W) of the result; W cannot be told from W' alone.
 
     Returns:
-        (..., H, W) real.
+        (B, C, H, W) real.
     """
     height, width = hw_shape
     if _small(x_hat, height * width, INVERSE_TOKENS):
         planes = torch.view_as_real(x_hat).flatten(-3)
         return (planes @ _inverse_matrix(height, width, planes.dtype)).unflatten(-1, hw_shape)
-    return torch.fft.irfft2(x_hat, s=hw_shape, norm='forward')
+    recorded = torch.is_grad_enabled() and x_hat.requires_grad
+    if recorded or choose_backend(x_hat) != 'cpu':
+        return torch.fft.irfft2(x_hat, s=hw_shape, norm='forward')
+    channels = x_hat.shape[1]
+    out = x_hat.new_empty((len(x_hat), channels, *hw_shape), dtype=x_hat.dtype.to_real())
+    maps = max(CHUNK // (height * width), 1)
+    images = max(maps // channels, 1)
+    for image, target in zip(x_hat.split(images), out.split(images), strict=True):
+        for part, place in zip(image.split(maps, 1), target.split(maps, 1), strict=True):
+            torch.fft.irfft2(part, s=hw_shape, norm='forward', out=place)
+    return out
 
 
 def _small(x: Tensor, tokens: int, limit: int) -> bool:
