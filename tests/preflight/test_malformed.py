@@ -15,7 +15,7 @@ from mmca.errors import InputError
 from mmca.preflight import check, sample
 from mmca.preflight.coco_file import rle_pixels
 from mmca.preflight.guard import GuardedPipeline, classes_of, guard
-from tests.helpers import error_line, needs_mmpretrain
+from tests.helpers import error_line
 from tests.stress.good_data import HEIGHT, WIDTH, Files, write_config, write_good
 from tests.stress.malformed import CASES, LATE, case_of
 
@@ -26,6 +26,8 @@ def good(tmp_path_factory):
 
     @cache
     def make(kind):
+        if kind == 'folders':
+            pytest.importorskip('mmpretrain')
         root = tmp_path_factory.mktemp(kind) / 'good'
         root.mkdir()
         write_good(root, kind)
@@ -72,8 +74,6 @@ def tools_of_cases():
 
 @pytest.mark.parametrize(('case', 'tool'), tools_of_cases())
 def test_each_is_an_error_or_a_warning(checked, case, tool):
-    if case.kind == 'folders':
-        pytest.importorskip('mmpretrain')
     found, err = checked(case.kind, tool, case.change)
     outcome = case.outcome_of(tool)
     lines = [line for line in err.splitlines() if line.startswith(('warning: ', 'error: '))]
@@ -85,7 +85,7 @@ def test_each_is_an_error_or_a_warning(checked, case, tool):
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])
-@pytest.mark.parametrize('kind', ['coco', 'ade', pytest.param('folders', marks=needs_mmpretrain)])
+@pytest.mark.parametrize('kind', ['coco', 'ade', 'folders'])
 def test_good_data_are_silent(checked, kind, tool):
     found, err = checked(kind, tool, lambda files: None)
     assert found.splits[0].images > 0
