@@ -53,7 +53,7 @@ def irfft2(x_hat: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     if _small(x_hat, height * width, INVERSE_TOKENS):
         planes = torch.view_as_real(x_hat).flatten(-3)
         return (planes @ _inverse_matrix(height, width, planes.dtype)).unflatten(-1, hw_shape)
-    recorded = torch.is_grad_enabled() and x_hat.requires_grad
+    recorded = torch.is_grad_enabled() and x_hat.requires_grad  # which `out=` refuses
     if recorded or choose_backend(x_hat) != 'cpu':
         return torch.fft.irfft2(x_hat, s=hw_shape, norm='forward')
     channels = x_hat.shape[1]
