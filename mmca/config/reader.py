@@ -13,7 +13,7 @@ from mmca.config import no_torchvision
 from mmca.config.names import RUN_KEYS, did_you_mean
 from mmca.config.packages import require
 from mmca.config.shipped import PREFIX, find_config
-from mmca.config.trust import load_yaml_safely
+from mmca.config.trust import load_files_as_data
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
         raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
     options = parse_options(pairs)
     _find_shipped_bases()
-    load_yaml_safely()
+    load_files_as_data()
     # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there;
     # mmengine reads from a temporary copy, whose name would only confuse.
     try:

@@ -6,11 +6,24 @@ Python configs are programs and run when they are read; everything else does not
 import os
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from pickle import UnpicklingError
-from typing import Any
+from pickle import Unpickler, UnpicklingError
+from typing import IO, Any
 from urllib.parse import urlparse
 
 from mmca.errors import InputError
+
+DATA = {  # what pickles of builtin types and of arrays name, of all protocols
+    ('builtins', 'set'),
+    ('builtins', 'frozenset'),
+    ('builtins', 'complex'),
+    ('collections', 'OrderedDict'),
+    ('numpy', 'dtype'),
+    ('numpy', 'ndarray'),
+    ('numpy.core.multiarray', '_reconstruct'),
+    ('numpy.core.multiarray', 'scalar'),
+    ('numpy.core.numeric', '_frombuffer'),
+    ('_codecs', 'encode'),
+}
 
 
 def load_weights_only() -> None:
@@ -87,9 +100,39 @@ def load_from_http(address: str, map_location: Any = None) -> Any:
     return load_from_local(str(folder / name), map_location)
 
 
-def load_yaml_safely() -> None:
-    """Make mmengine read YAML without the tags that build Python objects."""
+def load_files_as_data() -> None:
+    """Make mmengine read YAML and pickles without building objects other than data."""
     import yaml
-    from mmengine.fileio.handlers import yaml_handler
+    from mmengine.fileio.handlers import PickleHandler, register_handler, yaml_handler
+
+    @register_handler(['pickle', 'pkl'])
+    class DataHandler(PickleHandler):
+        def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
+            return DataUnpickler(file, **kwargs).load()
 
     yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+
+class DataUnpickler(Unpickler):
+    """Reads pickles of Python's own types and numpy arrays, such as lists of annotations."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle names.
+
+        Args:
+            module: where it is.
+            name: of a class or function there.
+
+        Returns:
+            It, if it builds data.
+
+        Raises:
+            InputError: it could do something else.
+        """
+        known = module.replace('__builtin__', 'builtins').replace('numpy._core', 'numpy.core')
+        if (known, name) not in DATA:
+            raise InputError(
+                f'a pickle names {module}.{name}, which could run code, and is not loaded; '
+                'write its data as JSON'
+            )
+        return super().find_class(module, name)

@@ -120,7 +120,10 @@ def read(split: Split, check_infos: Callable[[list[dict]], None]) -> None:
     load = dataset.load_data_list
 
     def load_and_check() -> list[dict]:
-        infos = load()
+        try:
+            infos = load()
+        except InputError as error:
+            raise InputError(f'{split.key}: {_source(split)}: {error}') from error
         split.images = len(infos)
         check_infos(infos)
         return infos

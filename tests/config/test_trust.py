@@ -4,9 +4,12 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
+from mmengine import fileio
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from mmengine.runner import checkpoint as mmengine_loading
 
@@ -189,6 +192,33 @@ def test_yaml_of_data_is_read(tmp_path):
     path = tmp_path / 'config.yaml'
     path.write_text('default_scope: mmdet\nmodel: {type: X, sizes: [1, 2.5]}\n')
     assert read_config(str(path)).model.sizes == [1, 2.5]
+
+
+@pytest.mark.parametrize('suffix', ['pkl', 'pickle'])
+def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
+    """Annotations, proposals, class weights: mmengine's `load` reads them all."""
+    path = config_of_data(tmp_path / f'a.{suffix}', Planted(tmp_path / 'planted'))
+    with pytest.raises(InputError, match=r'names io\.open, which could run code'):
+        fileio.load(path)
+    assert not (tmp_path / 'planted').exists()
+
+
+@pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_of_data_is_read(protocol, tmp_path):
+    boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
+    data = {'boxes': boxes, 'score': np.float64(0.5), 'names': OrderedDict(a={1}), 'b': b'\xff'}
+    path = config_of_data(tmp_path / 'a.pkl', data, protocol)
+    read = fileio.load(path)
+    assert (read.pop('boxes') == data.pop('boxes')).all()
+    assert read == data
+
+
+def config_of_data(path, data, protocol=2):
+    """Write a pickle, and read a config, as every command does first; the pickle's path."""
+    (path.parent / 'config.yaml').write_text('default_scope: mmdet\n')
+    read_config(str(path.parent / 'config.yaml'))
+    fileio.dump(data, path, protocol=protocol)
+    return path
 
 
 def test_an_unpickling_error_is_one_line(capsys):
