@@ -44,7 +44,8 @@ def find_runs(results: Path) -> Iterator[Run]:
     """
     for table in TABLES.values():
         for row in table.rows:
-            for file in sorted((results / table.name).glob(f'{row.name}_seed*.json')):
+            folder = results / (row.table or table.name)
+            for file in sorted(folder.glob(f'{row.name}_seed*.json')):
                 seed = file.stem.rpartition('_seed')[2]
                 yield Run(table, row, seed, file, json.loads(file.read_text()))
 

@@ -20,7 +20,7 @@ def write_results(results: Path, configs: Path) -> None:
     """
     import yaml
 
-    runs = list(find_runs(results))
+    runs = [run for run in find_runs(results) if run.row.table is None]
     for folder in TASKS:
         file = configs / folder / 'metafile.yml'
         lines: list[str] = []

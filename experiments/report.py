@@ -33,9 +33,7 @@ def write_report(folder: Path) -> Path:
     parts = [HEAD]
     found = list(find_runs(folder))
     for table in TABLES.values():
-        logs = {
-            row.name: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows
-        }
+        logs = {row: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows}
         if any(logs.values()):
             parts.append(_section(table, logs))
             plot(table, logs, folder / f'{table.name}.png')
@@ -48,11 +46,11 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def _section(table: Table, logs: dict[str, list[Run]]) -> str:
+def _section(table: Table, logs: dict[Row, list[Run]]) -> str:
     heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
     lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
     for row in table.rows:
-        runs = logs[row.name]
+        runs = logs[row]
         if not runs:
             continue
         params, macs = size_of(row, table.shape)
@@ -106,12 +104,12 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(part.params for part in parts), sum(part.macs for part in parts)
 
 
-def plot(table: Table, logs: dict[str, list[Run]], path: Path) -> None:
+def plot(table: Table, logs: dict[Row, list[Run]], path: Path) -> None:
     """Draw the first metric over the time of training, the mean and the range of the seeds.
 
     Args:
         table: the table.
-        logs: name of a row -> its runs.
+        logs: row -> its runs.
         path: the PNG to be written.
     """
     import matplotlib
@@ -122,10 +120,10 @@ def plot(table: Table, logs: dict[str, list[Run]], path: Path) -> None:
     metric, name = next(iter(table.metrics.items()))
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
     for row in table.rows:
-        curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row.name]]
+        curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row]]
         if not curves:
             continue
-        runs = [run.record for run in logs[row.name]]
+        runs = [run.record for run in logs[row]]
         steps = max(e['iter'] for e in runs[0]['log'] if 'loss' in e)
         minutes = statistics.median(map(seconds, runs)) * steps / 60
         points = list(zip(*curves, strict=True))

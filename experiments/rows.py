@@ -42,6 +42,7 @@ class Row:
         options: `--cfg-options`.
         teacher: a row of camvid_scratch; this one is not trained, but made from that row's model
             of the same seed by a transfer on CamVid's images.
+        table: another table, whose run of that name this is.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Row:
     start: str | Transfer = SCRATCH
     options: tuple[str, ...] = ()
     teacher: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,6 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
     circulant, softmax = f'{folder}/{head}_ca_deit_t', f'{folder}/{head}_deit_t'
     rows = (
         Row('deit_t', 'DeiT-T (softmax)', softmax, CONVERTED),
-        Row('ca_scratch', 'CA-DeiT-T from scratch', circulant),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
         Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, LONG['circulant']),
         Row('hybrid_converted', 'SCCSSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
@@ -95,9 +96,15 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
     return tuple(replace(row, options=(*row.options, *shared)) for row in rows)
 
 
+def _more_on_penn_fudan() -> tuple[Row, ...]:
+    name = 'penn_fudan/maskrcnn_ca_deit_t'
+    return (Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),)
+
+
 def _more_on_camvid() -> tuple[Row, ...]:
     softmax, hybrid = 'camvid/fpn_deit_t', (*HYBRID, *TOKEN)
     return (
+        Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
         Row('deit_t_token', 'DeiT-T with class token', softmax, CONVERTED, TOKEN),
         Row('hybrid_token', 'SCCSSSSSSSSS with class token, converted', CA_DEIT, CONVERTED, hybrid),
@@ -105,7 +112,21 @@ def _more_on_camvid() -> tuple[Row, ...]:
 
 
 def _by_size() -> tuple[Row, ...]:
-    return tuple(Row(t.name, t.label, CA_DEIT, t) for t in SIZES)
+    longest = 'all images, 6,000 iterations'
+    return (
+        Row('ca_converted', 'converted', CA_DEIT, table='camvid_deit'),
+        *(Row(t.name, t.label, CA_DEIT, t) for t in SIZES),
+        Row('ca_transferred', longest, CA_DEIT, table='camvid_deit'),
+    )
+
+
+def _unlabeled() -> Iterator[Row]:
+    for name in ('pvt_t', 'swin_t'):
+        for other in (name, f'ca_{name}'):
+            label, config = f'{LABELS[other]}, with labels', f'camvid/fpn_{other}'
+            yield Row(f'fpn_{other}', label, config, table='camvid_scratch')
+        label = f'{LABELS[f"ca_{name}"]}, without, after {LABELS[name]}'
+        yield Row(f'fpn_ca_{name}', label, f'camvid/fpn_ca_{name}', teacher=f'fpn_{name}')
 
 
 CA_DEIT = 'camvid/fpn_ca_deit_t'
@@ -181,7 +202,7 @@ TABLES = {
             3,
             AP,
             (240, 320),
-            _from_deit('penn_fudan', 'maskrcnn', *HALF_AS_LONG),
+            (*_from_deit('penn_fudan', 'maskrcnn', *HALF_AS_LONG), *_more_on_penn_fudan()),
         ),
         Table(
             'camvid_transfer_size',
@@ -193,19 +214,11 @@ TABLES = {
         ),
         Table(
             'camvid_unlabeled',
-            'CamVid without labels, from the softmax models trained from scratch',
+            'CamVid without labels, from softmax models, Semantic FPN',
             2,
             MIOU,
             (240, 320),
-            tuple(
-                Row(
-                    f'fpn_ca_{name}',
-                    f'{LABELS[f"ca_{name}"]}, Semantic FPN, after {LABELS[name]}',
-                    f'camvid/fpn_ca_{name}',
-                    teacher=f'fpn_{name}',
-                )
-                for name in ('pvt_t', 'swin_t')
-            ),
+            tuple(_unlabeled()),
         ),
     )
 }

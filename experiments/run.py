@@ -46,7 +46,7 @@ class Lab:
         for seed in range(max(table.seeds for table in tables)):
             for table in tables:
                 for row in table.rows if seed < table.seeds else ():
-                    wanted = not only or row.name in only
+                    wanted = row.table is None and (not only or row.name in only)
                     if wanted and not self.log_of(table, row, seed).exists():
                         yield table, row, seed
 

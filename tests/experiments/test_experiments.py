@@ -102,7 +102,9 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     whole = read_state_dict(lab.called[-1][2])
     assert {name: len(tensor) for name, tensor in whole.items()} == {'backbone.a': 4, 'head.b': 3}
     page = write_report(lab.results).read_text()
-    assert '| CA-PVT-T, Semantic FPN, after PVT-T | 33.0 (33.0 to 33.0) | 2 |' in page
+    assert '| CA-PVT-T, without, after PVT-T | 33.0 (33.0 to 33.0) | 2 |' in page
+    # Its teacher, which another table lists, too, and whose runs were not repeated.
+    assert '| PVT-T, with labels | 40.5 (40.0 to 41.0) | 2 |' in page
 
 
 def test_a_run_that_fails_is_named(tmp_path):
