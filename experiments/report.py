@@ -34,7 +34,7 @@ def write_report(folder: Path) -> Path:
     found = list(find_runs(folder))
     for table in TABLES.values():
         logs = {row: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows}
-        if any(logs.values()):
+        if any(runs for row, runs in logs.items() if row.table is None):
             parts.append(_section(table, logs))
             plot(table, logs, folder / f'{table.name}.png')
     logs = {

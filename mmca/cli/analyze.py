@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--threshold',
         type=float,
-        default=0.25,
-        help='least `explained` of a circulant stage; default 0.25, where the cosine between what '
-        'attention does beyond averaging and its circulant part is 0.5',
+        default=0.6,
+        help='least `explained` of a circulant stage; default 0.6. A lower one makes more stages '
+        'circulant, and their results less like those of softmax attention',
     )
     add_shape(parser, 'size of the image for which multiply-adds are counted; default --side')
     parser.add_argument('--out', metavar='DIR', help='where to write analysis.json, analysis.png')

@@ -115,3 +115,4 @@ def test_deit_tiny_is_circulant_in_its_early_blocks():
     assert [b.explained for b in blocks] == pytest.approx(expected, abs=0.04)
     assert all(b.random == pytest.approx(1 / 196, rel=0.2) for b in blocks)
     assert recommend(blocks, 0.25) == 'CCCCCSSSSSSS'
+    assert recommend(blocks, 0.6) == 'SCCSSSSSSSSS'
