@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 HYBRID = ('model.backbone.attn=SCCSSSSSSSSS',)  # what `mmca analyze` recommends for DeiT-T
 FIVE = ('model.backbone.attn=CCCCCSSSSSSS',)  # the same with --threshold 0.25
 LINEAR = ('model.backbone.attn=L',)
+SOFTMAX = ('model.backbone.attn=S',)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
 
@@ -104,6 +105,7 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
 def _more_on_camvid() -> tuple[Row, ...]:
     softmax, hybrid = 'camvid/fpn_deit_t', (*HYBRID, *TOKEN)
     return (
+        Row('deit_t_transferred', 'DeiT-T, transferred', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
         Row('deit_t_token', 'DeiT-T with class token', softmax, CONVERTED, TOKEN),
@@ -140,12 +142,15 @@ HALF_AS_LONG = (  # 6 epochs at 320 x 240 instead of 12 at 400 x 300
     'param_scheduler.1.end=6',
 )
 BUDGET = ('--iters', '6000', '--block-iters', '1500')
+SHORTER = ('--iters', '1500', '--train', 'all')
 SHORT = ('--iters', '400')
 LONG = {
     'circulant': Transfer('circulant', 'circulant', BUDGET),
     # The later blocks see other inputs than the teacher's, so they learn too.
-    'hybrid': Transfer('hybrid', 'SCCSSSSSSSSS', ('--iters', '1500', '--train', 'all'), HYBRID),
+    'hybrid': Transfer('hybrid', 'SCCSSSSSSSSS', SHORTER, HYBRID),
     'linear': Transfer('linear', 'linear', BUDGET, LINEAR),
+    # What the transfer does besides attention: the teacher has its class token.
+    'softmax': Transfer('softmax', 'softmax', (*SHORTER, '--block-iters', '0'), SOFTMAX),
 }
 ABLATIONS = (
     Transfer('short', '400 iterations: blocks, half of it fed by the teacher, lr 5e-4', SHORT),

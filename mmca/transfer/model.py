@@ -37,7 +37,8 @@ class AttentionTransfer(BaseModel):
         data_preprocessor: as in every mmengine model.
 
     Raises:
-        InputError: an unknown `train`, or a student without a block that differs.
+        InputError: an unknown `train`, or a student without a block that differs, unless
+            everything learns from the maps alone: a DeiT without its teacher's class token.
 
     Example (in a config):
         model = dict(
@@ -68,8 +69,11 @@ class AttentionTransfer(BaseModel):
             for path, block in _blocks(self.student)
             if type(block.attn) is not type(self.teacher.get_submodule(path).attn)
         ]
-        if not self.changed:
-            raise InputError('every block of the student has the attention of the teacher')
+        if not self.changed and (train != 'all' or block_iters):
+            raise InputError(
+                'every block of the student has the attention of the teacher: only its maps are '
+                "left to learn, with train='all', block_iters=0 (--train all --block-iters 0)"
+            )
         self.ends = [_blocks(self.student, stage)[-1][0] for stage in _stages(self.student)]
         self._choose_parameters(train)
 

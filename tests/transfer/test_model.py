@@ -110,6 +110,28 @@ def test_all_is_trained_without_the_teacher(tmp_path):
     assert all(p.grad is not None for p in model.student.parameters())
 
 
+def test_a_student_of_the_same_attention_learns_what_the_class_token_brings(tmp_path):
+    torch.manual_seed(0)
+    teacher = DeiT(DEIT, with_cls_token=True)
+    for parameter in teacher.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)  # so that the token matters
+    torch.save(teacher.state_dict(), tmp_path / 'deit.pth')
+    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    student = dict(type='mmca.DeiT', arch=DEIT, drop_path_rate=0.0, init_cfg=weights)
+    model = AttentionTransfer(student, dict(student, with_cls_token=True), train='all').train()
+    model.init_weights()
+    images = torch.randn(2, 3, 48, 48)
+    optimizer = torch.optim.Adam(model.student.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        (loss,) = model(images, mode='loss').values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert 0 < losses[-1] < 0.9 * losses[0]
+
+
 def test_a_trace_leaves_out_the_class_token():
     model = DeiT(DEIT, attn='SCSC', with_cls_token=True).eval()
     with traced(model) as trace:
@@ -127,4 +149,6 @@ def test_bad_input_is_named():
         AttentionTransfer(config, dict(config, attn='S'), train='none')
     with pytest.raises(InputError, match='has the attention of the teacher'):
         AttentionTransfer(config, config)
+    with pytest.raises(InputError, match='--train all --block-iters 0'):
+        AttentionTransfer(config, config, train='all', block_iters=1)
     assert CADeiT(DEIT)
