@@ -57,7 +57,7 @@ def _section(table: Table, logs: dict[Row, list[Run]]) -> str:
         figures = [spread([r.metrics[name] for r in runs]) for name in table.metrics.values()]
         cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
         lines.append(_line([*cells, f'{statistics.median(seconds(r.record) for r in runs):.2f}']))
-    first = next(run for runs in logs.values() for run in runs)
+    first = next(run for row, runs in logs.items() if row.table is None for run in runs)
     lines += ['', f'    {first.record["command"]}', '', f'![{table.title}]({table.name}.png)', '']
     return '\n'.join(lines)
 
