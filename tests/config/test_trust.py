@@ -197,7 +197,7 @@ def test_yaml_of_data_is_read(tmp_path):
 @pytest.mark.parametrize('suffix', ['pkl', 'pickle'])
 def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
     """Annotations, proposals, class weights: mmengine's `load` reads them all."""
-    path = config_of_data(tmp_path / f'a.{suffix}', Planted(tmp_path / 'planted'))
+    path = written(tmp_path / f'a.{suffix}', Planted(tmp_path / 'planted'))
     with pytest.raises(InputError, match=r'names io\.open, which could run code'):
         fileio.load(path)
     assert not (tmp_path / 'planted').exists()
@@ -207,14 +207,14 @@ def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
 def test_a_pickle_of_data_is_read(protocol, tmp_path):
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
     data = {'boxes': boxes, 'score': np.float64(0.5), 'names': OrderedDict(a={1}), 'b': b'\xff'}
-    path = config_of_data(tmp_path / 'a.pkl', data, protocol)
+    path = written(tmp_path / 'a.pkl', data, protocol)
     read = fileio.load(path)
     assert (read.pop('boxes') == data.pop('boxes')).all()
     assert read == data
 
 
-def config_of_data(path, data, protocol=2):
-    """Write a pickle, and read a config, as every command does first; the pickle's path."""
+def written(path, data, protocol=2):
+    """Write a pickle, after a config was read, as in every command; its path."""
     (path.parent / 'config.yaml').write_text('default_scope: mmdet\n')
     read_config(str(path.parent / 'config.yaml'))
     fileio.dump(data, path, protocol=protocol)
