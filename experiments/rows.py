@@ -41,8 +41,8 @@ class Row:
         start: 'scratch'; 'converted', from ImageNet's DeiT-T as `init_cfg` converts it; or a
             transfer, from its result.
         options: `--cfg-options`.
-        teacher: a row of camvid_scratch; this one is not trained, but made from that row's model
-            of the same seed by a transfer on CamVid's images.
+        teacher: another table's name and one of its rows; this one is not trained, but made from
+            that row's model of the same seed by a transfer on CamVid's images.
         table: another table, whose run of that name this is.
     """
 
@@ -76,9 +76,10 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def _scratch(names: Sequence[str], head: str) -> Iterator[Row]:
+def _scratch(names: Sequence[str], head: str, *options: str) -> Iterator[Row]:
     for name in names:
-        yield Row(f'{head}_{name}', f'{LABELS[name]}, {HEADS[head]}', f'camvid/{head}_{name}')
+        label, config = f'{LABELS[name]}, {HEADS[head]}', f'camvid/{head}_{name}'
+        yield Row(f'{head}_{name}', label, config, options=options)
 
 
 def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
@@ -123,12 +124,12 @@ def _by_size() -> tuple[Row, ...]:
 
 
 def _unlabeled() -> Iterator[Row]:
-    for name in ('pvt_t', 'swin_t'):
+    for name, table in (('pvt_t', 'camvid_scratch'), ('swin_t', 'camvid_swin')):
         for other in (name, f'ca_{name}'):
             label, config = f'{LABELS[other]}, with labels', f'camvid/fpn_{other}'
-            yield Row(f'fpn_{other}', label, config, table='camvid_scratch')
+            yield Row(f'fpn_{other}', label, config, table=table)
         label = f'{LABELS[f"ca_{name}"]}, without, after {LABELS[name]}'
-        yield Row(f'fpn_ca_{name}', label, f'camvid/fpn_ca_{name}', teacher=f'fpn_{name}')
+        yield Row(f'fpn_ca_{name}', label, f'camvid/fpn_ca_{name}', teacher=f'{table}/fpn_{name}')
 
 
 CA_DEIT = 'camvid/fpn_ca_deit_t'
@@ -140,6 +141,12 @@ HALF_AS_LONG = (  # 6 epochs at 320 x 240 instead of 12 at 400 x 300
     'train_cfg.val_interval=3',
     'param_scheduler.1.milestones=[4,5]',
     'param_scheduler.1.end=6',
+)
+HALF_THE_ITERATIONS = (  # a Swin takes more than twice as long as a PVT
+    'train_cfg.max_iters=600',
+    'train_cfg.val_interval=150',
+    'default_hooks.checkpoint.interval=150',
+    'param_scheduler.1.end=600',
 )
 BUDGET = ('--iters', '6000', '--block-iters', '1500')
 SHORTER = ('--iters', '1500', '--train', 'all')
@@ -180,6 +187,7 @@ LABELS = {
     'deit_t': 'DeiT-T',
     'ca_deit_t': 'CA-DeiT-T',
 }
+SWIN = ('swin_t', 'ca_swin_t', 'flatten_swin_t')
 MIOU = {'mIoU': 'mIoU'}
 AP = {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}
 TABLES = {
@@ -191,7 +199,18 @@ TABLES = {
             2,
             MIOU,
             (240, 320),
-            (*_scratch(list(LABELS), 'fpn'), *_scratch(('swin_t', 'ca_swin_t'), 'upernet')),
+            tuple(_scratch([name for name in LABELS if name not in SWIN], 'fpn')),
+        ),
+        Table(
+            'camvid_swin',
+            'CamVid from scratch, Swin, half the iterations',
+            2,
+            MIOU,
+            (240, 320),
+            (
+                *_scratch(SWIN, 'fpn', *HALF_THE_ITERATIONS),
+                *_scratch(SWIN[:2], 'upernet', *HALF_THE_ITERATIONS),
+            ),
         ),
         Table(
             'camvid_deit',

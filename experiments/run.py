@@ -72,21 +72,20 @@ class Lab:
 
     def copy_teacher(self, table: Table, row: Row, seed: int) -> None:
         """Transfer a model that was trained with labels to another backbone, and test that."""
-        scratch = TABLES['camvid_scratch']
-        (taught,) = (other for other in scratch.rows if other.name == row.teacher)
-        trained = self.work / scratch.name / f'{taught.name}_seed{seed}'
+        other, _, name = row.teacher.partition('/')
+        (taught,) = (taught for taught in TABLES[other].rows if taught.name == name)
+        trained = self.work / other / f'{name}_seed{seed}'
         with self._locks.setdefault(trained.name, Lock()):
-            if not self.log_of(scratch, taught, seed).exists():
-                self.run(scratch, taught, seed)
+            if not self.log_of(TABLES[other], taught, seed).exists():
+                self.run(TABLES[other], taught, seed)
         (teacher,) = trained.glob('iter_*.pth')
         work = self.work / table.name / f'{row.name}_seed{seed}'
         images = f'{DATA}/camvid/images/training'
-        out = work.with_suffix('.pth')
+        out, whole = work.with_suffix('.pth'), work.with_name(f'{work.name}_model.pth')
         argv = ['transfer', row.config, str(teacher), '--images', images, '--out', str(out)]
-        argv += ['--work-dir', str(work), *SMALL, '--iters', '1000', '--seed', str(seed)]
+        argv += ['--model-out', str(whole), '--work-dir', str(work), *SMALL, '--iters', '400']
+        argv += ['--seed', str(seed)]
         self.call([*argv, *self._resumed(work)], work)
-        whole = work.with_name(f'{work.name}_whole.pth')
-        replace_backbone(teacher, out, whole)
         tested = work.with_name(f'{work.name}_test')
         self.call(['test', row.config, str(whole), '--work-dir', str(tested)], tested)
         (figures,) = sorted(tested.glob('*/*.json'))[-1:]
@@ -217,23 +216,6 @@ def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: in
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(run, runs):
             pass
-
-
-def replace_backbone(model: Path, backbone: Path, out: Path) -> None:
-    """Write a model's weights with those of another backbone.
-
-    Args:
-        model: a checkpoint of mmseg.
-        backbone: the result of a transfer.
-        out: the file to be written.
-    """
-    import torch
-
-    from mmca.checkpoint import read_state_dict
-
-    state = {k: v for k, v in read_state_dict(model).items() if not k.startswith('backbone.')}
-    state |= {f'backbone.{name}': tensor for name, tensor in read_state_dict(backbone).items()}
-    torch.save({'state_dict': state}, out)
 
 
 def rounded(log: list[dict]) -> list[dict]:

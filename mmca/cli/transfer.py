@@ -1,27 +1,26 @@
 """Train the attention of a backbone after a softmax teacher, on images without labels.
 
 The backbone is CONFIG's; it starts from TEACHER, weights of the family's softmax original, and
-learns to produce the same maps. The result is a file that `init_cfg` takes.
+learns to produce the same maps. The result is a file that `init_cfg` takes, and where TEACHER is
+the checkpoint of a whole model, that model with the new backbone.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
 from mmca.cli.library_tool import add_common_flags
-from mmca.cli.trained_backbone import backbone_settings, softmax_settings
-from mmca.config.names import OWN_HOOKS
+from mmca.cli.trained_backbone import backbone_settings
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import library_of, load_config, parse_options
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-    from torch import nn
+    from torch import Tensor
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -33,8 +32,7 @@ example:
 
 Several processes, one per GPU (or on CPUs where there is no GPU):
   torchrun --nproc_per_node 8 -m mmca transfer CONFIG TEACHER ... --launcher pytorch"""
-KINDS = ('error', 'cosine')
-PATCH = 32  # sizes of crops are multiples of it
+SETTINGS = ('config', 'iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('teacher', metavar='TEACHER', help='softmax weights of the same size')
     parser.add_argument('--images', nargs='+', required=True, metavar='DIR', help='folders')
     parser.add_argument('--out', required=True, metavar='FILE', help='the resulting .pth file')
+    parser.add_argument(
+        '--model-out',
+        metavar='FILE',
+        help="also write TEACHER's whole model with the new backbone, for `mmca test CONFIG FILE`",
+    )
     parser.add_argument('--iters', type=int, default=1000, help='iterations in all; default 1000')
     parser.add_argument(
         '--block-iters',
@@ -75,26 +78,27 @@ def run(args: argparse.Namespace) -> int:
 
     from mmca.cli.process_group import join_cpu_group
     from mmca.cli.run_errors import end_early, explained
+    from mmca.cli.transfer_config import transfer_config
     from mmca.config.atomic_saves import atomic_saves
     from mmca.config.trust import load_checkpoints_safely
     from mmca.preflight import check_work_dir
     from mmca.transfer.images import HELD_OUT, find_images
     from mmca.transfer.report import ERRORS
+    from mmca.transfer.result import BACKBONE, error_table, provenance, save
 
     check_numbers(args)
-    out = Path(args.out)
-    if out.suffix != '.pth' or not out.parent.is_dir():
-        raise InputError(f'--out {out}: must be a .pth file in a folder that exists')
     if not Path(args.teacher).is_file():
         raise InputError(f'TEACHER {args.teacher!r}: no such file')
+    check_outputs(args)
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
-    library_of(cfg, args.config)
+    library = library_of(cfg, args.config)
     settings = backbone_settings(cfg, args.config) | dict(drop_path_rate=0.0)
     files = find_images(args.images)
     if len(files) < HELD_OUT:
         raise InputError(f'--images: {len(files)} images, at least {HELD_OUT} are needed')
     check_images(files)
+    rest = rest_of_model(args, cfg, library) if args.model_out else {}
     cfg = transfer_config(args, cfg, settings)
     check_work_dir(cfg.work_dir)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
@@ -110,11 +114,39 @@ def run(args: argparse.Namespace) -> int:
         return code
     if is_main_process():
         errors = runner.message_hub.runtime_info[ERRORS]
-        write(out, getattr(model, 'module', model).student, args, len(files), errors)
+        student = getattr(model, 'module', model).student.state_dict()
+        chosen = {name: getattr(args, name) for name in SETTINGS}
+        origin = provenance(args.teacher, len(files), chosen, errors)
+        save(args.out, {'model': student, 'transfer': origin})
         print(error_table(errors))
         key = 'model.backbone.init_cfg'
-        print(f'{out} is for --cfg-options {key}.type=Pretrained {key}.checkpoint={out}')
+        print(f'{args.out} is for --cfg-options {key}.type=Pretrained {key}.checkpoint={args.out}')
+        if args.model_out:
+            whole = rest | {f'{BACKBONE}{name}': tensor for name, tensor in student.items()}
+            save(args.model_out, {'state_dict': whole, 'transfer': origin})
+            print(f'{args.model_out} is for mmca test {args.config} {args.model_out}')
     return 0
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Check the names of the files to be written.
+
+    Args:
+        args: the parsed command line.
+
+    Raises:
+        InputError: another suffix, no such folder, or a file that is named twice.
+    """
+    taken = [Path(args.teacher).resolve()]
+    for flag, file in (('--out', args.out), ('--model-out', args.model_out)):
+        if file is None:
+            continue
+        path = Path(file)
+        if path.suffix != '.pth' or not path.parent.is_dir():
+            raise InputError(f'{flag} {file}: must be a .pth file in a folder that exists')
+        if path.resolve() in taken:
+            raise InputError(f'{flag} {file}: must be another file than TEACHER and --out')
+        taken.append(path.resolve())
 
 
 def check_numbers(args: argparse.Namespace) -> None:
@@ -126,6 +158,8 @@ def check_numbers(args: argparse.Namespace) -> None:
     Raises:
         InputError: one that cannot be.
     """
+    from mmca.cli.transfer_config import PATCH
+
     for name, least in (('iters', 2), ('batch_size', 1), ('workers', 0), ('seed', 0)):
         if getattr(args, name) < least:
             flag = name.replace('_', '-')
@@ -165,130 +199,25 @@ def check_images(files: list[str]) -> None:
         )
 
 
-def transfer_config(args: argparse.Namespace, cfg: Config, settings: dict) -> Config:
-    """The run as a config of mmengine.
+def rest_of_model(args: argparse.Namespace, cfg: Config, library: str) -> dict[str, Tensor]:
+    """The neck and the heads of the teacher's model, which must be those of the config.
 
     Args:
         args: the parsed command line.
-        cfg: the config of the detector, segmentor or classifier, with its options merged.
-        settings: those of the student, without first weights.
+        cfg: the config.
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
 
-    Returns:
-        The config, on one process or as `torchrun` started it.
+    Raises:
+        InputError: they are not, or the file cannot be read.
     """
-    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
 
-    weights = dict(type='Pretrained', checkpoint=args.teacher)
-    student = dict(settings, init_cfg=dict(weights, gain=args.gain))
-    teacher = dict(softmax_settings(settings, args.teacher), init_cfg=weights)
-    blocks = args.iters // 2 if args.block_iters is None else args.block_iters
-    warmup = min(50, args.iters // 10 + 1)
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's
-    views = dict(type='mmca.UnlabeledImages', folders=args.images, side=args.side)
-    interval = max(args.iters // 5, 1)
-    loading = dict(
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        collate_fn=dict(type='default_collate'),
-    )
-    sides = sorted(
-        {args.side, args.side * 3 // 4 // PATCH * PATCH, args.side // 2 // PATCH * PATCH}
-    )
-    return Config(
-        dict(
-            default_scope='mmengine',
-            work_dir=args.work_dir or f'work_dirs/transfer_{Path(args.config).stem}',
-            resume=args.resume,
-            launcher=args.launcher,
-            model=dict(
-                type='mmca.AttentionTransfer',
-                student=student,
-                teacher=teacher,
-                block_iters=blocks,
-                train=args.train,
-                sizes=[(height, width) for height in sides for width in sides],
-                data_preprocessor=dict(
-                    type='ImgDataPreprocessor',
-                    mean=preprocessor['mean'],
-                    std=preprocessor['std'],
-                    bgr_to_rgb=True,
-                ),
-            ),
-            train_dataloader=dict(
-                **loading,
-                sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=views,
-            ),
-            val_dataloader=dict(
-                **loading,
-                sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(views, test_mode=True),
-            ),
-            train_cfg=dict(by_epoch=False, max_iters=args.iters, val_interval=interval),
-            val_cfg=dict(),
-            val_evaluator=dict(type='mmca.TransferError'),
-            optim_wrapper=dict(
-                type='AmpOptimWrapper' if args.amp else 'OptimWrapper',
-                optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0),
-                clip_grad=dict(max_norm=1.0),
-            ),
-            param_scheduler=[
-                dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
-                dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=args.iters),
-            ],
-            default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-                checkpoint=dict(
-                    type='CheckpointHook', by_epoch=False, interval=interval, max_keep_ckpts=1
-                ),
-                **{name: dict(type=kind) for name, kind in OWN_HOOKS.items()},
-            ),
-            custom_hooks=[dict(type='mmca.SeedHook'), dict(type='mmca.TransferReportHook')],
-            log_processor=dict(by_epoch=False),
-            randomness=dict(seed=args.seed),
-        )
-    )
+    from mmca.preflight.model import build_for_shapes
+    from mmca.transfer.result import surroundings
 
-
-def write(
-    out: Path, student: nn.Module, args: argparse.Namespace, images: int, errors: dict
-) -> None:
-    """Write the student's weights and where they come from.
-
-    Args:
-        out: the file.
-        student: the backbone.
-        args: the parsed command line.
-        images: their number, held-out ones included.
-        errors: iteration -> figures on held-out images.
-    """
-    import torch
-
-    from mmca import __version__
-    from mmca.config.atomic_saves import replacing
-
-    names = ('config', 'iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
-    provenance = {
-        'teacher': Path(args.teacher).name,
-        'teacher_sha256': hashlib.sha256(Path(args.teacher).read_bytes()).hexdigest(),
-        'images': images,
-        'settings': {name: getattr(args, name) for name in names},
-        'errors': errors,
-        'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
-    }
-    with replacing(out) as file:
-        torch.save({'model': student.state_dict(), 'transfer': provenance}, file)
-
-
-def error_table(errors: dict[int, dict[str, float]]) -> str:
-    """Errors and cosines of every map on held-out images, before and after.
-
-    Args:
-        errors: iteration -> figures.
-    """
-    first, last = errors[min(errors)], errors[max(errors)]
-    rows = [f'{"held-out images":16}{"relative error":>22}{"cosine":>20}']
-    for name in dict.fromkeys(key.rpartition('/')[0] for key in last):
-        cells = (f'{first[f"{name}/{k}"]:.3f} -> {last[f"{name}/{k}"]:.3f}' for k in KINDS)
-        rows.append(f'{name:16}' + ''.join(f'{cell:>20}' for cell in cells))
-    return '\n'.join(rows)
+    with DefaultScope.overwrite_default_scope(library):
+        model = build_for_shapes(cfg.model)
+    try:
+        return surroundings(args.teacher, model)
+    except InputError as error:
+        raise InputError(f'--model-out: {error}') from None

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS, DefaultScope
 
 from mmca.backbones import CADeiT, DeiT
 from mmca.checkpoint import load_pretrained, read_checkpoint
 from mmca.cli.main import main
+from mmca.config.reader import load_config
 from mmca.hooks import SeedHook
 from tests.helpers import SEG, write_image
 from tests.tiny import DEIT
@@ -69,6 +71,27 @@ def test_the_result_is_a_start_and_a_resumed_run_gives_the_same(
     assert all(torch.equal(part[name], whole[name]) for name in whole)
 
 
+def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
+    argv = job('backbone.pth', '--model-out', str(tmp_path / 'model.pth'), '--iters', '2')
+    cfg = load_config(argv[1], ['model.backbone.attn=S', 'model.backbone.pos_embed=True'])
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        teacher = MODELS.build(cfg.model).state_dict()
+    torch.save({'state_dict': teacher, 'meta': {}}, argv[2])
+    assert main(argv) == 0
+    assert f'mmca test {argv[1]} {tmp_path / "model.pth"}' in capsys.readouterr().out
+    whole = read_checkpoint(tmp_path / 'model.pth').tensors
+    backbone = {k.removeprefix('backbone.'): v for k, v in whole.items() if 'backbone.' in k}
+    expected = read_checkpoint(tmp_path / 'backbone.pth').tensors
+    assert backbone.keys() == expected.keys()
+    assert all(torch.equal(backbone[name], expected[name]) for name in expected)
+    around = [name for name in teacher if not name.startswith('backbone.')]
+    assert {*around, *(f'backbone.{name}' for name in expected)} == whole.keys()
+    assert all(torch.equal(whole[name], teacher[name]) for name in around)
+    image, drawing = tmp_path / 'images/00.png', tmp_path / 'drawn'
+    predict = ['predict', argv[1], tmp_path / 'model.pth', image, '--out', drawing]
+    assert main([str(word) for word in predict]) == 0
+
+
 def interrupt_at(iteration):
     """A replacement of SeedHook's method that is interrupted at an iteration."""
     seed = SeedHook.before_train_iter
@@ -86,6 +109,14 @@ def interrupt_at(iteration):
     [
         ('--images gone', '--images gone: no such folder'),
         ('--out gone/x.pth', '--out gone/x.pth: must be a .pth file in a folder that exists'),
+        ('--out teacher.pth', '--out teacher.pth: must be another file than TEACHER and --out'),
+        ('--model-out teacher.pth', '--model-out teacher.pth: must be another file than TEACHER'),
+        ('--model-out x.pth', '--model-out x.pth: must be another file than TEACHER and --out'),
+        ('--model-out x.txt', '--model-out x.txt: must be a .pth file in a folder that exists'),
+        (
+            '--model-out y.pth',
+            "tensors of the config's neck and heads, such as neck.lateral_convs.0",
+        ),
         ('--work-dir teacher.pth', 'work dir teacher.pth: cannot write there'),
         ('--iters 1', '--iters 1: must be at least 2'),
         ('--iters 4 --block-iters 5', '--block-iters 5: must be from 0 to --iters, 4'),
