@@ -115,7 +115,7 @@ def interrupt_at(iteration):
         ('--model-out x.txt', '--model-out x.txt: must be a .pth file in a folder that exists'),
         (
             '--model-out y.pth',
-            "tensors of the config's neck and heads, such as neck.lateral_convs.0",
+            "tensors of the config's neck and heads, such as neck.lateral",
         ),
         ('--work-dir teacher.pth', 'work dir teacher.pth: cannot write there'),
         ('--iters 1', '--iters 1: must be at least 2'),
