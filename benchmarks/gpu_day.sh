@@ -2,8 +2,8 @@
 # What only a GPU can show, in parts of at most nine minutes, each useful alone:
 #     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time models sizes
 # The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
-# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; it needs
-# neither mmcv nor mmdet. Where it has no mmengine and no internet, WHEELS=DIR installs all wheels
+# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; mmdet's
+# detectors are timed where it has them. Where it has no mmengine and no internet, WHEELS=DIR installs all wheels
 # in DIR first. Fill it elsewhere, 4 MiB:
 #     pip download --no-deps -d DIR onedl-mmengine==0.10.12 addict yapf termcolor rich \
 #         platformdirs markdown-it-py mdurl pygments pyyaml
@@ -65,6 +65,8 @@ for part in "${parts[@]}"; do
       bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
+      ! python -c 'import mmdet' 2> /dev/null ||
+        bench detector detector --no-memory "${models[@]}" "${rounds[@]}"
       ;;
     sizes)
       bench sizes sizes "${sizes[@]}" "${rounds[@]}"
