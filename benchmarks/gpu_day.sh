@@ -2,9 +2,9 @@
 # What only a GPU can show, in parts of at most nine minutes, each useful alone:
 #     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time models sizes
 # The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
-# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; mmdet's
-# detectors are timed where it has them. Where it has no mmengine and no internet, WHEELS=DIR installs all wheels
-# in DIR first. Fill it elsewhere, 4 MiB:
+# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; whole
+# detectors are timed where it has mmdet. Where it has no mmengine and no internet, WHEELS=DIR
+# installs all wheels in DIR first. Fill it elsewhere, 4 MiB:
 #     pip download --no-deps -d DIR onedl-mmengine==0.10.12 addict yapf termcolor rich \
 #         platformdirs markdown-it-py mdurl pygments pyyaml
 set -uo pipefail

@@ -5,6 +5,7 @@ Run `python docs/scripts/model_zoo.py` after a change of either.
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -45,7 +46,7 @@ An empty cell means that nobody has published or measured it. No weights of ours
 
 def page() -> str:
     """The whole page."""
-    runs = list(find_runs(RESULTS))
+    runs = [run for run in find_runs(RESULTS) if run.row.table is None]
     parts = [HEAD, *(section(folder, runs) for folder in FOLDERS), runs_section(runs)]
     return '\n'.join(parts)
 
@@ -54,8 +55,7 @@ def section(folder: str, runs: Sequence[Run]) -> str:
     """The table of one data set: a row a config, or one for each way that it was trained here."""
     models = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())['Models']
     heading, size = FOLDERS[folder]
-    # A run with options of its own is another model than the metafile's.
-    own = [r for r in runs if r.row.config.startswith(f'{folder}/') and not r.row.options]
+    own = [r for r in runs if r.row.config.startswith(f'{folder}/') and not other_model(r)]
     published = [name for model in models for name in paper(model)]
     metrics = list(dict.fromkeys([*published, *(name for run in own for name in run.metrics)]))
     heads = ['config', 'model', 'params M', 'GMACs', 'schedule']
@@ -68,7 +68,8 @@ def section(folder: str, runs: Sequence[Run]) -> str:
             if run.row.config == config:
                 here.setdefault(run.row.label, []).append(run)
         for label, group in here.items() or [(', '.join(model['Metadata']['Architecture']), [])]:
-            rows.append([f'`{config}`', label, *costs(model['Metadata'])])
+            options = group[0].row.options if group else ()
+            rows.append([f'`{config}`', label, *costs(model['Metadata'], options)])
             for name in metrics:
                 rows[-1].append(f'{paper(model)[name]}' if name in paper(model) else '')
                 rows[-1].append(spread([run.metrics[name] for run in group]))
@@ -83,24 +84,34 @@ def paper(model: Mapping) -> dict[str, float]:
     return {name: value for metrics in found for name, value in metrics.items()}
 
 
-def costs(metadata: Mapping) -> list[str]:
-    """Parameters, multiply-adds and length of training."""
-    length = metadata.get('Epochs')
-    schedule = f'{metadata["Iterations"]:,} iterations' if length is None else f'{length} epochs'
+def other_model(run: Run) -> bool:
+    """Whether a run changed the model of its config."""
+    return any(option.startswith('model.') for option in run.row.options)
+
+
+def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
+    """Parameters, multiply-adds and length of training, which options may change."""
+    changed = dict(option.split('=', 1) for option in options)
+    epochs = changed.get('train_cfg.max_epochs', metadata.get('Epochs'))
+    iterations = changed.get('train_cfg.max_iters', metadata.get('Iterations'))
+    schedule = f'{int(iterations):,} iterations' if epochs is None else f'{epochs} epochs'
     return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
 
 
 def runs_section(runs: Sequence[Run]) -> str:
-    """Every run: what it gave, its log, its checkpoint, its command."""
+    """Every row of a table: what its runs gave, their logs, their checkpoints, the command."""
     parts = ['## Runs', '', 'The last iteration of each run; `deit_tiny_imagenet.pth` is DeiT-T']
-    parts[-1] += ' trained on ImageNet. [Results](results/README.md) compares the rows.'
-    for run in runs:
-        figures = ', '.join(f'{name} {value:.4g}' for name, value in run.metrics.items())
-        record, log = run.record, run.file.relative_to(PAGE.parent).as_posix()
-        parts += ['', f'**`{run.row.config}`, {run.row.label}, seed {run.seed}**: {figures}.']
-        parts[-1] += f' {record["date"]}, {record["machine"]}, torch {record["torch"]};'
-        parts[-1] += f' [log]({log}); SHA-256 `{record["sha256"][:16]}`.'
-        parts += ['', f'    {record["command"]}']
+    parts[-1] += ' trained on ImageNet. Commands are those of seed 0, others differ in'
+    parts[-1] += ' `randomness.seed`. [Results](results/README.md) compares the rows.'
+    for row, group in groupby(runs, key=lambda run: run.row):
+        group = list(group)
+        parts += ['', f'**`{row.config}`, {row.label}**', '']
+        for run in group:
+            figures = ', '.join(f'{name} {value:.4g}' for name, value in run.metrics.items())
+            record, log = run.record, run.file.relative_to(PAGE.parent).as_posix()
+            parts.append(f'- seed {run.seed}: {figures}; {record["date"]}, {record["machine"]}, ')
+            parts[-1] += f'torch {record["torch"]}; [log]({log}); SHA-256 `{record["sha256"][:16]}`'
+        parts += ['', f'        {group[0].record["command"]}']
     return '\n'.join([*parts, ''])
 
 
