@@ -104,13 +104,11 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
 
 
 def _more_on_camvid() -> tuple[Row, ...]:
-    softmax, hybrid = 'camvid/fpn_deit_t', (*HYBRID, *TOKEN)
     return (
         Row('deit_t_transferred', 'DeiT-T, transferred', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
-        Row('deit_t_token', 'DeiT-T with class token', softmax, CONVERTED, TOKEN),
-        Row('hybrid_token', 'SCCSSSSSSSSS with class token, converted', CA_DEIT, CONVERTED, hybrid),
+        Row('deit_t_token', 'DeiT-T with class token', 'camvid/fpn_deit_t', CONVERTED, TOKEN),
     )
 
 
