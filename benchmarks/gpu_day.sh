@@ -16,12 +16,14 @@ parts=("$@")
 device=${DEVICE:-cuda}
 limit=540 # seconds of a part, whose commands share them
 failed=0
-layer=(--profile) training=() models=(--batch 2) sizes=() rounds=()
+layer=(--profile) training=() models=(--batch 2) sizes=() op=() scaling=() rounds=()
 if [ "$device" = cpu ]; then
   layer+=(--size 1x28x28x16)
   training=(--backbone capvt_t --shape 64 96 --steps 20)
   models=(--shape 64 96)
   sizes=(--count 4 --side 16)
+  op=(--size 1x28x28x16)
+  scaling=(--sides 14 28)
   rounds=(--rounds 2)
 fi
 
@@ -66,10 +68,13 @@ for part in "${parts[@]}"; do
       bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
       ! python -c 'import mmdet' 2> /dev/null ||
-        bench detector detector --no-memory "${models[@]}" "${rounds[@]}"
+        { bench detector detector --no-memory "${models[@]}" "${rounds[@]}" &&
+          bench detector_amp detector --amp --no-memory "${models[@]}" "${rounds[@]}"; }
       ;;
     sizes)
       bench sizes sizes "${sizes[@]}" "${rounds[@]}"
+      bench op op --no-memory "${op[@]}" "${rounds[@]}"
+      bench scaling scaling --no-memory "${scaling[@]}" "${rounds[@]}"
       ;;
     *)
       echo "error: unknown part $part: correctness training time models sizes" >&2
