@@ -67,9 +67,11 @@ for part in "${parts[@]}"; do
       bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
-      ! python -c 'import mmdet' 2> /dev/null ||
-        { bench detector detector --no-memory "${models[@]}" "${rounds[@]}" &&
-          bench detector_amp detector --amp --no-memory "${models[@]}" "${rounds[@]}"; }
+      if python -c 'import mmdet' 2> /dev/null; then
+        bench detector detector --no-memory "${models[@]}" "${rounds[@]}"
+        [ "$device" = cpu ] ||
+          bench detector_amp detector --amp --no-memory "${models[@]}" "${rounds[@]}"
+      fi
       ;;
     sizes)
       bench sizes sizes "${sizes[@]}" "${rounds[@]}"

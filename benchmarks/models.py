@@ -199,6 +199,8 @@ def detector_cases(args: Namespace) -> list[Case]:
     """
     if args.dtype != torch.float32:
         raise InputError('--dtype: detectors run in float32, use --amp')
+    if args.amp and args.device.type == 'cpu':
+        raise InputError('--amp: detectors need a GPU for it, mmcv has no NMS in bfloat16 on a CPU')
     require('mmengine', 'mmcv', 'mmdet')
     cfgs = {Path(path).stem: load_config(path) for path in args.configs}
     if len(cfgs) < len(args.configs):

@@ -41,6 +41,7 @@ def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys, quick, comm
         (['backbone', '--dtype', 'bfloat16'], 'mmdet_swin_t does not run in bfloat16'),
         (['detector', '--configs', 'absent.py', 'b.py'], 'config not found: absent.py'),
         (['detector', '--dtype', 'bfloat16'], '--dtype'),
+        (['detector', '--amp'], '--amp: detectors need a GPU for it'),
         (['detector', '--baselines', 'capvt_s'], "--baselines: unknown backbone 'capvt_s'"),
         (['detector', '--configs', 'coco/maskrcnn_ca_deit_t'], 'need a first config with an FPN'),
         (['detector', '--configs', 'coco/maskrcnn_pvt_s', '--baselines'], 'nothing to compare'),
