@@ -101,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     rest = rest_of_model(args, cfg, library) if args.model_out else {}
     cfg = transfer_config(args, cfg, settings)
     check_work_dir(cfg.work_dir)
+    if args.resume:
+        check_resume(cfg)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         cfg.merge_from_dict(parse_options(join_cpu_group(cfg)))
     try:
@@ -221,3 +223,21 @@ def rest_of_model(args: argparse.Namespace, cfg: Config, library: str) -> dict[s
         return surroundings(args.teacher, model)
     except InputError as error:
         raise InputError(f'--model-out: {error}') from None
+
+
+def check_resume(cfg: Config) -> None:
+    """Look at the checkpoint to go on from, and name it in the work dir.
+
+    Args:
+        cfg: from `transfer_config`.
+
+    Raises:
+        InputError: it is no transfer's, or not one to this backbone.
+    """
+    from mmca.preflight.checkpoint import check_checkpoint, find_last, name_last
+    from mmca.preflight.model import build_for_shapes
+
+    last = find_last(Path(cfg.work_dir).absolute())
+    if last is not None:
+        check_checkpoint(last, build_for_shapes(cfg.model), 'resume')
+    name_last(cfg.work_dir, last)

@@ -35,7 +35,7 @@ def checkpoint_of(tool: str, args: Namespace, cfg: Config, work_dir: str) -> str
     if tool == 'test':
         return args.checkpoint
     if resumes_from_last(args, cfg):
-        return _find_last(Path(work_dir).absolute())
+        return find_last(Path(work_dir).absolute())
     return args.resume or cfg.get('load_from')
 
 
@@ -73,11 +73,20 @@ def _named(path: Path) -> str:
     return path.read_text(errors='replace').strip() if path.is_file() else ''
 
 
-def _find_last(work_dir: Path) -> str | None:
+def find_last(work_dir: Path) -> str | None:
     """The checkpoint that `last_checkpoint` names, or else the newest that can be resumed.
 
     In a work dir that was moved or copied it names a file in the old place; the one of that name
     in the work dir goes first.
+
+    Args:
+        work_dir: of a training.
+
+    Returns:
+        The file; None, after a warning, where there is no checkpoint at all.
+
+    Raises:
+        InputError: there are some, and none can be resumed.
     """
     from mmca.checkpoint import read_checkpoint
 

@@ -142,6 +142,17 @@ def test_bad_input_is_one_line(job, fail, tmp_path, monkeypatch, forget, change,
     assert not (tmp_path / 'x.pth').exists()
 
 
+def test_another_model_s_checkpoint_is_not_resumed(job, fail, tmp_path):
+    work = tmp_path / 'work'
+    work.mkdir()
+    state = {'backbone.a': torch.zeros(3)}
+    training = {'state_dict': state, 'optimizer': {}, 'meta': {'iter': 3, 'epoch': 0}}
+    torch.save(training, work / 'iter_3.pth')
+    (work / 'last_checkpoint').write_text(str(work / 'iter_3.pth'))
+    line = fail(*job('x.pth', '--work-dir', str(work), '--resume'))
+    assert f'{work / "iter_3.pth"} is of another model' in line
+
+
 @pytest.mark.parametrize('content', [b'', b'<html>', None], ids=['empty', 'HTML', 'truncated'])
 def test_unreadable_images_are_counted(job, fail, tmp_path, content):
     for name in ('03.png', '07.png'):
