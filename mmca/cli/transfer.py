@@ -79,12 +79,12 @@ def run(args: argparse.Namespace) -> int:
     from mmca.cli.process_group import join_cpu_group
     from mmca.cli.run_errors import end_early, explained
     from mmca.cli.transfer_config import transfer_config
+    from mmca.cli.transfer_result import BACKBONE, error_table, provenance, save
     from mmca.config.atomic_saves import atomic_saves
     from mmca.config.trust import load_checkpoints_safely
     from mmca.preflight import check_work_dir
     from mmca.transfer.images import HELD_OUT, find_images
     from mmca.transfer.report import ERRORS
-    from mmca.transfer.result import BACKBONE, error_table, provenance, save
 
     check_numbers(args)
     if not Path(args.teacher).is_file():
@@ -214,8 +214,8 @@ def rest_of_model(args: argparse.Namespace, cfg: Config, library: str) -> dict[s
     """
     from mmengine.registry import DefaultScope
 
+    from mmca.cli.transfer_result import surroundings
     from mmca.preflight.model import build_for_shapes
-    from mmca.transfer.result import surroundings
 
     with DefaultScope.overwrite_default_scope(library):
         model = build_for_shapes(cfg.model)
