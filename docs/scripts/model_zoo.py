@@ -95,6 +95,9 @@ def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
     epochs = changed.get('train_cfg.max_epochs', metadata.get('Epochs'))
     iterations = changed.get('train_cfg.max_iters', metadata.get('Iterations'))
     schedule = f'{int(iterations):,} iterations' if epochs is None else f'{epochs} epochs'
+    for key, value in changed.items():
+        if key.startswith('test_') and key.endswith('.scale'):
+            schedule += ' at {} x {}'.format(*value.strip('()').split(','))
     return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
 
 

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from mmca.config.atomic_saves import atomic_saves
     from mmca.config.trust import load_checkpoints_safely
     from mmca.preflight import check_work_dir
+    from mmca.preflight.flags import is_first_process
     from mmca.transfer.images import HELD_OUT, find_images
     from mmca.transfer.report import ERRORS
 
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     rest = rest_of_model(args, cfg, library) if args.model_out else {}
     cfg = transfer_config(args, cfg, settings)
     check_work_dir(cfg.work_dir)
-    if args.resume:
+    if args.resume and is_first_process(args.launcher):
         check_resume(cfg)
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         cfg.merge_from_dict(parse_options(join_cpu_group(cfg)))
@@ -126,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
         if args.model_out:
             whole = rest | {f'{BACKBONE}{name}': tensor for name, tensor in student.items()}
             save(args.model_out, {'state_dict': whole, 'transfer': origin})
-            print(f'{args.model_out} is for mmca test {args.config} {args.model_out}')
+            options = ' '.join(['', '--cfg-options', *args.cfg_options] if args.cfg_options else [])
+            print(f'{args.model_out} is for mmca test {args.config} {args.model_out}{options}')
     return 0
 
 

@@ -72,13 +72,15 @@ def test_the_result_is_a_start_and_a_resumed_run_gives_the_same(
 
 
 def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
-    argv = job('backbone.pth', '--model-out', str(tmp_path / 'model.pth'), '--iters', '2')
+    options = ['--cfg-options', 'model.backbone.attn=CCSS']
+    argv = job('backbone.pth', '--model-out', tmp_path / 'model.pth', '--iters', '2', *options)
     cfg = load_config(argv[1], ['model.backbone.attn=S', 'model.backbone.pos_embed=True'])
     with DefaultScope.overwrite_default_scope('mmseg'):
         teacher = MODELS.build(cfg.model).state_dict()
     torch.save({'state_dict': teacher, 'meta': {}}, argv[2])
     assert main(argv) == 0
-    assert f'mmca test {argv[1]} {tmp_path / "model.pth"}' in capsys.readouterr().out
+    command = ' '.join(['mmca', 'test', argv[1], str(tmp_path / 'model.pth'), *options])
+    assert f'is for {command}\n' in capsys.readouterr().out
     whole = read_checkpoint(tmp_path / 'model.pth').tensors
     backbone = {k.removeprefix('backbone.'): v for k, v in whole.items() if 'backbone.' in k}
     expected = read_checkpoint(tmp_path / 'backbone.pth').tensors
