@@ -18,6 +18,7 @@ limit=540 # seconds of a part, whose commands share them
 failed=0
 layer=(--profile) training=() models=(--batch 2) sizes=() op=() scaling=() rounds=()
 if [ "$device" = cpu ]; then
+  export TRITON_INTERPRET=1
   layer+=(--size 1x28x28x16)
   training=(--backbone capvt_t --shape 64 96 --steps 20)
   models=(--shape 64 96)
