@@ -1,4 +1,4 @@
-"""Repeat the results in docs/results: python -m experiments {run,transfer,report}.
+"""Repeat the results in docs/results: python -m experiments {run,transfer,time,report}.
 
 Runs that were stopped go on when the command is started again. To repeat a run,
 remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.metafiles import write_results
-from experiments.report import write_report
+from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS
 from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
+from experiments.speed import time_rows
 from mmca.cli.main import guarded
 
 
@@ -43,6 +44,9 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument('--images', nargs='+', default=[], metavar='DIR', help='for transfers')
         command.add_argument('--jobs', type=int, default=2, help='runs at a time; default 2')
         command.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
+    timed = commands.add_parser('time', help='time training iterations of the rows of tables')
+    timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
+    timed.add_argument('--rounds', type=int, default=5, help='iterations a row; default 5')
     commands.add_parser('report', help='write docs/results and the metafiles')
     args = parser.parse_args(argv)
 
@@ -50,6 +54,9 @@ def main(argv: Sequence[str]) -> int:
         if args.command == 'report':
             print(write_report(RESULTS))
             write_results(RESULTS, ROOT / 'configs')
+            return 0
+        if args.command == 'time':
+            time_rows([TABLES[name] for name in args.tables], args.rounds, RESULTS / SECONDS)
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
         if args.command == 'run':

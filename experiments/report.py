@@ -15,10 +15,11 @@ HEAD = """\
 command, commit, date, processor and torch version. Every run had one thread of a CPU.
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest; rows of one seed are preliminary. Seconds an iteration are medians on a machine that did
-other work as well: GMACs are what to compare. Runs of 2026-11-27 had
-[AVX-512 products](../performance.md#what-you-can-do), which are faster.
+largest; rows of one seed are preliminary. Seconds an iteration are medians of rows that were timed
+in turn (`python -m experiments time`, seconds.json); the runs themselves had other machines, and
+their times do not compare.
 """
+SECONDS = 'seconds.json'
 
 
 def write_report(folder: Path) -> Path:
@@ -31,12 +32,16 @@ def write_report(folder: Path) -> Path:
         The page.
     """
     parts = [HEAD]
+    file = folder / SECONDS
+    timed = json.loads(file.read_text()) if file.exists() else {}
     found = list(find_runs(folder))
     for table in TABLES.values():
         logs = {row: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows}
         if any(runs for row, runs in logs.items() if row.table is None):
-            parts.append(_section(table, logs))
-            plot(table, logs, folder / f'{table.name}.png')
+            seconds = {row: _seconds(timed, table, row) for row in table.rows}
+            parts.append(_section(table, logs, seconds))
+            if _is_plotted(table):
+                plot(table, logs, seconds, folder / f'{table.name}.png')
     logs = {
         transfer: folder / 'transfers' / f'{transfer.name}.json' for transfer in TRANSFERS.values()
     }
@@ -46,7 +51,17 @@ def write_report(folder: Path) -> Path:
     return page
 
 
-def _section(table: Table, logs: dict[Row, list[Run]]) -> str:
+def _is_plotted(table: Table) -> bool:
+    return any(row.is_trained for row in table.rows)
+
+
+def _seconds(timed: dict, table: Table, row: Row) -> float | None:
+    """Median seconds of a training iteration; None of a row that was not timed."""
+    rows = timed.get(row.table or table.name, {'seconds': {}})['seconds']
+    return statistics.median(rows[row.name]) if row.name in rows else None
+
+
+def _section(table: Table, logs: dict[Row, list[Run]], seconds: dict[Row, float | None]) -> str:
     heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
     lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
     for row in table.rows:
@@ -56,33 +71,32 @@ def _section(table: Table, logs: dict[Row, list[Run]]) -> str:
         params, macs = size_of(row, table.shape)
         figures = [spread([r.metrics[name] for r in runs]) for name in table.metrics.values()]
         cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
-        lines.append(_line([*cells, f'{statistics.median(seconds(r.record) for r in runs):.2f}']))
+        lines.append(_line([*cells, f'{seconds[row]:.2f}' if seconds[row] else '']))
     first = next(run for row, runs in logs.items() if row.table is None for run in runs)
-    lines += ['', f'    {first.record["command"]}', '', f'![{table.title}]({table.name}.png)', '']
+    lines += ['', f'    {first.record["command"]}', '']
+    if _is_plotted(table):
+        lines += [f'![{table.title}]({table.name}.png)', '']
     return '\n'.join(lines)
 
 
 def _transfers(records: dict[Transfer, dict]) -> str:
     heads = ['transfer', 'iterations', 'relative error', 'cosine', 'minutes']
     lines = ['## Transfers from ImageNet DeiT-T', '']
-    lines += ['On held-out images, mean over the maps of all blocks, before and after.', '']
+    lines += ['On held-out images, mean over the maps of all blocks, before and after.']
+    lines += ['The minutes are those of machines that differed, and did other work as well.', '']
     lines += [_line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
         measured = [entry for entry in record['log'] if 'mean/error' in entry]
         first, last = measured[0], measured[-1]
         both = (f'{first[f"mean/{k}"]:.3f} → {last[f"mean/{k}"]:.3f}' for k in ('error', 'cosine'))
-        minutes = f'{seconds(record) * last["step"] / 60:.0f}'
+        spent = [entry['time'] for entry in record['log'] if 'loss' in entry]
+        minutes = f'{statistics.median(spent) * last["step"] / 60:.0f}'
         lines.append(_line([transfer.label, str(last['step']), *both, minutes]))
     return '\n'.join([*lines, ''])
 
 
 def _line(cells: Sequence[str]) -> str:
     return f'| {" | ".join(cells)} |'
-
-
-def seconds(run: dict) -> float:
-    """Median seconds an iteration of a run, as the logger averages them over some."""
-    return statistics.median(entry['time'] for entry in run['log'] if 'loss' in entry)
 
 
 def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
@@ -104,12 +118,15 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(part.params for part in parts), sum(part.macs for part in parts)
 
 
-def plot(table: Table, logs: dict[Row, list[Run]], path: Path) -> None:
+def plot(
+    table: Table, logs: dict[Row, list[Run]], seconds: dict[Row, float | None], path: Path
+) -> None:
     """Draw the first metric over the time of training, the mean and the range of the seeds.
 
     Args:
         table: the table.
         logs: row -> its runs.
+        seconds: row -> those of a training iteration; rows without are left out.
         path: the PNG to be written.
     """
     import matplotlib
@@ -121,11 +138,10 @@ def plot(table: Table, logs: dict[Row, list[Run]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
     for row in table.rows:
         curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row]]
-        if not curves:
+        if not curves or seconds[row] is None:
             continue
-        runs = [run.record for run in logs[row]]
-        steps = max(e['iter'] for e in runs[0]['log'] if 'loss' in e)
-        minutes = statistics.median(map(seconds, runs)) * steps / 60
+        steps = max(e['iter'] for e in logs[row][0].record['log'] if 'loss' in e)
+        minutes = seconds[row] * steps / 60
         points = list(zip(*curves, strict=True))
         x = [minutes * (i + 1) / len(points) for i in range(len(points))]
         (line,) = axes.plot(x, [statistics.mean(p) for p in points], marker='o', label=row.label)

@@ -54,6 +54,11 @@ class Row:
     teacher: str | None = None
     table: str | None = None
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the row is trained, and in the table that it stands in."""
+        return self.table is None and self.teacher is None
+
 
 @dataclass(frozen=True)
 class Table:

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 
 from experiments.metafiles import write_results
-from experiments.report import write_report
-from experiments.rows import TABLES, TRANSFERS
+from experiments.report import SECONDS, write_report
+from experiments.rows import TABLES, TRANSFERS, Row
 from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
+from experiments.speed import time_rows
+from mmca.cli.mini import make_mini
 from mmca.config.reader import load_config
 from mmca.errors import InputError
 
@@ -79,9 +82,36 @@ def test_each_run_is_done_once_and_its_log_names_no_folder(lab):
 def test_the_page_has_mean_and_range_of_the_seeds(lab):
     run_missing(lab, [TABLE], ['ca_transferred'], jobs=2)
     page = write_report(lab.results).read_text()
-    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 | 0.50 |' in page
+    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 |  |' in page
     assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
-    assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
+    empty = (lab.results / 'camvid_deit.png').stat().st_size
+    seconds = {'camvid_deit': {'seconds': {'ca_transferred': [0.5, 0.7, 0.4]}}}
+    (lab.results / SECONDS).write_text(json.dumps(seconds))
+    page = write_report(lab.results).read_text()
+    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 | 0.50 |' in page
+    assert (lab.results / 'camvid_deit.png').stat().st_size > empty
+
+
+def test_rows_are_timed_in_turn_and_other_tables_stay(tmp_path, monkeypatch):
+    make_mini(tmp_path / 'mini', train=4, val=1, size=(96, 64))
+    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
+    name = 'mini/maskrcnn_ca_pvt_mini'
+    rows = (
+        Row('first', '', name),
+        Row('second', '', 'mini/upernet_ca_swin_mini'),
+        Row('made', '', name, teacher='elsewhere/first'),
+        Row('seen', '', name, table='elsewhere'),
+    )
+    path = tmp_path / 'seconds.json'
+    path.write_text('{"elsewhere": {"seconds": {"first": [1.0]}}}')
+    threads = torch.get_num_threads()
+    time_rows([replace(TABLE, name='two', rows=rows)], 2, path)
+    torch.set_num_threads(threads)
+    timed = json.loads(path.read_text())
+    assert timed.keys() == {'elsewhere', 'two'}
+    assert timed['two']['command'] == 'python -m experiments time two --rounds 2'
+    assert timed['two']['seconds'].keys() == {'first', 'second'}
+    assert all(len(values) == 2 and min(values) > 0 for values in timed['two']['seconds'].values())
 
 
 def test_a_transfer_of_some_images_links_to_them(lab, tmp_path):

@@ -1,0 +1,62 @@
+"""Time training iterations of a table's rows in turn, so that a busy machine slows all of them."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+from experiments.rows import Row, Table
+from experiments.run import cpu_name
+
+
+def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
+    """Time one training iteration of every row on one thread, and write the seconds.
+
+    Rows that are another table's, or are not trained, are left out.
+
+    Args:
+        tables: whose rows of `path` are replaced.
+        rounds: iterations of each row, besides one that is not timed.
+        path: the JSON with table -> seconds -> row -> those of every round.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    record = json.loads(path.read_text()) if path.exists() else {}
+    for table in tables:
+        steps = {row.name: training_step(row) for row in table.rows if row.is_trained}
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(rounds + 1):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - start)
+        record[table.name] = {
+            'command': f'python -m experiments time {table.name} --rounds {rounds}',
+            'date': str(date.today()),
+            'machine': f'one thread of a CPU, {cpu_name()}',
+            'torch': str(torch.__version__),
+            'seconds': {name: [round(s, 4) for s in v[1:]] for name, v in seconds.items()},
+        }
+        print(f'{table.name}: {len(steps)} rows', flush=True)
+    path.write_text(json.dumps(record, indent=1) + '\n')
+
+
+def training_step(row: Row) -> Callable[[], object]:
+    """A function that trains a row's model on the first batch of its data, the same each time."""
+    import torch
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import MODELS, DefaultScope
+    from mmengine.runner import Runner
+
+    from mmca.config.reader import library_of, load_config
+
+    cfg = load_config(row.config, list(row.options))
+    loader = dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(library_of(cfg, row.config)):
+        model = MODELS.build(cfg.model).train()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
+        batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+    return lambda: model.train_step(batch, optim)
