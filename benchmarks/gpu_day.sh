@@ -16,12 +16,13 @@ parts=("$@")
 device=${DEVICE:-cuda}
 limit=540 # seconds of a part, whose commands share them
 failed=0
-layer=(--profile) training=() models=(--batch 2) sizes=() op=() scaling=() rounds=()
+layer=(--profile) training=() models=(--batch 2) variants=() sizes=() op=() scaling=() rounds=()
 if [ "$device" = cpu ]; then
   export TRITON_INTERPRET=1
   layer+=(--size 1x28x28x16)
   training=(--backbone capvt_t --shape 64 96 --steps 20)
   models=(--shape 64 96)
+  variants=(--backbone capvt_t)
   sizes=(--count 4 --side 16)
   op=(--size 1x28x28x16)
   scaling=(--sides 14 28)
@@ -67,7 +68,7 @@ for part in "${parts[@]}"; do
       others=(--baselines timm_swin_t timm_pvtv2_b2 --import-rounds 0)
       bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
-      bench variants variants --no-memory "${models[@]}" "${rounds[@]}"
+      bench variants variants --no-memory "${models[@]}" "${variants[@]}" "${rounds[@]}"
       if python -c 'import mmdet' 2> /dev/null; then
         bench detector detector --no-memory "${models[@]}" "${rounds[@]}"
         [ "$device" = cpu ] ||
