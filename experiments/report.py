@@ -15,9 +15,9 @@ HEAD = """\
 command, commit, date, processor and torch version. Every run had one thread of a CPU.
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest; rows of one seed are preliminary. Seconds an iteration are medians of rows that were timed
-in turn (`python -m experiments time`, seconds.json); the runs themselves had other machines, and
-their times do not compare.
+largest; rows of one seed are preliminary. Seconds an iteration are medians of a table's networks
+timed in turn (`python -m experiments time`, [seconds.json](seconds.json)); one network twice
+differed by up to a quarter. The runs themselves had other machines, whose times do not compare.
 """
 SECONDS = 'seconds.json'
 
@@ -52,13 +52,17 @@ def write_report(folder: Path) -> Path:
 
 
 def _is_plotted(table: Table) -> bool:
-    return any(row.is_trained for row in table.rows)
+    return any(row.table is None and row.teacher is None for row in table.rows)
 
 
 def _seconds(timed: dict, table: Table, row: Row) -> float | None:
-    """Median seconds of a training iteration; None of a row that was not timed."""
-    rows = timed.get(row.table or table.name, {'seconds': {}})['seconds']
-    return statistics.median(rows[row.name]) if row.name in rows else None
+    """Median seconds of a training iteration, over all rows of the same network; None without."""
+    if row.teacher is not None:
+        return None
+    same = {r.name for r in table.rows if (r.config, r.options) == (row.config, row.options)}
+    rows = timed.get(table.name, {'seconds': {}})['seconds']
+    values = [value for name in same for value in rows.get(name, [])]
+    return statistics.median(values) if values else None
 
 
 def _section(table: Table, logs: dict[Row, list[Run]], seconds: dict[Row, float | None]) -> str:

@@ -54,11 +54,6 @@ class Row:
     teacher: str | None = None
     table: str | None = None
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether the row is trained, and in the table that it stands in."""
-        return self.table is None and self.teacher is None
-
 
 @dataclass(frozen=True)
 class Table:
@@ -127,10 +122,13 @@ def _by_size() -> tuple[Row, ...]:
 
 
 def _unlabeled() -> Iterator[Row]:
-    for name, table in (('pvt_t', 'camvid_scratch'), ('swin_t', 'camvid_swin')):
+    for name, table, options in (
+        ('pvt_t', 'camvid_scratch', ()),
+        ('swin_t', 'camvid_swin', A_QUARTER),
+    ):
         for other in (name, f'ca_{name}'):
             label, config = f'{LABELS[other]}, with labels', f'camvid/fpn_{other}'
-            yield Row(f'fpn_{other}', label, config, table=table)
+            yield Row(f'fpn_{other}', label, config, options=options, table=table)
         label = f'{LABELS[f"ca_{name}"]}, without, after {LABELS[name]}'
         yield Row(f'fpn_ca_{name}', label, f'camvid/fpn_ca_{name}', teacher=f'{table}/fpn_{name}')
 

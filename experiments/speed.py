@@ -13,7 +13,7 @@ from experiments.run import cpu_name
 def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
     """Time one training iteration of every row on one thread, and write the seconds.
 
-    Rows that are another table's, or are not trained, are left out.
+    Rows that are not trained, but made from a teacher, are left out.
 
     Args:
         tables: whose rows of `path` are replaced.
@@ -25,7 +25,7 @@ def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
     torch.set_num_threads(1)
     record = json.loads(path.read_text()) if path.exists() else {}
     for table in tables:
-        steps = {row.name: training_step(row) for row in table.rows if row.is_trained}
+        steps = {row.name: training_step(row) for row in table.rows if row.teacher is None}
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(rounds + 1):
             for name, step in steps.items():

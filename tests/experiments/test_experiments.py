@@ -110,7 +110,7 @@ def test_rows_are_timed_in_turn_and_other_tables_stay(tmp_path, monkeypatch):
     timed = json.loads(path.read_text())
     assert timed.keys() == {'elsewhere', 'two'}
     assert timed['two']['command'] == 'python -m experiments time two --rounds 2'
-    assert timed['two']['seconds'].keys() == {'first', 'second'}
+    assert timed['two']['seconds'].keys() == {'first', 'second', 'seen'}
     assert all(len(values) == 2 and min(values) > 0 for values in timed['two']['seconds'].values())
 
 
