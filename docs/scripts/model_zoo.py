@@ -96,6 +96,8 @@ def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
     iterations = changed.get('train_cfg.max_iters', metadata.get('Iterations'))
     schedule = f'{int(iterations):,} iterations' if epochs is None else f'{epochs} epochs'
     for key, value in changed.items():
+        if key == 'train_dataloader.batch_size':
+            schedule += f' of {value} images'
         if key.startswith('test_') and key.endswith('.scale'):
             schedule += ' at {} x {}'.format(*value.strip('()').split(','))
     return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
