@@ -15,6 +15,7 @@ from mmca.errors import InputError
 from mmca.ops.dft_matrices import real_form
 from mmca.ops.fft import irfft2, parseval_product, rfft2
 from mmca.ops.layout import check_tokens, to_maps, to_tokens
+from mmca.ops.opaque import opaque
 from mmca.ops.pointwise import mul_conj, softmax, softmax_backward
 from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
 
@@ -287,19 +288,36 @@ class _CirculantAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, head_dim: int) -> Tensor:
-        q_hat, k_hat, v_hat = (rfft2(x) for x in (q, k, v))
-        weights = _weights(k_hat.conj_physical().mul_(q_hat), q.shape[2:], head_dim)
-        ctx.save_for_backward(q_hat, k_hat, v_hat, weights)
+        out, *saved = _attention(q, k, v, head_dim)
+        ctx.save_for_backward(*saved)
         ctx.head_dim = head_dim
-        return _apply(weights, v_hat, head_dim)
+        return out
 
     @staticmethod
     @first_order_backward
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        *spectra, weights = ctx.saved_tensors
-        spectra = [x_hat.clone() for x_hat in spectra]
-        grads = _input_gradients(*spectra, grad_out, weights, ctx.head_dim)
-        return *(irfft2(g_hat, weights.shape[2:]) for g_hat in grads), None
+        return *_attention_backward(grad_out, *ctx.saved_tensors, ctx.head_dim), None
+
+
+@opaque
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, head_dim: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The output, and for the backward pass the spectra of q, k and v and the kernels."""
+    q_hat, k_hat, v_hat = (rfft2(x) for x in (q, k, v))
+    weights = _weights(k_hat.conj_physical().mul_(q_hat), q.shape[2:], head_dim)
+    return _apply(weights, v_hat, head_dim), q_hat, k_hat, v_hat, weights
+
+
+@opaque
+def _attention_backward(
+    grad_out: Tensor, q_hat: Tensor, k_hat: Tensor, v_hat: Tensor, weights: Tensor, head_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of q, k and v."""
+    spectra = (x_hat.clone() for x_hat in (q_hat, k_hat, v_hat))
+    grads = _input_gradients(*spectra, grad_out, weights, head_dim)
+    grad_q, grad_k, grad_v = (irfft2(g_hat, weights.shape[2:]) for g_hat in grads)
+    return grad_q, grad_k, grad_v
 
 
 class _CirculantSelfAttention(torch.autograd.Function):
@@ -307,30 +325,53 @@ class _CirculantSelfAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, head_dim: int) -> Tensor:
-        x_hat = rfft2(x)
-        w_q, w_k, w_v = weight.chunk(3)
-        products = mul_conj(_project(w_q, x_hat), _project(w_k, x_hat))
-        weights = _weights(products, x.shape[2:], head_dim)
+        out, x_hat, weights = _self_attention(x, weight, head_dim)
         ctx.save_for_backward(x_hat, weight, weights)
         ctx.head_dim = head_dim
-        return _apply(weights, _project(w_v, x_hat), head_dim)
+        return out
 
     @staticmethod
     @first_order_backward
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        x_hat, weight, weights = ctx.saved_tensors
-        w_q, w_k, w_v = weight.chunk(3)
-        # The gradient of q takes the place of k, that of k the place of q: projected in the order
-        # k, q, v, the three gradients end up in the order q, k, v.
-        spectra = _project(torch.cat([w_k, w_q, w_v]), x_hat)
-        k_hat, q_hat, v_hat = spectra.chunk(3, 1)
-        _input_gradients(q_hat, k_hat, v_hat, grad_out, weights, ctx.head_dim)
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_x = irfft2(_project(weight.mT, spectra), weights.shape[2:])
-        if ctx.needs_input_grad[1]:
-            grad_weight = parseval_product(spectra, x_hat, weights.shape[3])
-        return grad_x, grad_weight, None
+        need_x, need_weight, _ = ctx.needs_input_grad
+        args = (*ctx.saved_tensors, ctx.head_dim, need_x, need_weight)
+        grad_x, grad_weight = _self_attention_backward(grad_out, *args)
+        return grad_x if need_x else None, grad_weight if need_weight else None, None
+
+
+@opaque
+def _self_attention(x: Tensor, weight: Tensor, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The output, and for the backward pass the spectrum of x and the kernels."""
+    x_hat = rfft2(x)
+    w_q, w_k, w_v = weight.chunk(3)
+    products = mul_conj(_project(w_q, x_hat), _project(w_k, x_hat))
+    weights = _weights(products, x.shape[2:], head_dim)
+    return _apply(weights, _project(w_v, x_hat), head_dim), x_hat, weights
+
+
+@opaque
+def _self_attention_backward(
+    grad_out: Tensor,
+    x_hat: Tensor,
+    weight: Tensor,
+    weights: Tensor,
+    head_dim: int,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x and the weight; empty where not needed."""
+    w_q, w_k, w_v = weight.chunk(3)
+    # The gradient of q takes the place of k, that of k the place of q: projected in the order
+    # k, q, v, the three gradients end up in the order q, k, v.
+    spectra = _project(torch.cat([w_k, w_q, w_v]), x_hat)
+    k_hat, q_hat, v_hat = spectra.chunk(3, 1)
+    _input_gradients(q_hat, k_hat, v_hat, grad_out, weights, head_dim)
+    grad_x = grad_weight = grad_out.new_empty(0)
+    if need_x:
+        grad_x = irfft2(_project(weight.mT, spectra), weights.shape[2:])
+    if need_weight:
+        grad_weight = parseval_product(spectra, x_hat, weights.shape[3])
+    return grad_x, grad_weight
 
 
 def _planes(x_hat: Tensor) -> Tensor:

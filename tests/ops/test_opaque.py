@@ -1,0 +1,125 @@
+"""What torch.compile calls and does not trace: right results, schemas and shapes."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+
+from mmca.layers import CirculantAttention
+from mmca.ops import choose_backend, circulant_attention, circulant_self_attention
+from mmca.ops.opaque import opaque
+from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
+
+OPS = ('attention', 'attention_backward', 'self_attention', 'self_attention_backward')
+
+
+def maps(*shape, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(*shape, dtype=torch.float64, generator=generator).to(dtype)
+
+
+def arguments(name, hw_shape, head_dim, dtype):
+    """Of an op; the maps are a part of the channels of larger ones."""
+    q, k, v, grad = maps(2, 32, *hw_shape, dtype=dtype).chunk(4, 1)
+    if name.startswith('self'):
+        forward = q, maps(24, 8, dtype=dtype), head_dim
+    else:
+        forward = q, k, v, head_dim
+    if not name.endswith('backward'):
+        return forward
+    _, *kept = getattr(torch.ops.mmca, name.removesuffix('_backward'))(*forward)
+    kept = [x.clone() for x in kept]  # opcheck cannot fake a view of real numbers as complex ones
+    if name.startswith('self'):
+        return grad, kept[0], forward[1], kept[1], head_dim, True, True
+    return grad, *kept, head_dim
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(('hw_shape', 'head_dim'), [((1, 1), 1), ((5, 7), 4), ((17, 18), 1)])
+@pytest.mark.parametrize('name', OPS)
+def test_schemas_and_shapes_are_right(name, hw_shape, head_dim, dtype):
+    op = getattr(torch.ops.mmca, name).default
+    torch.library.opcheck(op, arguments(name, hw_shape, head_dim, dtype))
+    assert all(x.is_contiguous() for x in op(*arguments(name, hw_shape, head_dim, dtype)))
+
+
+def attend(q, k, v, hw_shape):
+    return circulant_attention(q, k, v, hw_shape, head_dim=2)
+
+
+def attend_itself(x, weight, hw_shape):
+    return circulant_self_attention(x, weight, hw_shape, head_dim=2)
+
+
+def tokens(dtype, *hw_shape):
+    """(2, N, C) tokens, both memory layouts, and a weight."""
+    x = maps(2, hw_shape[0] * hw_shape[1], 8, dtype=dtype)
+    return x, x.sin().mT.contiguous().mT, x.cos(), maps(24, 8, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'cast'),
+    [(torch.float32, True), (torch.float64, True), (torch.bfloat16, False)],
+    ids=str,
+)
+def test_compiled_for_any_size_it_agrees_with_eager_mode(dtype, cast):
+    torch._dynamo.reset()
+    options = {'fullgraph': True, 'backend': 'aot_eager', 'dynamic': True}
+    for hw_shape in ((5, 7), (16, 17), (4, 6)):
+        x, y, z, weight = (t.requires_grad_() for t in tokens(dtype, *hw_shape))
+        for function, inputs in (
+            (attend, (x, y, z)),
+            (attend_itself, (x, weight)),
+            (attend_itself, (y, weight)),
+        ):
+            results = []
+            for run in (function, torch.compile(function, **options)):
+                with torch.autocast('cpu', torch.bfloat16, enabled=cast):
+                    out = run(*inputs, hw_shape)
+                    grads = torch.autograd.grad(out.float().square().sum(), inputs)
+                results.append([out, *grads])
+            for found, expected in zip(*results, strict=True):
+                assert found.dtype == expected.dtype
+                error = (found - expected).abs().max() / expected.abs().max()
+                assert error <= TOLERANCE[dtype]
+
+
+def test_the_graph_of_a_layer_calls_it_and_transforms_nothing():
+    torch._dynamo.reset()
+    seen = []
+
+    def backend(graph, example_inputs):
+        seen.extend(str(node.target) for node in graph.graph.nodes if node.op == 'call_function')
+        return graph.forward
+
+    layer = CirculantAttention(8).eval()
+    with torch.no_grad():
+        torch.compile(layer, fullgraph=True, backend=backend)(maps(2, 35, 8), (5, 7))
+    assert any('mmca.self_attention' in target for target in seen), seen
+    assert not [target for target in seen if 'fft' in target]
+
+
+@pytest.mark.parametrize('strict', [False, True])
+def test_an_export_needs_no_mmca(strict):
+    layer = CirculantAttention(8).eval()
+    program = torch.export.export(layer, (maps(2, 35, 8), (5, 7)), strict=strict)
+    graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, GraphModule)]
+    targets = [str(node.target) for graph in graphs for node in graph.nodes]
+    assert any('fft' in target for target in targets)
+    assert not [target for target in targets if 'mmca' in target]
+
+
+def test_calls_run_as_in_eager_mode():
+    """In the form for the device, without autocast."""
+    seen = []
+
+    @opaque
+    def observed(x: Tensor) -> Tensor:
+        seen.append((choose_backend(x), torch.is_autocast_enabled('cpu')))
+        return x + 1
+
+    torch._dynamo.reset()
+    compiled = torch.compile(observed, fullgraph=True, backend='aot_eager')
+    with torch.autocast('cpu', torch.bfloat16):
+        compiled(torch.ones(2))
+    assert seen[-1] == ('cpu', False)
