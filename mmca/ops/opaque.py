@@ -8,6 +8,9 @@ from torch import Tensor
 
 from mmca.ops.precision import without_autocast
 
+# torch 2.6 cannot tell exporting from compiling: there, both trace.
+_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
+
 
 def opaque(function: Callable) -> Callable:
     """A decorator: torch.compile puts a call of the function into its graph, not what it does.
@@ -43,7 +46,7 @@ def opaque(function: Callable) -> Callable:
 
     @wraps(function)
     def call(*args: Tensor | int | bool) -> Tensor | tuple[Tensor, ...]:
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not _is_exporting():
             return op(*args)
         return function(*args)
 
