@@ -8,6 +8,7 @@ import time
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,20 @@ def check_names(names: Sequence[str]) -> None:
             raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
-        if name in TIMM_BACKBONES and find_spec('timm') is None:
-            raise InputError(f'{name}: timm is not installed; run: pip install timm')
+        if name in TIMM_BACKBONES:
+            _check_timm(name)
+
+
+def _check_timm(name: str) -> None:
+    if find_spec('timm') is None:
+        raise InputError(f'{name}: timm is not installed; run: pip install timm')
+    try:
+        import_module('timm')
+    except (ImportError, RuntimeError) as error:  # a torchvision for another torch
+        raise InputError(
+            f'{name}: timm cannot be imported ({error}); '
+            f'install the torchvision for torch {torch.__version__}'
+        ) from error
 
 
 def _names(args: Namespace) -> list[str]:

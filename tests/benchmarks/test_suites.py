@@ -3,6 +3,7 @@
 import contextlib
 import io
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +98,20 @@ def test_backbones_of_timm_need_timm(monkeypatch, capsys):
     assert main(['backbone', '--baselines', 'timm_swin_t']) == 2
     error = capsys.readouterr().err
     assert error == 'error: timm_swin_t: timm is not installed; run: pip install timm\n'
+
+
+def test_a_torchvision_for_another_torch_is_named(monkeypatch, tmp_path, capsys):
+    (tmp_path / 'timm.py').write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'timm', raising=False)
+    assert main(['backbone', '--baselines', 'timm_swin_t']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        'error: timm_swin_t: timm cannot be imported (operator torchvision::nms'
+    )
+    assert 'install the torchvision for torch 2.' in error
 
 
 def test_a_new_attention_is_a_row(report):
