@@ -140,6 +140,8 @@ def plot(
 
     metric, name = next(iter(table.metrics.items()))
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    colors = plt.rcParams['axes.prop_cycle']
+    axes.set_prop_cycle(plt.cycler(linestyle=['-', '--']) * colors)  # it has ten colors
     for row in table.rows:
         curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row]]
         if not curves or seconds[row] is None:
