@@ -90,6 +90,23 @@ def test_compiled_for_any_size_it_agrees_with_eager_mode(dtype, cast):
 
 
 @calls
+@pytest.mark.parametrize('frozen', [0, 1])
+def test_compiled_with_one_input_frozen(frozen):
+    torch._dynamo.reset()
+    x, _, _, weight = tokens(torch.float64, 5, 7)
+    inputs = [x, weight]
+    inputs[1 - frozen].requires_grad_()
+    found, expected = (
+        torch.autograd.grad(run(*inputs, (5, 7)).square().sum(), inputs[1 - frozen])[0]
+        for run in (
+            torch.compile(attend_itself, fullgraph=True, backend='aot_eager'),
+            attend_itself,
+        )
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@calls
 def test_the_graph_of_a_layer_calls_it_and_transforms_nothing():
     torch._dynamo.reset()
     seen = []
