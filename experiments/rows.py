@@ -21,6 +21,7 @@ class Transfer:
         flags: of the command, besides those that all have.
         options: `--cfg-options`.
         images: their number, all by default.
+        folder: of the images, below the data root; the lab's by default.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Transfer:
     flags: tuple[str, ...]
     options: tuple[str, ...] = ()
     images: int | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,12 @@ SIZES = (
     ),
     Transfer('iters_1000', 'all images, 1,000 iterations', ('--iters', '1000')),
     Transfer('iters_300', 'all images, 300 iterations', ('--iters', '300')),
+    Transfer(
+        'own_images',
+        "CamVid's 367 training images, 1,000 iterations",
+        ('--iters', '1000'),
+        folder='camvid/images/training',
+    ),
 )
 TRANSFERS = {transfer.name: transfer for transfer in (*LONG.values(), *ABLATIONS, *SIZES)}
 HEADS = {'fpn': 'Semantic FPN', 'upernet': 'UperNet'}

@@ -111,7 +111,7 @@ class Lab:
         with self._locks.setdefault(transfer.name, Lock()):
             if out.exists():
                 return out
-            images = self.images
+            images = [f'{DATA}/{transfer.folder}'] if transfer.folder else self.images
             if transfer.images is not None:
                 images = [str(self._choose(transfer.images))]
             argv = ['transfer', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]

@@ -11,7 +11,7 @@ import yaml
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS, Row
-from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
+from experiments.run import DATA, RESULTS, ROOT, Lab, run_missing, run_transfers
 from experiments.speed import time_rows
 from mmca.cli.mini import make_mini
 from mmca.config.reader import load_config
@@ -124,6 +124,12 @@ def test_a_transfer_of_some_images_links_to_them(lab, tmp_path):
     commands = {argv[argv.index('--images') + 1] for argv in lab.called}
     assert commands == {str(images), str(lab.work / 'images_300')}
     assert len(list((lab.work / 'images_300').iterdir())) == 300
+
+
+def test_a_transfer_may_have_the_images_of_a_data_set(lab):
+    run_transfers(lab, [TRANSFERS['own_images']], jobs=1)
+    (argv,) = lab.called
+    assert argv[argv.index('--images') + 1] == f'{DATA}/camvid/images/training'
 
 
 def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
