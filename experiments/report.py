@@ -15,9 +15,10 @@ HEAD = """\
 command, commit, date, processor and torch version. Every run had one thread of a CPU.
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest; rows of one seed are preliminary. Seconds an iteration are medians of a table's networks
-timed in turn (`python -m experiments time`, [seconds.json](seconds.json)); one network twice
-differed by up to a quarter. The runs themselves had other machines, whose times do not compare.
+largest; rows of one seed are preliminary. The maps' error is what the transfer ended with, on
+images that were held out. Seconds an iteration are medians of a table's networks timed in turn
+(`python -m experiments time`, [seconds.json](seconds.json)); one network twice differed by up to
+a quarter. The runs themselves had other machines, whose times do not compare.
 """
 SECONDS = 'seconds.json'
 
@@ -35,17 +36,16 @@ def write_report(folder: Path) -> Path:
     file = folder / SECONDS
     timed = json.loads(file.read_text()) if file.exists() else {}
     found = list(find_runs(folder))
+    files = {t: folder / 'transfers' / f'{t.name}.json' for t in TRANSFERS.values()}
+    records = {t: json.loads(f.read_text()) for t, f in files.items() if f.exists()}
     for table in TABLES.values():
         logs = {row: [r for r in found if (r.table, r.row) == (table, row)] for row in table.rows}
         if any(runs for row, runs in logs.items() if row.table is None):
             seconds = {row: _seconds(timed, table, row) for row in table.rows}
-            parts.append(_section(table, logs, seconds))
+            parts.append(_section(table, logs, seconds, records))
             if _is_plotted(table):
                 plot(table, logs, seconds, folder / f'{table.name}.png')
-    logs = {
-        transfer: folder / 'transfers' / f'{transfer.name}.json' for transfer in TRANSFERS.values()
-    }
-    parts.append(_transfers({t: json.loads(f.read_text()) for t, f in logs.items() if f.exists()}))
+    parts.append(_transfers(records))
     page = folder / 'README.md'
     page.write_text('\n'.join(parts))
     return page
@@ -65,8 +65,15 @@ def _seconds(timed: dict, table: Table, row: Row) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _section(table: Table, logs: dict[Row, list[Run]], seconds: dict[Row, float | None]) -> str:
+def _section(
+    table: Table,
+    logs: dict[Row, list[Run]],
+    seconds: dict[Row, float | None],
+    records: dict[Transfer, dict],
+) -> str:
     heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
+    transfers = any(isinstance(row.start, Transfer) for row in table.rows)
+    heads += ["maps' error"] if transfers else []
     lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
     for row in table.rows:
         runs = logs[row]
@@ -75,7 +82,11 @@ def _section(table: Table, logs: dict[Row, list[Run]], seconds: dict[Row, float 
         params, macs = size_of(row, table.shape)
         figures = [spread([r.metrics[name] for r in runs]) for name in table.metrics.values()]
         cells = [row.label, *figures, str(len(runs)), f'{params / 1e6:.2f}', f'{macs / 1e9:.2f}']
-        lines.append(_line([*cells, f'{seconds[row]:.2f}' if seconds[row] else '']))
+        cells.append(f'{seconds[row]:.2f}' if seconds[row] else '')
+        if transfers:
+            known = row.start in records
+            cells.append(f'{_measured(records[row.start])[-1]["mean/error"]:.3f}' if known else '')
+        lines.append(_line(cells))
     first = next(run for row, runs in logs.items() if row.table is None for run in runs)
     lines += ['', f'    {first.record["command"]}', '']
     if _is_plotted(table):
@@ -90,13 +101,17 @@ def _transfers(records: dict[Transfer, dict]) -> str:
     lines += ['The minutes are those of machines that differed, and did other work as well.', '']
     lines += [_line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
-        measured = [entry for entry in record['log'] if 'mean/error' in entry]
-        first, last = measured[0], measured[-1]
+        first, *_, last = _measured(record)
         both = (f'{first[f"mean/{k}"]:.3f} → {last[f"mean/{k}"]:.3f}' for k in ('error', 'cosine'))
         spent = [entry['time'] for entry in record['log'] if 'loss' in entry]
         minutes = f'{statistics.median(spent) * last["step"] / 60:.0f}'
         lines.append(_line([transfer.label, str(last['step']), *both, minutes]))
     return '\n'.join([*lines, ''])
+
+
+def _measured(record: dict) -> list[dict]:
+    """The entries of a transfer's log that hold errors of the maps, the first before it."""
+    return [entry for entry in record['log'] if 'mean/error' in entry]
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -82,13 +82,13 @@ def test_each_run_is_done_once_and_its_log_names_no_folder(lab):
 def test_the_page_has_mean_and_range_of_the_seeds(lab):
     run_missing(lab, [TABLE], ['ca_transferred'], jobs=2)
     page = write_report(lab.results).read_text()
-    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 |  |' in page
+    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 |  | 0.400 |' in page
     assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
     empty = (lab.results / 'camvid_deit.png').stat().st_size
     seconds = {'camvid_deit': {'seconds': {'ca_transferred': [0.5, 0.7, 0.4]}}}
     (lab.results / SECONDS).write_text(json.dumps(seconds))
     page = write_report(lab.results).read_text()
-    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 | 0.50 |' in page
+    assert '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.40 | 2.40 | 0.50 | 0.400 |' in page
     assert (lab.results / 'camvid_deit.png').stat().st_size > empty
 
 
