@@ -102,7 +102,12 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
 
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
-    return (Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),)
+    short = next(transfer for transfer in SIZES if transfer.name == 'iters_1000')
+    label = 'CA-DeiT-T, transferred in 1,000 iterations'
+    return (
+        Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
+        Row('ca_iters_1000', label, name, short, HALF_AS_LONG),
+    )
 
 
 def _more_on_camvid() -> tuple[Row, ...]:
@@ -173,7 +178,7 @@ ABLATIONS = (
 )
 SIZES = (
     *(
-        Transfer(f'images_{n}', f'{n} images, 1,000 iterations', ('--iters', '1000'), (), n)
+        Transfer(f'images_{n}', f'{n:,} images, 1,000 iterations', ('--iters', '1000'), (), n)
         for n in (100, 300, 1000)
     ),
     Transfer('iters_1000', 'all images, 1,000 iterations', ('--iters', '1000')),
