@@ -102,11 +102,10 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
 
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
-    short = next(transfer for transfer in SIZES if transfer.name == 'iters_1000')
     label = 'CA-DeiT-T, transferred in 1,000 iterations'
     return (
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
-        Row('ca_iters_1000', label, name, short, HALF_AS_LONG),
+        Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
     )
 
 
