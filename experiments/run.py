@@ -76,7 +76,10 @@ class Lab:
         (taught,) = (taught for taught in TABLES[other].rows if taught.name == name)
         trained = self.work / other / f'{name}_seed{seed}'
         with self._locks.setdefault(trained.name, Lock()):
-            if not self.log_of(TABLES[other], taught, seed).exists():
+            log = self.log_of(TABLES[other], taught, seed)
+            if not (
+                log.exists() and any(trained.glob('iter_*.pth'))
+            ):  # logs are in git, weights not
                 self.run(TABLES[other], taught, seed)
         (teacher,) = trained.glob('iter_*.pth')
         work = self.work / table.name / f'{row.name}_seed{seed}'

@@ -146,6 +146,19 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     assert '| PVT-T, with labels | 40.5 (40.0 to 41.0) | 2 |' in page
 
 
+def test_a_teacher_without_its_weights_is_trained_again(lab):
+    table, log = TABLES['camvid_unlabeled'], 'camvid_scratch/fpn_pvt_t_seed0.json'
+    only = replace(table, seeds=1)
+    run_missing(lab, [only], ['fpn_ca_pvt_t'], jobs=1)
+    (lab.results / 'camvid_unlabeled' / 'fpn_ca_pvt_t_seed0.json').unlink()
+    (lab.results / log).write_text('{}')
+    shutil.rmtree(lab.work)
+    lab.called.clear()
+    run_missing(lab, [only], ['fpn_ca_pvt_t'], jobs=1)
+    assert [argv[0] for argv in lab.called] == ['train', 'transfer', 'test']
+    assert 'sha256' in json.loads((lab.results / log).read_text())
+
+
 def test_a_run_that_fails_is_named(tmp_path):
     lab = Lab(tmp_path, 'gone.pth', [])
     with pytest.raises(InputError, match=r'mmca train ended with 2: see .*x.log'):
