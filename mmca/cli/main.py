@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pickle import UnpicklingError
@@ -83,6 +84,8 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
         The exit code, as :func:`main`.
     """
     load_weights_only()
+    # mmdet says so of a metric that no config here has.
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
     # A notebook names its own way to draw, which the environment of this command may not have.
     if os.environ.get('MPLBACKEND', '').startswith('module://'):
         os.environ['MPLBACKEND'] = 'Agg'

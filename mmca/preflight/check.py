@@ -120,6 +120,6 @@ def check(
     classes = len(found.splits[0].classes) if found.splits else 'unknown'
     found.summary = (
         f'{library} {tool}: {args.config}, work dir {work_dir}, {images} {tool} images, '
-        f'{classes} classes'
+        f'{classes} class{"es" * (classes != 1)}'
     )
     return found

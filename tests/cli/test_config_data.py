@@ -348,6 +348,8 @@ def test_detectors_count_their_last_batches(data, write):
         write_coco(data / f'{split}.json', data / split, number)
     _, out = write('--epochs', '60')
     assert '60 epochs, 120 iterations of 2 images: --epochs' in out
+    _, out = write('--epochs', '1', '--out', 'short.py')
+    assert '1 epoch, 2 iterations of 2 images: --epochs' in out
 
 
 def test_code_is_read_back():

@@ -130,7 +130,8 @@ def choose(found: Found, args: Namespace) -> Choice:
         'backbone': f'{backbone}: {why_backbone}',
         'start': f'{args.weights}' if args.weights else 'from scratch: --weights FILE names one',
         'images': _why_size(size, args, device, found) if size else f'at the size of {base}',
-        'schedule': f'{epochs} epochs, {iterations} iterations of {batch} images: '
+        'schedule': f'{epochs} epoch{"s" * (epochs > 1)}, '
+        f'{iterations} iterations of {batch} images: '
         + ('--epochs' if args.epochs else f'{number} images, {DEVICES[device]}'),
         'lr': f'{lr:g}' if lr else f'that of {base}, by --auto-scale-lr',
     }
