@@ -104,7 +104,7 @@ def test_help_of_a_script_shows_how_to_call_it(command, capsys):
 def test_a_reader_that_stops_early_is_no_error():
     command = f'{sys.executable} -m mmca config --list | head -n 1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(['bash', '-c', command], capture_output=True, text=True, cwd=ROOT)
-    assert 'faster_coco_eval' not in done.stderr
+    assert done.stderr == ''
     assert done.stdout.splitlines()[-1] in ('0', '141')
 
 
