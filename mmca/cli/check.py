@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.config.packages import FULL_STACK
+from mmca.config.packages import FULL_STACK, import_datasets
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -69,6 +69,7 @@ def checked(args: argparse.Namespace) -> tuple[Config, Findings]:
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
+    import_datasets(library)
     if args.load_from is not None:
         cfg.load_from = args.load_from
     work_dir = default_work_dir(args, cfg)

@@ -20,6 +20,7 @@ from mmca.cli.process_group import join_cpu_group
 from mmca.cli.run_errors import end_early, explained
 from mmca.config.atomic_saves import atomic_saves
 from mmca.config.names import OWN_HOOKS
+from mmca.config.packages import import_datasets
 from mmca.config.reader import library_of, load_config, parse_options
 from mmca.config.shipped import find_config
 from mmca.config.trust import load_checkpoints_safely
@@ -55,6 +56,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
+    import_datasets(library)
     work_dir = default_work_dir(args, cfg)
     own_argv = translate(library, tool, with_config_file(args), cfg)
     prepared, parsed, renamed = [], {}, None

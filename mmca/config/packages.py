@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from importlib import metadata
+from contextlib import redirect_stdout
+from importlib import import_module, metadata
 from importlib.util import find_spec
 
 from mmca.config.shipped import checkout
@@ -49,6 +51,16 @@ def require(*names: str) -> None:
                 '`mmca doctor` tells how to replace it'
             )
         raise InputError(f'{name} is not installed; {how_to_install(name)}')
+
+
+def import_datasets(library: str) -> None:
+    """Import a library's data sets without its words on optional packages that are not there.
+
+    Args:
+        library: 'mmdet', 'mmseg' or 'mmpretrain'.
+    """
+    with redirect_stdout(io.StringIO()):
+        import_module(f'{library}.datasets')
 
 
 def how_to_install(name: str) -> str:

@@ -66,6 +66,7 @@ class Predictor:
         from mmengine.registry import DefaultScope
 
         from mmca.config.building import explain_building
+        from mmca.config.packages import import_datasets
         from mmca.config.reader import library_of, load_config
         from mmca.config.trust import load_from_local
         from mmca.preflight.model import class_counts
@@ -79,6 +80,7 @@ class Predictor:
         for key in ('model', 'test_dataloader'):
             if not self.cfg.get(key):
                 raise InputError(f'config {config} has no {key}, which is needed here')
+        import_datasets(self.library)
         content = load_from_local(checkpoint, 'cpu')
         try:
             with DefaultScope.overwrite_default_scope(self.library):

@@ -1,5 +1,8 @@
 """mmca check: a table of what was found, or one line."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
@@ -86,3 +89,10 @@ def test_problems_are_one_line(fail, data):
     line = fail('check', SEG, '--cfg-options', 'model.backbone.arch=huge')
     assert 'huge' in line
     assert 'config not found: coco/absent' in fail('check', 'coco/absent')
+
+
+def test_the_libraries_say_nothing_of_packages_that_nobody_asked_for():
+    command = [sys.executable, '-m', 'mmca', 'check', DET]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert '80 classes' in done.stdout
+    assert 'OneDL' not in done.stdout + done.stderr
