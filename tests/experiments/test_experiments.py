@@ -170,6 +170,13 @@ def test_rows_are_of_shipped_configs(row):
     assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
 
 
+def test_every_plot_is_on_the_page():
+    page = (RESULTS / 'README.md').read_text()
+    plots = [file.name for file in RESULTS.glob('*.png')]
+    assert plots
+    assert [name for name in plots if f']({name})' not in page] == []
+
+
 def test_metafiles_have_the_results_of_the_logs(tmp_path):
     """Writing them again changes nothing, and without logs nothing is left of them."""
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
