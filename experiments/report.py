@@ -15,7 +15,7 @@ HEAD = """\
 command, commit, date, processor and torch version. Every run had one thread of a CPU.
 
 Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest; rows of one seed are preliminary. The maps' error is what the transfer ended with, on
+largest. The maps' error is what the transfer ended with, on
 images that were held out. Seconds an iteration are medians of a table's networks timed in turn
 (`python -m experiments time`, [seconds.json](seconds.json)); one network twice differed by up to
 a quarter. The runs themselves had other machines, whose times do not compare.
