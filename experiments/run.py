@@ -77,9 +77,8 @@ class Lab:
         trained = self.work / other / f'{name}_seed{seed}'
         with self._locks.setdefault(trained.name, Lock()):
             log = self.log_of(TABLES[other], taught, seed)
-            if not (
-                log.exists() and any(trained.glob('iter_*.pth'))
-            ):  # logs are in git, weights not
+            # Logs are in git, weights are not.
+            if not (log.exists() and any(trained.glob('iter_*.pth'))):
                 self.run(TABLES[other], taught, seed)
         (teacher,) = trained.glob('iter_*.pth')
         work = self.work / table.name / f'{row.name}_seed{seed}'
