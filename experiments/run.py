@@ -126,7 +126,7 @@ class Lab:
 
     def _choose(self, number: int) -> Path:
         """A folder with links to some of the images, the same ones each time."""
-        from mmca.transfer.images import find_images
+        from mmca.distill.images import find_images
 
         folder = self.work / f'images_{number}'
         if not folder.exists():

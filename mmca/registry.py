@@ -10,12 +10,12 @@ from mmengine.registry import Registry
 MODELS = Registry(
     'model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones', 'mmca.necks']
 )
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.hooks'])
-DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmca', locations=['mmca.transfer'])
-METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmca', locations=['mmca.transfer'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.engine.hooks'])
+DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmca', locations=['mmca.distill'])
+METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmca', locations=['mmca.distill'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optim wrapper constructor',
     parent=ROOT_CONSTRUCTORS,
     scope='mmca',
-    locations=['mmca.optim'],
+    locations=['mmca.engine.optim'],
 )

@@ -113,7 +113,7 @@ print(MODELS.get('mmca.CAPVT').__module__, MODELS.get('mmca.NormPool').__module_
       HOOKS.get('mmca.SeedHook').__module__,
       OPTIM_WRAPPER_CONSTRUCTORS.get('mmca.OptimWrapperConstructor').__module__)
 """
-    expected = 'mmca.backbones.pvt mmca.necks.norm_pool mmca.hooks.seed mmca.optim'
+    expected = 'mmca.backbones.pvt mmca.necks.norm_pool mmca.engine.hooks.seed mmca.engine.optim'
     assert run(code).splitlines()[-1] == expected
 
 

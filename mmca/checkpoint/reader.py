@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmca.checkpoint.archive import check_archive, check_tensors
-from mmca.checkpoint.stand_ins import is_stand_in, load_inert
+from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert
 from mmca.errors import InputError
 
 # Keys of the weights in a file, in order of preference; averaged weights come last.
@@ -55,7 +55,7 @@ class Checkpoint:
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it.
 
-    Nothing in the file is executed, see `mmca.checkpoint.stand_ins`: optimizer states, configs
+    Nothing in the file is executed, see `mmca.checkpoint.safe_unpickle`: optimizer states, configs
     and log buffers beside the weights are skipped.
 
     Args:

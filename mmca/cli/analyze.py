@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write; returns the exit code."""
     from mmca.analysis import measure_blocks, recommend
-    from mmca.cli.trained_backbone import backbone_settings, softmax_backbone
-    from mmca.transfer.images import find_images
+    from mmca.analysis.trained_backbone import backbone_settings, softmax_backbone
+    from mmca.distill.images import find_images
 
     shape = _check(args)
     cfg = load_config(args.config, args.cfg_options)
@@ -123,8 +123,8 @@ def spread(files: Sequence[str], number: int) -> list[str]:
 
 def _views(files: Sequence[str], side: int, cfg: Config) -> Iterator[Tensor]:
     """Normalized images, one after another, with a line of progress on a terminal."""
-    from mmca.cli.trained_backbone import normalize
-    from mmca.transfer.images import middle_view, read_image
+    from mmca.analysis.trained_backbone import normalize
+    from mmca.distill.images import middle_view, read_image
 
     shown = sys.stderr.isatty()
     for i, file in enumerate(files):
@@ -153,7 +153,7 @@ def count_costs(
     from mmengine.registry import MODELS
 
     from mmca.analysis import block_macs, count_flops
-    from mmca.cli.trained_backbone import softmax_settings
+    from mmca.analysis.trained_backbone import softmax_settings
 
     common = {'attn_cfg': settings.get('attn_cfg'), **softmax_settings(settings)}
     costs, totals = {}, {}
@@ -224,8 +224,8 @@ def write(
 
     from mmca import __version__
     from mmca.analysis import stage_shares
-    from mmca.cli.attention_plots import plot_shares
-    from mmca.config.atomic_saves import replacing
+    from mmca.analysis.plots import plot_shares
+    from mmca.io import atomic_write
 
     rows = []
     for block in blocks:
@@ -249,9 +249,9 @@ def write(
         'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / 'analysis.json', 'w') as file:
+    with atomic_write(folder / 'analysis.json', 'w') as file:
         file.write(json.dumps(content, indent=1) + '\n')
     title = f'{Path(args.checkpoint).name}, {len(files)} images of {args.side} x {args.side}'
-    with replacing(folder / 'analysis.png') as file:
+    with atomic_write(folder / 'analysis.png') as file:
         plot_shares(blocks, attn, args.threshold, title).savefig(file, format='png', dpi=120)
     print(f'written: {folder / "analysis.json"}, {folder / "analysis.png"}')

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     title = f'{Path(args.config).stem}, {Path(args.checkpoint).name}'
     with tempfile.TemporaryDirectory(prefix='mmca-app-') as folder:
         _prepare_gradio(args.host, folder)
-        from mmca.cli.app_page import build_page, serve
+        from mmca.inference.app_page import build_page, serve
 
         page = build_page(explorer, title, SCORE_THR if args.score_thr is None else args.score_thr)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the folder as well

@@ -15,7 +15,7 @@ from mmca.config.packages import FULL_STACK, import_datasets
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mmca.preflight import Findings
+    from mmca.checks import Findings
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -64,8 +64,8 @@ def checked(args: argparse.Namespace) -> tuple[Config, Findings]:
     from mmca.cli.library_tool import default_work_dir
     from mmca.cli.run_errors import explained
     from mmca.config.reader import library_of, load_config
-    from mmca.preflight import build_parts, check
-    from mmca.preflight.model import check_start
+    from mmca.checks import build_parts, check
+    from mmca.config.models import check_start
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)
@@ -82,7 +82,7 @@ def checked(args: argparse.Namespace) -> tuple[Config, Findings]:
 
 def run(args: argparse.Namespace) -> int:
     """Check and print the table; returns the exit code."""
-    from mmca.preflight import read_every_image
+    from mmca.checks import read_every_image
 
     cfg, found = checked(args)
     print(found.summary)

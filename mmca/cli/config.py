@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
-from mmca.cli.own_data.choice import HEADS
+from mmca.config.own_data.choice import HEADS
 from mmca.config.packages import FULL_STACK, require
 from mmca.config.reader import read_config
 from mmca.config.shipped import PREFIX, config_names, config_root, find_config
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.data is not None:
         if args.config is not None:
             raise InputError(f'{args.config}: --data chooses a config; name a --model, --backbone')
-        from mmca.cli.own_data.command import write_config
+        from mmca.config.own_data.command import write_config
 
         require(*FULL_STACK)
         return write_config(args)

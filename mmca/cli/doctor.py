@@ -19,7 +19,7 @@ from io import StringIO
 from pathlib import Path
 
 import mmca
-from mmca.config import no_torchvision
+from mmca.engine import no_torchvision
 from mmca.config.packages import FORKS, how_to_install, requirement
 from mmca.config.shipped import checkout
 

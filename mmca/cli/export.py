@@ -17,7 +17,7 @@ from mmca.config.packages import FULL_STACK, require
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
-    from mmca.inference.export import ExportReport
+    from mmca.export.model import ExportReport
 
 REQUIRES = FULL_STACK
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2'}

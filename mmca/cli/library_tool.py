@@ -23,7 +23,7 @@ from mmca.config.names import OWN_HOOKS
 from mmca.config.packages import import_datasets
 from mmca.config.reader import library_of, load_config, parse_options
 from mmca.config.shipped import find_config
-from mmca.config.trust import load_checkpoints_safely
+from mmca.engine.safe_loading import load_checkpoints_safely
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
     from mmengine.device import get_device
     from mmengine.registry import DefaultScope
 
-    from mmca.preflight import check, check_flags, check_work_dir, handed_over
-    from mmca.preflight.check import takes_third_party
-    from mmca.preflight.checkpoint import name_last, resumes_from_last
-    from mmca.preflight.classifier import classifier_weights, read_as
-    from mmca.preflight.flags import is_first_process
-    from mmca.preflight.model import build_for_shapes
+    from mmca.checks import check, check_flags, check_work_dir, handed_over
+    from mmca.checks.check import takes_third_party
+    from mmca.checks.checkpoint import name_last, resumes_from_last
+    from mmca.checks.classifier import classifier_weights, read_as
+    from mmca.checks.flags import is_first_process
+    from mmca.config.models import build_on_meta
 
     load_checkpoints_safely()
     cfg = load_config(args.config, args.cfg_options)
@@ -72,7 +72,7 @@ def run_tool(tool: str, args: argparse.Namespace) -> int:
         del found  # which holds the parsed files as well
     elif takes_third_party(tool, library) and os.path.isfile(args.checkpoint):
         with DefaultScope.overwrite_default_scope(library):
-            renamed = classifier_weights(args.checkpoint, build_for_shapes(cfg.model))
+            renamed = classifier_weights(args.checkpoint, build_on_meta(cfg.model))
     options = missing_hooks(cfg) if tool == 'train' else []
     if args.launcher == 'pytorch' and get_device() == 'cpu':
         options += join_cpu_group(cfg)

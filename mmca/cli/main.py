@@ -12,7 +12,7 @@ from importlib import import_module
 from pickle import UnpicklingError
 
 from mmca.config.packages import how_to_install, require
-from mmca.config.trust import load_weights_only
+from mmca.engine.safe_loading import load_weights_only
 from mmca.errors import InputError
 
 DESCRIPTION = """\

@@ -118,7 +118,7 @@ class _Job:
     ) -> None:
         from mmca.inference.drawing import Painter
         from mmca.inference.ground_truth import open_truth
-        from mmca.inference.outputs import DetectionTable
+        from mmca.inference.writers import DetectionTable
 
         self.out, self.batch_size = Path(args.out), args.batch_size
         self.predictor = predictor
@@ -166,7 +166,7 @@ class _Job:
 
     def _steps(self, readers: dict[Source, VideoReader]) -> Iterator[None]:
         """Yield after each image and frame."""
-        from mmca.inference.outputs import write_jpeg
+        from mmca.inference.writers import write_jpeg
 
         for (source, image), result in self._predicted(self._readable()):
             truth, entry = self._truth_of(source, image), self.entries.get(source)
@@ -183,7 +183,7 @@ class _Job:
             yield from self._video(source, reader)
 
     def _video(self, source: Source, reader: VideoReader) -> Iterator[None]:
-        from mmca.inference.outputs import VideoFile
+        from mmca.inference.writers import VideoFile
 
         number = 0
         with VideoFile(self.out / f'{source.name}.mp4', reader.fps) as video:
@@ -230,7 +230,7 @@ class _Job:
         if self.table is not None:
             self.table.add(image.shape[:2], result, **entry)
         else:
-            from mmca.inference.outputs import write_labels
+            from mmca.inference.writers import write_labels
 
             shifted = bool(self.predictor.dataset.reduce_zero_label)
             write_labels(self.out / 'labels' / labels, result, shifted)

@@ -15,8 +15,8 @@ from mmca.cli.main import find_linked
 from mmca.cli.process_group import lost_process
 from mmca.config.building import explain_building
 from mmca.errors import InputError
-from mmca.preflight.channels import check_channels
-from mmca.preflight.model import build_for_shapes
+from mmca.checks.channels import check_channels
+from mmca.config.models import build_on_meta
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -164,7 +164,7 @@ def _misfit(error: Exception, cfg: Config) -> str | None:
         return None
     try:
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            check_channels(cfg.model, build_for_shapes(cfg.model))
+            check_channels(cfg.model, build_on_meta(cfg.model))
     except InputError as misfit:
         return str(misfit)
     except Exception:  # the model cannot be built for this: the error itself is all that is known

@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.config import no_torchvision
+from mmca.engine import no_torchvision
 from mmca.config.names import RUN_KEYS, did_you_mean
 from mmca.config.packages import require
 from mmca.config.shipped import PREFIX, find_config
-from mmca.config.trust import load_files_as_data
+from mmca.engine.safe_loading import load_files_as_data
 from mmca.errors import InputError
 
 if TYPE_CHECKING:

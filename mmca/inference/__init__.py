@@ -7,7 +7,7 @@ Example::
     result = predictor('image.jpg')
 """
 
-from mmca.inference.export import Comparison, ExportReport, export_model
+from mmca.export.model import Comparison, ExportReport, export_model
 from mmca.inference.predictor import Predictor
 from mmca.inference.results import Detections, Segmentation
 

@@ -38,7 +38,7 @@ class CocoTruth:
     def __init__(self, path: str, names: tuple[str, ...]) -> None:
         from pycocotools.coco import COCO
 
-        from mmca.preflight.warn import warn
+        from mmca.errors import warn
 
         try:
             with contextlib.redirect_stdout(io.StringIO()):

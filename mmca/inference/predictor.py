@@ -68,8 +68,8 @@ class Predictor:
         from mmca.config.building import explain_building
         from mmca.config.packages import import_datasets
         from mmca.config.reader import library_of, load_config
-        from mmca.config.trust import load_from_local
-        from mmca.preflight.model import class_counts
+        from mmca.engine.safe_loading import load_from_local
+        from mmca.config.models import class_counts
 
         config, checkpoint = str(config), str(checkpoint)
         self.device = find_device(device)
@@ -107,7 +107,7 @@ class Predictor:
         Raises:
             InputError: it is absent, no image, or damaged.
         """
-        from mmca.preflight.images import explain, read_header
+        from mmca.checks.images import explain, read_header
 
         path = str(path)
         if not Path(path).is_file():
@@ -244,7 +244,7 @@ def _build_model(cfg: Config, checkpoint: str, content: dict) -> nn.Module:
     from mmengine.registry import MODELS
     from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
-    from mmca.preflight.checkpoint import check_checkpoint
+    from mmca.checks.checkpoint import check_checkpoint
 
     settings = copy.deepcopy(cfg.model)
     backbone = settings.get('backbone') or {}

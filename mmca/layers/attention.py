@@ -82,6 +82,10 @@ class Attention(nn.Module):
             or 'bicubic', how a checkpoint of another size is resized.
         signature: name of a parameter that tells this attention in a checkpoint; '' for none.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
+        needs_grid: whether the tokens must form the H x W grid. Attention that does not care takes
+            special tokens, such as a class token, along.
+        has_kernel: whether all queries share one kernel of displacements, see
+            :meth:`attention_kernel`.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
 
     Example:
@@ -100,6 +104,8 @@ class Attention(nn.Module):
     resized_parameters: ClassVar[Mapping[str, str]] = {}
     signature: ClassVar[str] = ''
     method: ClassVar[str] = ''
+    needs_grid: ClassVar[bool] = True
+    has_kernel: ClassVar[bool] = False
     spec: StageSpec | None = None
 
     @classmethod
@@ -181,6 +187,22 @@ class Attention(nn.Module):
             NotImplementedError: this attention has no weights.
         """
         raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
+
+    def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """The kernel of an attention with `has_kernel`.
+
+        Args:
+            x: (B, N, C), the input of :meth:`forward`.
+            hw_shape: (H, W).
+
+        Returns:
+            (B, heads, H, W), each of sum one: at (i, j) the weight of the token i rows below and
+            j columns right of any query, on the torus.
+
+        Raises:
+            NotImplementedError: this attention has no kernel.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no kernel')
 
     def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, heads, N, N): :meth:`attention_weights` of all tokens, query by key."""

@@ -55,6 +55,7 @@ class CirculantAttention(Attention):
 
     memory_layout = 'channels_first'
     uses_cpe = True
+    has_kernel = True
     signature: ClassVar[str] = 'gate.0.weight'
     method: ClassVar[str] = 'CA-'
 
@@ -149,9 +150,12 @@ class CirculantAttention(Attention):
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, C / d, H, W): the head's kernel, moved on the torus to the query token."""
+        return self.attention_kernel(x, hw_shape).roll(divmod(token, hw_shape[1]), (2, 3))
+
+    def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, C / d, H, W): softmax(a) of every head."""
         q, k, _ = self._project(channels_first(x).mT)
-        kernel = circulant_kernel(q, k, hw_shape, self.head_dim, self.scale)
-        return kernel.roll(divmod(token, hw_shape[1]), (2, 3))
+        return circulant_kernel(q, k, hw_shape, self.head_dim, self.scale)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""

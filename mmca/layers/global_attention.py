@@ -30,6 +30,8 @@ class SelfAttention(Attention):
         torch.Size([2, 15, 64])
     """
 
+    needs_grid = False
+
     def __init__(
         self, embed_dims: int, num_heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0
     ) -> None:

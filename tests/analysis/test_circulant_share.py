@@ -100,7 +100,7 @@ def test_recommendations_are_made_by_stage():
 @pytest.mark.skipif(not SHARED.is_dir(), reason='needs the files beside the checkout')
 def test_deit_tiny_is_circulant_in_its_early_blocks():
     """Figures of two implementations on ten images; others give a few hundredths more or less."""
-    transfer = pytest.importorskip('mmca.transfer.images')
+    transfer = pytest.importorskip('mmca.distill.images')
     model = DeiT('tiny', with_cls_token=True).eval()
     load_pretrained(model, SHARED / 'weights/deit_tiny_imagenet.pth')
     files = transfer.find_images([str(SHARED / 'data/imagenet_samples')])[::100]

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmca.backbones import DeiT
 from mmca.cli.main import main
-from mmca.cli.own_data.code import Name, assign
+from mmca.config.own_data.code import Name, assign
 from tests.helpers import write_image
 
 SQUARE = [[4, 4, 20, 4, 20, 20, 4, 20]]

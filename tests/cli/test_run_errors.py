@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmca.cli.main import guarded
 from mmca.cli.run_errors import explained
 from mmca.errors import InputError
-from mmca.preflight import check_work_dir
+from mmca.checks import check_work_dir
 
 CFG = Config(
     {

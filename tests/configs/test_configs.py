@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from mmca.layers import DropPath
-from mmca.preflight.model import class_counts
+from mmca.config.models import class_counts
 from tests.configs.table import CONFIGS, RECIPES, demo_data, load, method, shrink
 from tests.helpers import CONFIGS as CONFIG_ROOT
 from tests.helpers import declared_parameters

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mmca.backbones import CAPVT
 from mmca.checkpoint import load_pretrained
-from mmca.cli.mini import make_mini
-from mmca.config import no_torchvision
+from tools.mini import make_mini
+from mmca.engine import no_torchvision
 from mmca.layers import DropPath
 from tests.helpers import CONFIGS as CONFIG_ROOT
 from tests.helpers import declared_parameters

@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
-from mmca.cli.mini import STUFF, THINGS, make_mini
+from tools.mini import STUFF, THINGS, make_mini
 from tests.helpers import CONFIGS
 
 

@@ -13,7 +13,7 @@ from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS, Row
 from experiments.run import DATA, RESULTS, ROOT, Lab, run_missing, run_transfers
 from experiments.speed import time_rows
-from mmca.cli.mini import make_mini
+from tools.mini import make_mini
 from mmca.config.reader import load_config
 from mmca.errors import InputError
 

@@ -1,0 +1,155 @@
+"""Files: atomic writes, and images as training reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
+ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height change places
+ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
+    """Open a file that replaces `path` once it is complete and on disk.
+
+    Args:
+        path: the file to write; it stays untouched until the end, and after an exception.
+        mode: 'wb' or 'w'.
+
+    Raises:
+        OSError: the file cannot be written, for instance because the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, 'weights.pth')
+        ...     with atomic_write(path) as file:
+        ...         _ = file.write(b'weights')
+        ...     path.read_bytes()
+        b'weights'
+    """
+    part = f'{path}.part'  # a fixed name, so that killed runs do not pile up files
+    try:
+        with open(part, mode, encoding=None if 'b' in mode else 'utf-8') as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException as error:
+        with suppress(OSError):
+            os.remove(part)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # errors of write() name no file
+        raise
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """All images in a folder and its subfolders, sorted by path.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The files whose suffix is one of `IMAGE_SUFFIXES`.
+
+    Raises:
+        InputError: there is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f'no such folder: {folder}')
+    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise InputError(f'no images in {folder} ({", ".join(IMAGE_SUFFIXES)})')
+    return files
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode an image.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (H, W, 3), uint8, BGR, upright by its EXIF orientation.
+
+    Raises:
+        InputError: the file is missing, truncated or not an image.
+    """
+    import mmcv
+
+    image_size(path)
+    image = mmcv.imread(str(path))
+    if image is None:
+        raise InputError(f'cannot decode the image {path}: replace or remove it')
+    return image
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read an image's size from its header, and find truncated files.
+
+    OpenCV fills the missing part of a truncated file with gray instead of failing.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Width and height as training sees them, upright by the EXIF orientation.
+
+    Raises:
+        InputError: the file is missing, empty, truncated or not an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'no such image: {path}')
+    try:
+        with Image.open(path) as image:
+            if ENDS.get(image.format, b'') not in path.read_bytes()[-16:]:
+                image.load()  # some complete files end otherwise
+            width, height = image.size
+            turned = image.format in ('JPEG', 'MPO') and image.getexif().get(ORIENTATION, 1) > 4
+    except UnidentifiedImageError:
+        size = _size_by_opencv(path)
+        if size is None:
+            raise InputError(f'cannot read {path}: {_content(path)}') from None
+        return size
+    except Image.DecompressionBombError:
+        return _size_by_opencv(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f'cannot read {path}: {error}; replace or remove it') from error
+    return (height, width) if turned else (width, height)
+
+
+def _size_by_opencv(path: Path) -> tuple[int, int] | None:
+    """The size of a format, or of an image, that Pillow refuses."""
+    import cv2
+    import numpy as np
+
+    values = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(values, cv2.IMREAD_COLOR) if values.size else None
+    return None if image is None else image.shape[1::-1]
+
+
+def _content(path: Path) -> str:
+    """What a file is that should be an image, and what to do about it."""
+    with path.open('rb') as file:
+        head = file.read(64).lstrip()
+    if not head:
+        return 'the file is empty; download it again'
+    if head.startswith(b'<'):
+        return 'the file is a web page; download the image again'
+    if head.startswith(b'version https://git-lfs'):
+        return 'the file is a Git LFS pointer; run git lfs pull'
+    return 'the file is not an image of a known format; replace or remove it'

@@ -1,0 +1,154 @@
+"""What a student learns from a softmax teacher, and which of its parameters do."""
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mmca.backbones import CADeiT, DeiT
+from mmca.errors import InputError
+from mmca.distill import AttentionTransfer
+from mmca.distill.model import traced
+from tests.tiny import DEIT, PVT, SWIN
+
+# (student, its architecture, side of the images)
+PAIRS = {
+    'pvt': (dict(type='mmca.CAPVT', arch=PVT, out_indices=(0, 1, 2, 3)), 64),
+    'linear_pvt': (dict(type='mmca.PVTv2', arch='b0', attn='LLSS', out_indices=(1, 3)), 64),
+    'swin': (dict(type='mmca.CASwin', arch=SWIN, out_indices=(0, 1, 2, 3)), 64),
+    'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS'), 48),
+}
+
+
+def build(name, tmp_path, **options):
+    """A transfer whose two sides start from the same random weights."""
+    config, side = PAIRS[name]
+    torch.manual_seed(0)
+    settings = dict(config, drop_path_rate=0.0)
+    teacher = dict(settings, attn='S')
+    model = AttentionTransfer(settings, teacher, **options)
+    state = model.teacher.state_dict()
+    for path, tensor in state.items():
+        if path.endswith(('qkv.weight', 'q.weight', 'kv.weight', 'attn.proj.weight')):
+            tensor.normal_(std=0.5)  # far from uniform attention, which all kinds have in common
+    torch.save(state, tmp_path / 'teacher.pth')
+    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
+    model = AttentionTransfer(
+        dict(settings, init_cfg=weights),
+        dict(teacher, init_cfg=weights),
+        sizes=((side, side), (side, side - 16)),
+        **options,
+    )
+    model.init_weights()
+    return model.train(), torch.randn(2, 3, side, side)
+
+
+@pytest.fixture
+def at_iteration():
+    """Set the iteration that the model looks up."""
+    hub = MessageHub.get_current_instance()
+    yield lambda number: hub.update_info('iter', number)
+    hub.update_info('iter', 0)
+
+
+@pytest.mark.parametrize('name', PAIRS)
+@pytest.mark.parametrize('iteration', [0, 1])
+def test_both_parts_learn(name, iteration, tmp_path, at_iteration):
+    model, images = build(name, tmp_path, block_iters=1)
+    at_iteration(iteration)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    losses = []
+    for _ in range(20):
+        torch.manual_seed(0)
+        (loss,) = model(images, mode='loss').values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.95 * losses[0]
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    trained = {f'student.{path}' for path in model.changed}
+    assert {n.rpartition('.attn.')[0] for n in changed if '.attn.' in n} == trained
+    assert all(n.startswith(tuple(f'{path}.' for path in trained)) for n in changed)
+
+
+def test_a_student_equal_to_its_teacher_has_no_loss(tmp_path, at_iteration):
+    model, images = build('deit', tmp_path, block_iters=1)
+    model.student = DeiT(DEIT, drop_path_rate=0.0)
+    model.student.load_state_dict(model.teacher.state_dict())
+    for iteration in (0, 1):
+        at_iteration(iteration)
+        (loss,) = model.train()(images, mode='loss').values()
+        assert loss.item() < 1e-12
+    rows = model.eval()(images, mode='predict')
+    assert len(rows) == 2
+    assert rows[0]['output0/error'] < 1e-6
+    assert rows[1]['blocks.3/cosine'] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ('train', 'parts'),
+    [
+        ('attention', {'attn', 'norm1', 'cpe'}),
+        ('blocks', {'attn', 'norm1', 'cpe', 'norm2', 'mlp'}),
+    ],
+)
+def test_what_is_trained(train, parts, tmp_path):
+    model, images = build('deit', tmp_path, train=train, block_iters=9)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {n.split('.')[3] for n in trained} == parts
+    assert {n.split('.')[2] for n in trained} == {'0', '1'}
+    model(images, mode='loss')['loss_blocks'].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_all_is_trained_without_the_teacher(tmp_path):
+    model, images = build('deit', tmp_path, train='all', block_iters=9)
+    assert all(p.requires_grad for p in model.student.parameters())
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+    model(images, mode='loss')['loss_blocks'].backward()
+    assert all(p.grad is not None for p in model.student.parameters())
+
+
+def test_a_student_of_the_same_attention_learns_what_the_class_token_brings(tmp_path):
+    torch.manual_seed(0)
+    teacher = DeiT(DEIT, with_cls_token=True)
+    for parameter in teacher.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)  # so that the token matters
+    torch.save(teacher.state_dict(), tmp_path / 'deit.pth')
+    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
+    student = dict(type='mmca.DeiT', arch=DEIT, drop_path_rate=0.0, init_cfg=weights)
+    model = AttentionTransfer(student, dict(student, with_cls_token=True), train='all').train()
+    model.init_weights()
+    images = torch.randn(2, 3, 48, 48)
+    optimizer = torch.optim.Adam(model.student.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        (loss,) = model(images, mode='loss').values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert 0 < losses[-1] < 0.9 * losses[0]
+
+
+def test_a_trace_leaves_out_the_class_token():
+    model = DeiT(DEIT, attn='SCSC', with_cls_token=True).eval()
+    with traced(model) as trace:
+        model(torch.randn(1, 3, 48, 70))
+    assert list(trace) == [f'blocks.{i}' for i in range(4)]
+    for x, hw_shape, out in trace.values():
+        assert x.shape == out.shape == (1, 15, 16)
+        assert hw_shape == (3, 5)
+    assert not any(block._forward_hooks for block in model.blocks)
+
+
+def test_bad_input_is_named():
+    config = dict(type='mmca.CADeiT', arch=DEIT)
+    with pytest.raises(InputError, match="attention, blocks, all, got 'none'"):
+        AttentionTransfer(config, dict(config, attn='S'), train='none')
+    with pytest.raises(InputError, match='has the attention of the teacher'):
+        AttentionTransfer(config, config)
+    with pytest.raises(InputError, match='--train all --block-iters 0'):
+        AttentionTransfer(config, config, train='all', block_iters=1)
+    assert CADeiT(DEIT)

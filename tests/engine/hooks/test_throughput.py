@@ -1,0 +1,36 @@
+"""Images per second and memory in the logs of training."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mmca.engine.hooks import ThroughputHook
+
+
+@pytest.fixture
+def runner(request):
+    return SimpleNamespace(message_hub=MessageHub(request.node.name))
+
+
+@pytest.mark.parametrize('inputs', [torch.zeros(4, 3, 8, 8), [torch.zeros(3, 8, 8)] * 4])
+def test_images_per_second(inputs, runner):
+    hub = runner.message_hub
+    hub.update_scalar('train/time', 0.5)
+    ThroughputHook().after_train_iter(runner, 0, {'inputs': inputs})
+    assert hub.get_scalar('train/images_per_s').current() == 8
+    if not torch.cuda.is_available():
+        assert 10 < hub.get_scalar('train/memory').current() < 1e6  # MiB
+
+
+@pytest.mark.parametrize('batch', [None, {'images': []}])
+def test_what_has_no_images_is_left_out(batch, runner):
+    runner.message_hub.update_scalar('train/time', 0.5)
+    ThroughputHook().after_train_iter(runner, 0, batch)
+    assert 'train/images_per_s' not in runner.message_hub.log_scalars
+
+
+def test_without_a_timer_nothing_is_logged(runner):
+    ThroughputHook().after_train_iter(runner, 0, {'inputs': [0]})
+    assert not runner.message_hub.log_scalars

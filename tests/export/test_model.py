@@ -1,0 +1,166 @@
+"""Exported files compute what the library does: all parts, any size, single and half precision."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmca.errors import InputError
+from mmca.inference import Predictor, export, export_model
+from mmca.export.graph import ExportGraph, _PoolByProducts
+from tests.helpers import CONFIGS
+from tests.inference.trained import noise, write_checkpoint
+
+UPERNET = f"""
+_base_ = {str(CONFIGS / 'ade20k/upernet_ca_swin_t.py')!r}
+model = dict(
+    data_preprocessor=dict(bgr_to_rgb=False),
+    backbone=dict(_delete_=True, type='mmca.CASwin', attn='LLLS', arch=dict(
+        embed_dims=8, depths=(1, 1, 1, 2), num_heads=(1, 1, 1, 1), window_size=2)),
+    decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
+    auxiliary_head=dict(in_channels=32, channels=8))
+"""
+
+
+@pytest.fixture(scope='module')
+def segmentor(seg):
+    return Predictor(seg.config, seg.checkpoint, 'cpu')
+
+
+@pytest.fixture(scope='module')
+def detector(det):
+    return Predictor(det.config, det.checkpoint, 'cpu')
+
+
+@pytest.fixture(scope='module')
+def upernet(tmp_path_factory):
+    """UPerNet on a Swin whose windows are shifted, and whose images are BGR for the model."""
+    folder = tmp_path_factory.mktemp('swin')
+    config = folder / 'swin.py'
+    config.write_text(UPERNET)
+    return Predictor(config, write_checkpoint(config, 0.1), 'cpu')
+
+
+@pytest.fixture
+def onnxruntime():
+    """ONNX Runtime, where all that `--to onnx` needs is installed."""
+    for name in ('onnx', 'onnxscript'):
+        pytest.importorskip(name)
+    return pytest.importorskip('onnxruntime')
+
+
+def rgb(image):
+    """What a file takes: (1, 3, H, W), RGB, float32."""
+    return np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32)
+
+
+@pytest.mark.parametrize('name', ['segmentor', 'detector', 'upernet'])
+@pytest.mark.parametrize('shape', [(1, 64, 96), (2, 45, 70)])
+def test_the_graph_is_the_whole_way_from_an_image(name, shape, request):
+    """The preprocessor's padding, normalization and order of channels are in it."""
+    predictor = request.getfixturevalue(name)
+    graph = ExportGraph(predictor)
+    (images,) = export._batches(predictor, [shape], None, None, [])
+    with torch.no_grad():
+        found = graph(images)
+    expected = export._reference(predictor, [one.flip(0) for one in images])
+    assert len(found) == len(expected) == len(graph.outputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (5, 8), (6, 6), (13, 7)])
+@pytest.mark.parametrize('output_size', [1, 3, 6])
+def test_adaptive_pooling_by_products(shape, output_size):
+    x = torch.randn(2, 3, *shape)
+    expected = nn.AdaptiveAvgPool2d(output_size)(x)
+    torch.testing.assert_close(_PoolByProducts(output_size)(x), expected)
+
+
+@pytest.mark.slow
+def test_an_onnx_file_of_a_fixed_size(segmentor, onnxruntime, tmp_path):
+    import onnx
+
+    path = tmp_path / 'a.onnx'
+    report = export_model(segmentor, path, size=(32, 40), batch_size=1)
+    assert report.passed
+    assert [one.shape for one in report.comparisons] == [(1, 32, 40)]
+    assert report.comparisons[0].same_labels > 0.999
+    assert report.size == path.stat().st_size
+    assert report.flops.exported_dft > report.flops.dft > 0
+    assert report.inputs == {'images': 'float32 (1, 3, 32, 40)'}
+    assert report.outputs == {
+        'logits': 'float32 (1, 150, 32, 40)',
+        'labels': 'int64 (1, 32, 40)',
+    }
+    model = onnx.load(path)
+    assert not {'DFT', 'STFT'} & {node.op_type for node in model.graph.node}
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata['input'] == 'images (batch, 3, height, width), RGB, 0 to 255, float32'
+    assert tuple(json.loads(metadata['classes'])) == segmentor.names
+    assert json.loads(metadata['mean']) == pytest.approx([123.675, 116.28, 103.53])
+    session = onnxruntime.InferenceSession(path)
+    image = noise(5, (32, 40))
+    (labels,) = session.run(['labels'], {'images': rgb(image)})
+    _, expected = export._reference(segmentor, [torch.from_numpy(image).permute(2, 0, 1)])
+    assert (labels == expected.numpy()).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_a_torch_program_of_a_detector(detector, tmp_path):
+    path = tmp_path / 'a.pt2'
+    report = export_model(detector, path, 'torch', size=(64, 96))
+    assert report.passed
+    assert report.opset is None
+    assert report.contents == ('backbone', 'neck')
+    assert report.left_out == ('rpn_head', 'roi_head')
+    assert [one.shape for one in report.comparisons] == [(1, 64, 96), (2, 64, 96), (3, 64, 96)]
+    assert report.outputs['stride_4'].endswith('64 / 4, 96 / 4)')
+    extra = {'strides.txt': ''}
+    program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=extra).module()
+    assert json.loads(extra['strides.txt']) == [4, 8, 16, 32, 64]
+    assert [tuple(one.shape[2:]) for one in program(torch.zeros(1, 3, 64, 96))][:2] == [
+        (16, 24),
+        (8, 12),
+    ]
+
+
+@pytest.mark.slow
+def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
+    sizes = [(32, 32), (64, 35), (97, 130)]
+    images = [noise(seed, size) for seed, size in enumerate(sizes)]
+    path = tmp_path / 'a.onnx'
+    report = export_model(upernet, path, images=images)
+    assert report.passed
+    assert [one.shape[1:] for one in report.comparisons] == sizes
+    assert report.inputs == {'images': 'float32 (batch, 3, height, width)'}
+    session = onnxruntime.InferenceSession(path)
+    assert session.get_inputs()[0].shape == ['batch', 3, 'height', 'width']
+    assert len(session.run(None, {'images': np.zeros((3, 3, 64, 70), np.float32)})[0]) == 3
+
+
+@pytest.mark.slow
+def test_a_torch_program_for_any_size(segmentor, tmp_path):
+    path = tmp_path / 'a.pt2'
+    images = [noise(seed, size) for seed, size in enumerate([(64, 35), (97, 130)])]
+    assert export_model(segmentor, path, 'torch', images=images).passed
+    logits, _ = torch.export.load(path).module()(torch.zeros(3, 3, 50, 70))
+    assert logits.shape == (3, 150, 50, 70)
+
+
+def test_what_cannot_be_exported_is_refused(segmentor, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError('no such thing\nand more')
+
+    monkeypatch.setattr(torch.export, 'export', fail)
+    message = 'torch cannot export this model: no such thing; with a fixed size it may work: add'
+    with pytest.raises(InputError, match=message):
+        export_model(segmentor, tmp_path / 'a.pt2', 'torch')
+    monkeypatch.setitem(segmentor.cfg.model, 'test_cfg', {'mode': 'slide'})
+    with pytest.raises(InputError, match=r"model\.test_cfg\.mode is 'slide'"):
+        export_model(segmentor, tmp_path / 'a.pt2', 'torch')
+    with pytest.raises(InputError, match='no such folder: nowhere'):
+        export_model(segmentor, 'nowhere/a.pt2', 'torch')
