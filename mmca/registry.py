@@ -8,14 +8,14 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones', 'mmca.necks']
+    'model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones', 'mmca.necks', 'mmca.distill']
 )
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.engine.hooks'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.engine', 'mmca.distill'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmca', locations=['mmca.distill'])
 METRICS = Registry('metric', parent=ROOT_METRICS, scope='mmca', locations=['mmca.distill'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optim wrapper constructor',
     parent=ROOT_CONSTRUCTORS,
     scope='mmca',
-    locations=['mmca.engine.optim'],
+    locations=['mmca.engine'],
 )
