@@ -1,5 +1,7 @@
-"""The run: mmengine's Runner with safe loading, our hooks and checks, and errors in one line."""
+"""The run: mmengine's Runner with safe loading, our hooks and checks, and one-line errors."""
 
+from mmca.engine.check_hook import CheckHook
+from mmca.engine.checkpoint_hook import CheckpointHook
 from mmca.engine.hooks import (
     FiniteLossHook,
     PreemptionHook,
@@ -8,12 +10,16 @@ from mmca.engine.hooks import (
     ThroughputHook,
 )
 from mmca.engine.optim import OptimWrapperConstructor
+from mmca.engine.runner import Runner
 
 __all__ = [
+    'CheckHook',
+    'CheckpointHook',
     'FiniteLossHook',
     'OptimWrapperConstructor',
     'PreemptionHook',
     'ResumeHook',
+    'Runner',
     'SeedHook',
     'ThroughputHook',
 ]
