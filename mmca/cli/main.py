@@ -15,10 +15,9 @@ DESCRIPTION = """\
 Circulant Attention for detection and segmentation: trains, tests and examines models with
 CA-PVT, CA-Swin and CA-DeiT backbones, by the tools of mmdetection, mmsegmentation and mmpretrain.
 CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s."""
-# A sub-command is the module of its name in mmca.cli: its docstring is the help's first paragraph;
-# `REQUIRES` names the packages it needs, `add_arguments(parser)` adds its arguments, and `run(args)`
-# does the work and returns the exit status. Modules import torch inside functions, so that help is
-# quick.
+# A sub-command is the module of its name in mmca.cli: its docstring begins the help, `REQUIRES`
+# names the packages it needs, `add_arguments(parser)` adds its arguments, `run(args)` does
+# the work and returns the exit status. Modules import torch inside functions, so that help is quick.
 COMMANDS = {
     'train': 'train a detector, segmentor or classifier',
     'test': 'test a trained model',
