@@ -2,6 +2,7 @@
 
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.checkpoint.loader import Report, fit, load_pretrained, match, starts_with
+from mmca.checkpoint.trained import check_trained, classifier_state_dict
 from mmca.checkpoint.reader import Checkpoint, find_weights, read_checkpoint, read_state_dict
 
 __all__ = [

@@ -17,7 +17,7 @@ CA-PVT, CA-Swin and CA-DeiT backbones, by the tools of mmdetection, mmsegmentati
 CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s."""
 # A sub-command is the module of its name in mmca.cli: its docstring begins the help, `REQUIRES`
 # names the packages it needs, `add_arguments(parser)` adds its arguments, `run(args)` does
-# the work and returns the exit status. Modules import torch inside functions, so that help is quick.
+# the work and returns the exit status. Modules import torch inside functions: help is quick.
 COMMANDS = {
     'train': 'train a detector, segmentor or classifier',
     'test': 'test a trained model',

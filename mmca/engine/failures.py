@@ -112,7 +112,7 @@ def fail_during_run(error: BaseException, advice: str) -> NoReturn:
         SystemExit: with status 2 for an `InputError`, else 1.
     """
     if linked(error, InputError):
-        print(f'error: {describe(error)}; {advice}', file=sys.stderr, flush=True)
+        print(f'error: {describe(error)}', file=sys.stderr, flush=True)
         raise SystemExit(2) from error
     traceback.print_exception(error)
     print(f'error: {_advice(error)}{advice}', file=sys.stderr, flush=True)

@@ -204,7 +204,7 @@ def _prepare(cfg: Config) -> Config:
     """The config with our hooks and the checkpoint to resume from; safe loaders are installed."""
     safe_loading.install()
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
-    import_datasets(cfg.get('default_scope'))
+    import_library(cfg.get('default_scope'))
     hooks = dict(cfg.get('default_hooks') or {})
     own = [hook.get('type') for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
     for name, kind in HOOKS.items():
@@ -222,8 +222,8 @@ def _prepare(cfg: Config) -> Config:
     return cfg
 
 
-def import_datasets(library: str | None) -> None:
-    """Import a library's data sets without its words on optional packages.
+def import_library(library: str | None) -> None:
+    """Import a library's data sets and metrics without its words on optional packages.
 
     Args:
         library: the default scope of a config; other scopes than `LIBRARIES` import nothing.
@@ -232,4 +232,5 @@ def import_datasets(library: str | None) -> None:
         return
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        import_module(f'{library}.datasets')
+        for part in ('datasets', 'evaluation'):
+            import_module(f'{library}.{part}')
