@@ -82,7 +82,7 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
             )
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, split.classes, _use_of(split))
-        if sample:
+        if sample and hasattr(split.dataset, 'get_data_info'):
             check_sample(split.key, split.dataset)
     _compare_classes(splits)
 

@@ -14,7 +14,7 @@ from mmca.checks import check_batch_labels, check_classes, check_data, check_wei
 from mmca.registry import HOOKS
 
 
-class Checked(BaseException):  # noqa: N818
+class Checked(BaseException):
     """Raised where the first iteration would begin, see `mmca.Runner.check`."""
 
 
