@@ -1,6 +1,7 @@
 # What detection and segmentation share; det_runtime.py and seg_runtime.py build on it.
-custom_imports = dict(imports=['mmca'], allow_failed_imports=False)
-# Safe loading, checks, hooks, errors in one line; the libraries' own tools build it, too.
+# Importing the engine makes loading safe, whatever tool reads this config.
+custom_imports = dict(imports=['mmca.engine'], allow_failed_imports=False)
+# Checks, hooks, errors in one line; the libraries' train tools and mmdet's test tool build it.
 runner_type = 'mmca.Runner'
 
 val_cfg = dict(type='ValLoop')
@@ -16,6 +17,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='mmca.CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    checks=dict(type='mmca.CheckHook'),  # before the first iteration
     finite_loss=dict(type='mmca.FiniteLossHook'),  # aborts when the loss stays NaN
     preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint upon SIGTERM
     resume=dict(type='mmca.ResumeHook'),  # resumes at the exact iteration

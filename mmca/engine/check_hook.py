@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmca.checks import check_batch_labels, check_classes, check_data, check_weights, splits_of
@@ -42,21 +42,10 @@ class CheckHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+    started: ClassVar[bool] = False  # whether a test of this process has begun
 
     def __init__(self, sample: bool = True) -> None:
         self.sample = sample
-
-    def before_run(self, runner: Runner) -> None:
-        """Check data sets and heads.
-
-        Raises:
-            InputError: something would go wrong silently.
-        """
-        if not is_main_process():
-            return
-        splits = splits_of(runner.loops)
-        check_data(splits, self.sample)
-        check_classes(_bare(runner.model), splits)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights.
@@ -64,9 +53,30 @@ class CheckHook(Hook):
         Raises:
             InputError: they are another model's, or lack what they are used for.
         """
-        use = 'start' if 'train' in runner.loops else 'test'
+        # Some of the libraries' test tools build mmengine's own runner.
+        use = 'start' if getattr(runner, 'trains', False) else 'test'
         use = 'resume' if runner.cfg.get('resume') else use
         check_weights(checkpoint, _bare(runner.model), str(runner.cfg.load_from), use)
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the data of training and validation.
+
+        Raises:
+            InputError: something would go wrong silently.
+        """
+        self._check(runner, train=runner.train_loop, val=runner.val_loop)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the data of the test.
+
+        Raises:
+            InputError: something would go wrong silently.
+        """
+        self._check(runner, test=runner.test_loop)
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Note that the test has begun."""
+        CheckHook.started = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Check the labels of a batch.
@@ -75,6 +85,14 @@ class CheckHook(Hook):
             InputError: a label map has a label beyond the classes.
         """
         check_batch_labels(data_batch, _bare(runner.model))
+
+
+    def _check(self, runner: Runner, **loops: BaseLoop | None) -> None:
+        if not is_main_process():
+            return
+        splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+        check_data(splits, self.sample)
+        check_classes(_bare(runner.model), splits)
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from mmca.config.shipped import PACKAGE, checkout, find_config
 from mmca.errors import InputError
 
 OPTIONS = '--cfg-options'
-RUNNER = 'runner_type=mmca.Runner'
+OWN = ['runner_type=mmca.Runner', 'default_hooks.checks.type=mmca.CheckHook']
 
 
 def launch(tool: str, config: str, words: Sequence[str]) -> int:
@@ -37,8 +37,8 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
     cfg = load_config(config, options_in(words))
     script = find_tool(library_of(cfg, config), tool)
     if not cfg.get('runner_type'):
-        words = with_option(words, RUNNER)
-    command = [sys.executable, str(script), find_config(config), *words]
+        words = with_options(words, OWN)
+    command = [sys.executable, '-m', 'mmca.engine.tool', str(script), find_config(config), *words]
     environment = dict(os.environ)
     if checkout() is not None:  # which need not be installed
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get('PYTHONPATH')])]
@@ -87,16 +87,15 @@ def options_in(words: Sequence[str]) -> list[str]:
     return options
 
 
-def with_option(words: Sequence[str], option: str) -> list[str]:
-    """Add an option to a command line, in whose tool only the last --cfg-options counts.
+def with_options(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Add options to a command line, in whose tool only the last --cfg-options counts.
 
     Example:
-        >>> with_option(['--cfg-options', 'a=1'], 'b=2'), with_option(['--amp'], 'b=2')
+        >>> with_options(['--cfg-options', 'a=1'], ['b=2']), with_options(['--amp'], ['b=2'])
         (['--cfg-options', 'b=2', 'a=1'], ['--amp', '--cfg-options', 'b=2'])
     """
-    options = options_in(words)
-    if not options:
-        return [*words, OPTIONS, option]
+    if not options_in(words):
+        return [*words, OPTIONS, *options]
     index = max(i for i, word in enumerate(words) if word.partition('=')[0] == OPTIONS)
     attached = [words[index].partition('=')[2]] if '=' in words[index] else []
-    return [*words[:index], OPTIONS, option, *attached, *words[index + 1 :]]
+    return [*words[:index], OPTIONS, *options, *attached, *words[index + 1 :]]

@@ -23,7 +23,6 @@ from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
-from mmca.engine import safe_loading
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import part_of, reported
 from mmca.registry import RUNNERS
@@ -57,10 +56,7 @@ class Runner(MMEngineRunner):
     """
 
     started = False  # whether the first iteration has begun
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.loops: dict[str, BaseLoop] = {}  # 'train', 'val', 'test': those built so far
-        super().__init__(*args, **kwargs)
+    trains = False  # whether it was asked to train, not to test
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> Runner:
@@ -87,6 +83,7 @@ class Runner(MMEngineRunner):
         Raises:
             SystemExit: after any error, see `mmca.engine.failures`.
         """
+        self.trains = True
         with reported(lambda: self.started, self._how_to_resume):
             return super().train()
 
@@ -108,7 +105,8 @@ class Runner(MMEngineRunner):
         """
         from mmca.engine.check_hook import Checked, StopHook
 
-        self.register_hook(StopHook(), priority='HIGHEST')
+        self.trains = True
+        self.register_hook(StopHook(), priority='HIGH')  # after the checks
         try:
             with reported(lambda: False, _run_again):
                 super().train()
@@ -160,20 +158,17 @@ class Runner(MMEngineRunner):
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """Build the training loop with its data."""
         with part_of('train_dataloader'):
-            self.loops['train'] = super().build_train_loop(loop)
-        return self.loops['train']
+            return super().build_train_loop(loop)
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
         """Build the validation loop with its data and metrics."""
         with part_of('val_dataloader, val_evaluator'):
-            self.loops['val'] = super().build_val_loop(loop)
-        return self.loops['val']
+            return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: Any) -> BaseLoop:
         """Build the test loop with its data and metrics."""
         with part_of('test_dataloader, test_evaluator'):
-            self.loops['test'] = super().build_test_loop(loop)
-        return self.loops['test']
+            return super().build_test_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """Build the optimizer."""
@@ -201,8 +196,7 @@ def _run_again() -> str:
 
 
 def _prepare(cfg: Config) -> Config:
-    """The config with our hooks and the checkpoint to resume from; safe loaders are installed."""
-    safe_loading.install()
+    """The config with our hooks, and the checkpoint to resume from."""
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
     import_library(cfg.get('default_scope'))
     hooks = dict(cfg.get('default_hooks') or {})

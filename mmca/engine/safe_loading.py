@@ -31,14 +31,11 @@ DATA = {  # globals in pickles of builtin types and of arrays, in all protocols
 
 
 def install() -> None:
-    """Register the safe loaders with mmengine, for this process and those it starts."""
+    """Register the safe loaders with mmengine. Importing `mmca.engine` does it."""
     import yaml
     from mmengine.fileio.handlers import PickleHandler, YamlHandler, register_handler
     from mmengine.runner import CheckpointLoader
 
-    # torch.load refuses code, whoever calls it and whatever it asks for.
-    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
 
@@ -52,6 +49,15 @@ def install() -> None:
         def load_from_fileobj(self, file: IO[str], **kwargs: Any) -> Any:
             loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
             return super().load_from_fileobj(file, **{**kwargs, 'Loader': loader})
+
+
+def refuse_code() -> None:
+    """Make torch.load refuse code, whoever calls it, in this process and those it starts.
+
+    `mmca train` and `mmca test` do it; in a notebook it would surprise.
+    """
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict:
