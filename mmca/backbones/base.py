@@ -19,9 +19,8 @@ ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'lar
 class Backbone(BaseModule):
     """Base of the backbones.
 
-    A subclass defines the class attributes, builds its modules under the parameter names of its
-    original repository, and assigns them to stem and stages by `stem_modules` and
-    `stage_modules`.
+    A subclass defines the class attributes and :meth:`build`, which builds its modules under the
+    parameter names of the original repository.
 
     Args:
         arch: a name in `arch_zoo`, its first letter, or a mapping with the same keys; missing keys
@@ -30,14 +29,19 @@ class Backbone(BaseModule):
             'softmax'; one letter or name for all stages. None is the class's `default_attn`.
         attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
             linear=dict(focusing_factor=4)); 'softmax' stands for the family's own attention.
+        in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0; None is the last.
         drop_rate: dropout rate after the embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
+        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
+            the class's `default_drop_path`.
+        pretrain_img_size: image side in pixels for position embeddings and the linear stages'
+            `positional_encoding`, which are resized bilinearly for other images.
         with_cp: recompute activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the embedding, n also the first n stages.
         init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) loads
             third-party weights of the family; `min_share` and `gain` as in
             :func:`mmca.checkpoint.load_pretrained`.
+        options: arguments of the family's :meth:`build`.
 
     Attributes:
         arch_zoo: size name -> settings, the smallest size first.
@@ -55,18 +59,22 @@ class Backbone(BaseModule):
     default_attn: ClassVar[str] = 'S'
     no_weight_decay: ClassVar[Collection[str]] = ()
     norm_eps: ClassVar[float] = 1e-6
+    default_drop_path: ClassVar[float] = 0.1
 
     def __init__(
         self,
-        arch: str | Mapping | None,
-        attn: str | Sequence[str] | None,
-        attn_cfg: Mapping[str, Mapping] | None,
-        out_indices: Sequence[int] | None,
-        drop_rate: float,
-        drop_path_rate: float,
-        with_cp: bool,
-        frozen_stages: int,
-        init_cfg: dict | None,
+        arch: str | Mapping | None = None,
+        attn: str | Sequence[str] | None = None,
+        attn_cfg: Mapping[str, Mapping] | None = None,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = (0, 1, 2, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float | None = None,
+        pretrain_img_size: int = 224,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = self.resolve_arch(arch)
@@ -89,8 +97,21 @@ class Backbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.drop_rate = drop_rate
         self.pos_drop = nn.Dropout(drop_rate)
-        step, blocks = drop_path_rate / max(sum(depths) - 1, 1), iter(range(sum(depths)))
+        rate = self.default_drop_path if drop_path_rate is None else drop_path_rate
+        step, blocks = rate / max(sum(depths) - 1, 1), iter(range(sum(depths)))
         self.drop_path_rates = [[step * next(blocks) for _ in range(depth)] for depth in depths]
+        self.build(in_channels, pretrain_img_size, **options)
+        self.apply(init_linear)
+        self.train()
+
+    def build(self, in_channels: int, img_size: int) -> None:
+        """Build the modules of all stages up to the last in out_indices.
+
+        Args:
+            in_channels: channels of the image.
+            img_size: image side in pixels for parameters that depend on the grid.
+        """
+        raise NotImplementedError
 
     @classmethod
     def resolve_arch(cls, arch: str | Mapping | None) -> dict:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, init_linear
+from mmca.backbones.base import Backbone
 from mmca.errors import InputError
 from mmca.layers import PatchEmbed, TokenNorm
 from mmca.layers.attention import get_attention
@@ -29,26 +29,17 @@ class DeiT(Backbone):
     levels for FPN-style heads. Parameter names are the original's: `patch_embed.proj`,
     `cls_token`, `pos_embed`, `blocks.{j}`, `norm`.
 
+    `Backbone` describes the arguments not listed here; each block is a stage. `arch` is 'tiny',
+    'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`, `num_heads`, `mlp_ratio`.
+    The default `attn` is softmax (global) in DeiT, circulant in CADeiT. frozen_stages=0 freezes
+    patch embedding, position embedding and class token.
+
     Args:
-        arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`,
-            `num_heads`, `mlp_ratio`, by default as in 'tiny'.
-        attn: attention of the blocks, one for all, such as 'circulant' or 'C', or one per block.
-            The default is softmax (global) in DeiT, circulant in CADeiT.
-        attn_cfg: options of attentions by name, see `Backbone`.
-        in_channels: channels of the image.
-        drop_rate: dropout rate after the patch embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: image side in pixels for `pos_embed` and the linear blocks'
-            `positional_encoding`, which are resized bilinearly for other images.
         pos_embed: whether the model has a position embedding; it must agree with the weights.
-            The default is True in DeiT, False in CADeiT.
+            None is True in DeiT, False in CADeiT.
         with_cls_token: whether the model has a class token, as the original does. It takes part
             in blocks whose attention needs no grid (softmax) and skips the others.
         out_type: 'featmap', or 'cls_token' for a classifier that reads the class token.
-        with_cp: recompute activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 patch embedding, position embedding and class token,
-            n also the first n blocks.
-        init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with DeiT or CA-DeiT weights.
 
     Raises:
         InputError: unknown arch, attention, option or out_type; a class token that no block
@@ -87,8 +78,26 @@ class DeiT(Backbone):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
-            arch, attn, attn_cfg, None, drop_rate, drop_path_rate, with_cp, frozen_stages, init_cfg
+            arch,
+            attn,
+            attn_cfg,
+            in_channels,
+            None,
+            drop_rate,
+            drop_path_rate,
+            pretrain_img_size,
+            with_cp,
+            frozen_stages,
+            init_cfg,
+            pos_embed=self.default_pos_embed if pos_embed is None else pos_embed,
+            with_cls_token=with_cls_token,
+            out_type=out_type,
         )
+
+    def build(
+        self, in_channels: int, img_size: int, pos_embed: bool, with_cls_token: bool, out_type: str
+    ) -> None:
+        """Build embeddings, blocks and the final norm; the class describes the arguments."""
         classes = [get_attention(self.attention_name(name)) for name in self.attn]
         self.takes_token = [not attention.needs_grid for attention in classes]
         if with_cls_token and not any(self.takes_token):
@@ -103,11 +112,9 @@ class DeiT(Backbone):
         self.out_type = out_type
 
         self.embed_dims = dims = self.arch['embed_dims']
-        grid_size = -(-pretrain_img_size // PATCH_SIZE)
+        grid_size = -(-img_size // PATCH_SIZE)
         self.patch_embed = PatchEmbed(in_channels, dims, PATCH_SIZE, pad=True)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
-        if pos_embed is None:
-            pos_embed = self.default_pos_embed
         tokens = grid_size**2 + with_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dims)) if pos_embed else None
         for embedding in (self.cls_token, self.pos_embed):
@@ -119,8 +126,6 @@ class DeiT(Backbone):
             for i in range(self.num_stages)
         )
         self.norm = TokenNorm(dims, self.norm_eps)
-        self.apply(init_linear)
-        self.train()
 
     @classmethod
     def stage_depths(cls, arch: Mapping) -> Sequence[int]:
@@ -170,7 +175,7 @@ class CADeiT(DeiT):
     """DeiT with circulant attention in all blocks, CA-DeiT (arXiv 2512.21542).
 
     Every block has a 3 x 3 positional convolution, so there is no position embedding. To start
-    from DeiT weights, which contain one, set pos_embed=True. :class:`DeiT` describes the arguments.
+    from DeiT weights, which contain one, set pos_embed=True.
     """
 
     default_attn = 'C'

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, init_linear
+from mmca.backbones.base import Backbone
 from mmca.layers import PatchEmbed, TokenNorm
 from mmca.layers.position import resize_tokens
 from mmca.registry import MODELS
@@ -34,26 +34,10 @@ class PVT(Backbone):
     Parameter names are the original classification code's: `patch_embed{i}`, `pos_embed{i}`,
     `block{i}.{j}`, i from 1.
 
-    Args:
-        arch: 'tiny', 'small', 'medium', 'large' (or t, s, m, l), or a mapping of `embed_dims`,
-            `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values each, by default as in
-            'tiny'.
-        attn: attention of each stage, see `Backbone`. The default is softmax (spatial reduction)
-            in PVT, CCSS in CAPVT, L in FLattenPVT.
-        attn_cfg: options of attentions by name, see `Backbone`.
-        in_channels: channels of the image.
-        out_indices: stages whose maps are returned, from 0.
-        drop_rate: dropout rate after the position embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: image side in pixels for `pos_embed{i}` and the linear stages'
-            `positional_encoding`, which are resized bilinearly for other images.
-        with_cp: recompute activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 the first patch and position embedding, n also the
-            first n stages.
-        init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original PVT weights.
-
-    Raises:
-        InputError: unknown arch, attention, option or stage index.
+    `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'medium', 'large' (or t, s, m,
+    l), or a mapping of `embed_dims`, `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values
+    each. The default `attn` is softmax (spatial reduction) in PVT, CCSS in CAPVT, L in FLattenPVT.
+    frozen_stages=0 freezes the first patch and position embedding.
 
     Example:
         >>> import torch
@@ -74,33 +58,9 @@ class PVT(Backbone):
     # position embeddings.
     v2 = False
 
-    def __init__(
-        self,
-        arch: str | Mapping | None = None,
-        attn: str | Sequence[str] | None = None,
-        attn_cfg: Mapping[str, Mapping] | None = None,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.1,
-        pretrain_img_size: int = 224,
-        with_cp: bool = False,
-        frozen_stages: int = -1,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(
-            arch,
-            attn,
-            attn_cfg,
-            out_indices,
-            drop_rate,
-            drop_path_rate,
-            with_cp,
-            frozen_stages,
-            init_cfg,
-        )
-        self.embed_dims = tuple(self.arch['embed_dims'])
-        side = pretrain_img_size
+    def build(self, in_channels: int, img_size: int) -> None:
+        """Build the modules of all stages up to the last in out_indices."""
+        self.embed_dims, side = tuple(self.arch['embed_dims']), img_size
         for i in range(max(self.out_indices) + 1):
             dims, stride = self.embed_dims[i], STRIDES[i]
             side = -(-side // stride) if self.v2 else max(side // stride, 1)
@@ -125,8 +85,6 @@ class PVT(Backbone):
             if self.v2:
                 setattr(self, f'norm{i + 1}', TokenNorm(dims, self.norm_eps))
             in_channels = dims
-        self.apply(init_linear)
-        self.train()
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The first stage's patch and position embedding."""
@@ -167,21 +125,14 @@ class PVT(Backbone):
 
 @MODELS.register_module()
 class CAPVT(PVT):
-    """PVT with circulant attention in stages 1 and 2, CA-PVT (arXiv 2512.21542).
-
-    Blocks with circulant attention have no spatial reduction and add a 3 x 3 positional
-    convolution. :class:`PVT` describes the arguments.
-    """
+    """PVT with circulant attention in stages 1 and 2, CA-PVT (arXiv 2512.21542)."""
 
     default_attn = 'CCSS'
 
 
 @MODELS.register_module()
 class FLattenPVT(PVT):
-    """PVT with focused linear attention in all stages, FLatten-PVT (arXiv 2308.00442).
-
-    :class:`PVT` describes the arguments.
-    """
+    """PVT with focused linear attention in all stages, FLatten-PVT (arXiv 2308.00442)."""
 
     default_attn = 'L'
 
@@ -191,8 +142,7 @@ class PVTv2(PVT):
     """PVTv2 (arXiv 2106.13797): overlapping patches, a convolution in every MLP, no pos_embed.
 
     Parameter names are the original classification code's, with `norm{i}` after each stage.
-    :class:`PVT` describes the arguments; `arch` is 'b0' to 'b5', or a mapping, by default as in
-    'b0'.
+    `arch` is 'b0' to 'b5', or a mapping.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -208,9 +158,6 @@ class PVTv2(PVT):
 
 @MODELS.register_module()
 class FLattenPVTv2(PVTv2):
-    """PVTv2 with focused linear attention in all stages, FLatten-PVTv2 (arXiv 2308.00442).
-
-    :class:`PVTv2` describes the arguments.
-    """
+    """PVTv2 with focused linear attention in all stages, FLatten-PVTv2 (arXiv 2308.00442)."""
 
     default_attn = 'L'

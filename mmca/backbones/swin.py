@@ -1,11 +1,11 @@
 """Swin Transformers with a choice of attention for each stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, init_linear
+from mmca.backbones.base import Backbone
 from mmca.layers import PatchEmbed, TokenNorm
 from mmca.layers.padding import pad_to_multiple
 from mmca.registry import MODELS
@@ -67,25 +67,9 @@ class Swin(Backbone):
     `layers.{i}.downsample`, `norm{i}`, i from 0. Circulant and linear stages see the whole grid,
     without windows or shift.
 
-    Args:
-        arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims` (first stage;
-            it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`, by default as in
-            'tiny'.
-        attn: attention of each stage, see `Backbone`. The default is softmax (windows) in Swin,
-            CCSS in CASwin, LLSS in FLattenSwin.
-        attn_cfg: options of attentions by name, see `Backbone`.
-        in_channels: channels of the image.
-        out_indices: stages whose maps are returned, from 0; each has a LayerNorm `norm{i}`.
-        drop_rate: dropout rate after the patch embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: image side in pixels for the linear stages' `positional_encoding`,
-            which is resized bilinearly for other images.
-        with_cp: recompute activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
-        init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original Swin weights.
-
-    Raises:
-        InputError: unknown arch, attention, option or stage index.
+    `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'base' (or t, s, b), or a mapping
+    of `embed_dims` (first stage; it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`.
+    The default `attn` is softmax (windows) in Swin, CCSS in CASwin, LLSS in FLattenSwin.
 
     Example:
         >>> import torch
@@ -101,38 +85,16 @@ class Swin(Backbone):
     }
     softmax_attention = 'window'
     norm_eps = NORM_EPS
+    default_drop_path = 0.2
 
-    def __init__(
-        self,
-        arch: str | Mapping | None = None,
-        attn: str | Sequence[str] | None = None,
-        attn_cfg: Mapping[str, Mapping] | None = None,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.2,
-        pretrain_img_size: int = 224,
-        with_cp: bool = False,
-        frozen_stages: int = -1,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(
-            arch,
-            attn,
-            attn_cfg,
-            out_indices,
-            drop_rate,
-            drop_path_rate,
-            with_cp,
-            frozen_stages,
-            init_cfg,
-        )
+    def build(self, in_channels: int, img_size: int) -> None:
+        """Build the modules of all stages up to the last in out_indices."""
         self.embed_dims = tuple(self.arch['embed_dims'] * 2**i for i in range(self.num_stages))
         self.patch_embed = PatchEmbed(
             in_channels, self.embed_dims[0], PATCH_SIZE, pad=True, norm_eps=self.norm_eps
         )
         self.layers = nn.ModuleList()
-        side, last = -(-pretrain_img_size // PATCH_SIZE), max(self.out_indices)
+        side, last = -(-img_size // PATCH_SIZE), max(self.out_indices)
         for i, dims in enumerate(self.embed_dims[: last + 1]):
             blocks = self.build_blocks(
                 i,
@@ -146,8 +108,6 @@ class Swin(Backbone):
             side = -(-side // 2)
         for i in self.out_indices:
             setattr(self, f'norm{i}', TokenNorm(self.embed_dims[i], self.norm_eps))
-        self.apply(init_linear)
-        self.train()
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The patch embedding."""
@@ -183,19 +143,13 @@ class Swin(Backbone):
 
 @MODELS.register_module()
 class CASwin(Swin):
-    """Swin with circulant attention in stages 1 and 2, CA-Swin (arXiv 2512.21542).
-
-    :class:`Swin` describes the arguments.
-    """
+    """Swin with circulant attention in stages 1 and 2, CA-Swin (arXiv 2512.21542)."""
 
     default_attn = 'CCSS'
 
 
 @MODELS.register_module()
 class FLattenSwin(Swin):
-    """Swin with focused linear attention in stages 1 and 2, FLatten-Swin (arXiv 2308.00442).
-
-    :class:`Swin` describes the arguments.
-    """
+    """Swin with focused linear attention in stages 1 and 2, FLatten-Swin (arXiv 2308.00442)."""
 
     default_attn = 'LLSS'

@@ -37,15 +37,11 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """Where the weights are, with a remark on averaged weights in the same file."""
-        words = [f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict']
-        for name in self.skipped:
-            if name == 'ema_state_dict':
-                # mmengine's EMAHook swaps the two sets when it saves.
-                words.append(f'averaged (EMA) by mmengine, the plain weights are in {name!r}')
-            elif name in WRAPPINGS and 'ema' in name:
-                words.append(f'the averaged (EMA) weights in {name!r} were not taken')
-        return '; '.join(words)
+        """Location of the weights, and of other weights, such as averaged ones, in the file."""
+        others = [name for name in self.skipped if name in WRAPPINGS]
+        return (f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict') + ''.join(
+            f'; {name!r} not loaded' for name in others
+        )
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -55,15 +51,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     and log buffers are skipped.
 
     Args:
-        path: a file of torch.save, or `.safetensors`: a state dict, or one nested under
-            `WRAPPINGS`.
-
-    Returns:
-        The weights and a summary of the rest.
+        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`.
 
     Raises:
-        InputError: the file is missing, damaged or not a checkpoint, or contains no tensors; or
-            safetensors is not installed.
+        InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
     """
     path = Path(path).expanduser()
     content = _read(path, _load_safetensors if path.suffix == '.safetensors' else load_inert)
@@ -78,14 +69,10 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
     Args:
         path: the file.
         map_location: as for torch.load.
-        known: classes and functions that the file may name, as for
-            torch.serialization.safe_globals.
-
-    Returns:
-        Its content: tensors, containers and known objects.
+        known: classes and functions that it may name, as for torch.serialization.safe_globals.
 
     Raises:
-        InputError: the file is missing, damaged or not a checkpoint, or contains anything else.
+        InputError: the file is missing, damaged, not a checkpoint, or contains other objects.
     """
     path = Path(path).expanduser()
 
@@ -105,15 +92,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
-    """Find the innermost state dict in the content of a file.
-
-    Args:
-        content: the content.
-        keys: path of keys to it.
-
-    Returns:
-        The weights; None without tensors.
-    """
+    """Find the innermost state dict in a file's content; None without tensors."""
     for name in WRAPPINGS if len(keys) < MAX_NESTING else ():
         inside = content.get(name)
         found = find_weights(inside, (*keys, name)) if isinstance(inside, Mapping) else None

@@ -6,7 +6,6 @@ an inert class replaces every other name, so that torch can read the rest.
 """
 
 import pickletools
-import tarfile
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
@@ -20,7 +19,6 @@ from mmca.errors import InputError
 
 ZIP_START = b'PK\x03\x04'  # torch itself tells the two formats apart by these bytes
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
-PROGRAM = '/constants.pkl'  # only torch.jit.save writes this entry
 
 
 class Inert:
@@ -58,7 +56,7 @@ def load_inert(path: Path) -> Any:
         Its content, on the CPU.
 
     Raises:
-        InputError: torch.save did not write the file, see :func:`check_archive`.
+        InputError: a compressed archive, see :func:`check_archive`.
         Exception: whatever torch raises on damaged or malicious files.
     """
     check_archive(path)
@@ -70,30 +68,16 @@ def load_inert(path: Path) -> Any:
 
 
 def check_archive(path: Path) -> None:
-    """Reject files that torch.save did not write before reading them into memory.
-
-    Args:
-        path: the file.
+    """Reject zip archives that expand beyond their size before reading them into memory.
 
     Raises:
-        InputError: a TorchScript program, the tar format of torch before 0.2, or a zip archive
-            that expands beyond its own size.
+        InputError: such an archive; torch.save does not compress.
         zipfile.BadZipFile: a damaged zip archive.
     """
     if not _is_zip(path):
-        if tarfile.is_tarfile(path):
-            raise InputError(
-                f'{path} uses the tar format of the first torch versions, which cannot be read '
-                'without executing its contents: save it again as a state dict'
-            )
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if any(entry.filename.endswith(PROGRAM) for entry in entries):
-        raise InputError(
-            f'{path} is a TorchScript archive, a program, which mmca does not run: save its '
-            'state_dict() instead'
-        )
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise InputError(
