@@ -11,32 +11,33 @@ from mmca.layers import registered_attentions
 
 ROOT = Path(__file__).parents[1] / 'mmca'
 FILES = sorted(ROOT.rglob('*.py'))
-# What a part may import of mmca (besides itself and errors), and of third-party packages. Arrows
-# go one way: ops <- layers <- checkpoint, analysis, backbones, necks <- config <- preflight <-
-# inference <- cli.
+# What a part may import of mmca (besides itself and errors), and of third-party packages:
+# errors, io <- ops <- layers <- checkpoint <- backbones, necks <- checks, engine, config,
+# inference, export, analysis, distill <- cli.
+MM = {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'}
+CORE = {'io', 'ops', 'layers', 'checkpoint', 'registry', 'backbones', 'necks'}
 ALLOWED = {
     'errors.py': (set(), set()),
-    'ops': (set(), {'torch', 'triton'}),
+    'io.py': (set(), {'numpy', 'cv2', 'mmcv', 'PIL'}),
+    'ops': (set(), {'torch'}),
     'layers': ({'ops'}, {'torch'}),
-    'analysis': ({'ops', 'layers'}, {'torch'}),
     'checkpoint': ({'layers'}, {'torch', 'safetensors'}),
     'registry.py': (set(), {'mmengine'}),
-    'optim.py': ({'registry'}, {'torch', 'mmengine'}),
-    'hooks': ({'registry', 'checkpoint'}, {'torch', 'mmengine', 'numpy'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
-    'transfer': ({'layers', 'registry'}, {'torch', 'mmengine', 'mmcv', 'numpy'}),
-    'config': ({'registry', 'checkpoint'}, {'torch', 'numpy', 'mmengine', 'yaml'}),
-    'preflight': (
-        {'config', 'checkpoint', 'backbones', 'hooks'},
-        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'}
-        | {'cv2', 'PIL', 'pycocotools'},
-    ),
+    'analysis': (CORE | {'config'}, MM | {'matplotlib', 'cv2'}),
+    'config': (CORE | {'engine'}, MM | {'yaml', 'PIL', 'rich', 'packaging'}),
+    'checks': (CORE | {'config'}, MM | {'PIL', 'pycocotools'}),
+    'engine': (CORE | {'config', 'checks'}, MM | {'yaml'}),
     'inference': (
-        {'layers', 'analysis', 'config', 'preflight'},
-        {'torch', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'cv2', 'PIL', 'pycocotools'}
-        | {'onnx', 'onnxscript', 'onnxruntime'},
+        CORE | {'config', 'analysis'},
+        MM | {'cv2', 'PIL', 'pycocotools', 'gradio', 'rich'},
     ),
+    'export': (
+        CORE | {'config', 'analysis', 'inference'},
+        MM | {'cv2', 'onnx', 'onnxscript', 'onnxruntime'},
+    ),
+    'distill': (CORE | {'config', 'engine', 'analysis'}, MM),
     '__init__.py': (set(), set()),
     '__main__.py': ({'cli'}, set()),
 }
@@ -64,17 +65,51 @@ def test_arrows_go_one_way(path):
         package, _, rest = name.partition('.')
         if package == 'mmca':
             target = rest.partition('.')[0]
-            assert target in ours | {part.removesuffix('.py'), 'errors'}, f'{part} imports {name}'
+            own = {part.removesuffix('.py'), 'errors', '', '__version__'}
+            assert target in ours | own, f'{part} imports {name}'
         else:
             assert package in theirs | sys.stdlib_module_names, f'{part} imports {name}'
 
 
 def test_every_attention_is_one_file_that_only_its_registration_names():
-    """Nothing but mmca.layers imports the file of an attention; the rest asks the registry."""
-    own = {cls.__module__ for cls in registered_attentions().values()}
+    """Outside of mmca.layers nothing names the class or the file of an attention."""
+    classes = registered_attentions().values()
+    modules, names = {cls.__module__ for cls in classes}, {cls.__name__ for cls in classes}
     for path in FILES:
-        if path.parent.name != 'layers':
-            assert not own & set(imports(path)), path
+        if path.parent.name == 'layers':
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        used |= {alias.name for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
+        assert not modules & set(imports(path)), path
+        assert not names & used, path
+
+
+def test_nothing_of_another_package_is_assigned_to():
+    """No `module.name = ...` on what a file imports from elsewhere; no `f_locals`."""
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        foreign = set()
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                module = getattr(node, 'module', None) or ''
+                ours = module.startswith('mmca')
+                foreign |= {
+                    alias.asname or alias.name.partition('.')[0]
+                    for alias in node.names
+                    if not (ours or alias.name.startswith('mmca'))
+                }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                assert node.attr != 'f_locals', path
+                owner = node.value
+                while isinstance(owner, ast.Attribute):
+                    owner = owner.value
+                written = isinstance(node.ctx, ast.Store) and isinstance(owner, ast.Name)
+                allowed = {'sys.argv'} if path.name == 'tool.py' else set()
+                name = f'{getattr(owner, "id", "")}.{node.attr}'
+                assert not (written and owner.id in foreign) or name in allowed, (path, name)
 
 
 def run(code):
