@@ -17,7 +17,6 @@ from mmca.analysis.maps import (
     equivalent_kernels,
     normalized_entropy,
     recorded_inputs,
-    watch,
 )
 
 __all__ = [
@@ -38,5 +37,4 @@ __all__ = [
     'recommend',
     'recorded_inputs',
     'stage_shares',
-    'watch',
 ]

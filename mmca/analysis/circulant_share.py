@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +29,8 @@ class BlockShare:
         grid: (H, W) of its patches.
         explained: see :func:`circulant_share`; every head and image has the same weight.
         explained_by_head: the same for each head.
-        explained_energy: the same as a ratio of sums, in which sharp heads weigh more.
         random: `explained` with the entries of every row in random order; about 1 / N.
         entropy: of the rows, from 0 (one patch gets all) to 1 (uniform).
-        energy: |A - 1/N|^2.
     """
 
     path: str
@@ -39,53 +38,47 @@ class BlockShare:
     grid: tuple[int, int]
     explained: float
     explained_by_head: list[float]
-    explained_energy: float
     random: float
     entropy: float
-    energy: float
 
 
-def circulant_share(matrix: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def circulant_share(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """|P(A) - 1/N|^2 / |A - 1/N|^2, with P the projection on circulant matrices of the torus.
 
-    The uniform matrix is circulant and taken out first: the share says how much of what an
-    attention does beyond averaging is a function of displacement alone. Its square root is the
-    cosine between A - 1/N and P(A) - 1/N.
+    It says how much of what an attention does beyond averaging depends on displacement alone. Its
+    square root is the cosine between A - 1/N and P(A) - 1/N.
 
     Args:
         matrix: (..., N, N), rows of sum one, N = H * W.
         hw_shape: (H, W).
 
     Returns:
-        The share, from 0 to 1 (0 for uniform attention), and |A - 1/N|^2, each (...).
+        (...), from 0 to 1; 0 for uniform attention.
 
     Example:
-        >>> circulant_share(torch.eye(6), (2, 3))[0].item()
+        >>> circulant_share(torch.eye(6), (2, 3)).item()
         1.0
     """
     tokens = matrix.shape[-1]
     energy = (matrix - 1 / tokens).square().sum((-2, -1))
     part = tokens * (bccb_kernel(matrix, hw_shape) - 1 / tokens).square().sum(-1)
-    return torch.where(energy > NOISE, part / energy, 0.0), energy
+    return torch.where(energy > NOISE, part / energy, 0.0)
 
 
 def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) -> list[BlockShare]:
-    """Run a backbone on images, one by one, and measure each of its attentions.
+    """Run a backbone on images, one by one, and measure its attentions in order.
 
     Args:
         model: one of `mmca.backbones`, in evaluation mode.
         images: (3, H, W) each, normalized, all of one size.
         seed: of the random baseline.
 
-    Returns:
-        One per attention, in the order of the forward pass.
-
     Raises:
         InputError: the images are too large for N x N matrices.
     """
     generator = torch.Generator().manual_seed(seed)
     orders: dict[int, Tensor] = {}
-    figures: dict[str, list[tuple[Tensor, Tensor, Tensor, float]]] = defaultdict(list)
+    figures: dict[str, list[tuple[Tensor, float, float]]] = defaultdict(list)
     inputs: dict[str, AttentionInput] = {}
     for image in images:
         inputs = attention_inputs(model, image[None])
@@ -95,45 +88,32 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) ->
             if tokens not in orders:
                 orders[tokens] = torch.rand(tokens, tokens, generator=generator).argsort(-1)
             shuffled = matrix.gather(-1, orders[tokens].expand_as(matrix))
-            share, energy = circulant_share(matrix, seen.grid)
-            random, _ = circulant_share(shuffled, seen.grid)
-            figures[path].append((share, energy, random, normalized_entropy(matrix)))
-    return [_summarize(inputs[path], rows) for path, rows in figures.items()]
-
-
-def _summarize(
-    seen: AttentionInput, rows: Sequence[tuple[Tensor, Tensor, Tensor, float]]
-) -> BlockShare:
-    *tensors, entropies = zip(*rows, strict=True)
-    share, energy, random = map(torch.stack, tensors)
-    return BlockShare(
-        path=seen.path.removesuffix('.attn'),
-        stage=seen.attn.spec.stage,
-        grid=seen.grid,
-        explained=share.mean().item(),
-        explained_by_head=share.mean(0).tolist(),
-        explained_energy=((share * energy).sum() / energy.sum().clamp_min(NOISE)).item(),
-        random=random.mean().item(),
-        entropy=sum(entropies) / len(entropies),
-        energy=energy.mean().item(),
-    )
+            share, random = (circulant_share(m, seen.grid) for m in (matrix, shuffled))
+            figures[path].append((share, random.mean().item(), normalized_entropy(matrix)))
+    blocks = []
+    for path, rows in figures.items():
+        shares, randoms, entropies = zip(*rows, strict=True)
+        by_head = torch.stack(shares).mean(0)
+        blocks.append(
+            BlockShare(
+                path=path.removesuffix('.attn'),
+                stage=inputs[path].attn.spec.stage,
+                grid=inputs[path].grid,
+                explained=by_head.mean().item(),
+                explained_by_head=by_head.tolist(),
+                random=fmean(randoms),
+                entropy=fmean(entropies),
+            )
+        )
+    return blocks
 
 
 def stage_shares(blocks: Sequence[BlockShare]) -> list[float]:
     """The mean of `explained` over the blocks of each stage, from :func:`measure_blocks`."""
     stages = range(1 + max(block.stage for block in blocks))
-    of_stage = [[b.explained for b in blocks if b.stage == stage] for stage in stages]
-    return [sum(values) / len(values) for values in of_stage]
+    return [fmean(b.explained for b in blocks if b.stage == stage) for stage in stages]
 
 
 def recommend(blocks: Sequence[BlockShare], threshold: float) -> str:
-    """Recommend circulant attention for the stages whose share reaches a threshold.
-
-    Args:
-        blocks: from :func:`measure_blocks`.
-        threshold: the smallest share.
-
-    Returns:
-        `attn` of a backbone: one letter per stage (per block in DeiT), C or S.
-    """
+    """`attn` of a backbone, one letter per stage: C where `explained` reaches the threshold."""
     return ''.join('C' if share >= threshold else 'S' for share in stage_shares(blocks))

@@ -22,9 +22,8 @@ class FlopReport:
     Attributes:
         params: number of parameters.
         macs: multiply-adds of convolutions, matrix products and transforms.
-        dft: the part of `macs` that torch's counter cannot see: the transforms and spectral
-            products of circulant attention, and the `extra_macs` of any other.
-        exported_dft: the same part in an ONNX file, where matrix products replace transforms.
+        dft: the part that torch's counter cannot see, `extra_macs` of attentions.
+        exported_dft: the same in an ONNX file, where matrix products replace transforms.
     """
 
     params: int
@@ -36,17 +35,13 @@ class FlopReport:
 def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopReport:
     """Run a module once and count its multiply-adds.
 
-    Convolutions, matrix products, softmax attention (both products) and the `extra_macs` of
-    attentions count; element-wise work, norms and activations do not, as in the published tables.
-    Circulant attention counts by its definition: q, k and v projected from the tokens and
-    transformed.
+    As in the published tables, convolutions, matrix products, softmax attention (both products)
+    and transforms count; element-wise work, norms and activations do not. Circulant attention
+    counts by its definition: q, k and v projected from the tokens and transformed.
 
     Args:
         module: any module; it runs in its current mode, without gradients.
         args, kwargs: its inputs.
-
-    Returns:
-        Parameters of the module and multiply-adds of this call.
 
     Example:
         >>> from mmca.layers import CirculantAttention
@@ -55,43 +50,29 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     """
     extra = exported = 0
 
-    def hook(attn: Attention, args: tuple) -> None:
+    def note(path: str, attn: nn.Module, args: tuple, *_: object) -> None:
         nonlocal extra, exported
         x, hw_shape = args
         extra += len(x) * attn.extra_macs(hw_shape)
         exported += len(x) * attn.exported_macs(hw_shape)
 
-    layers = [m for m in module.modules() if isinstance(m, Attention)]
-    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
-    try:
-        # The counter's hooks make fused paths call their submodules one by one, and the eager
-        # backend transforms by FFT at all sizes. The counter does not know the CPU's fused
-        # attention; written out, it is two products.
-        with (
-            torch.no_grad(),
-            use_backend('eager'),
-            sdpa_kernel(SDPBackend.MATH),
-            FlopCounterMode(display=False) as counter,
-        ):
-            module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    # The counter's hooks make fused paths call their submodules one by one, and the eager backend
+    # transforms by FFT at all sizes. The counter does not know the CPU's fused softmax attention.
+    with (
+        torch.no_grad(),
+        use_backend('eager'),
+        sdpa_kernel(SDPBackend.MATH),
+        watch(module, Attention, note),
+        FlopCounterMode(display=False) as counter,
+    ):
+        module(*args, **kwargs)
     macs = counter.get_total_flops() // 2 + extra
     return FlopReport(sum(p.numel() for p in module.parameters()), macs, extra, exported)
 
 
 @torch.no_grad()
 def block_macs(model: nn.Module, images: Tensor) -> dict[str, int]:
-    """Multiply-adds of every block of a backbone.
-
-    Args:
-        model: one of `mmca.backbones`; on the meta device nothing is computed.
-        images: (B, 3, H, W), on the model's device.
-
-    Returns:
-        Path of the block -> multiply-adds, counted as in :func:`count_flops`.
-    """
+    """Multiply-adds of every block of a backbone by its path, for images (B, 3, H, W)."""
     calls: dict[str, tuple[nn.Module, tuple]] = {}
     with watch(model, Block, lambda path, block, args, *_: calls.update({path: (block, args)})):
         model(images)

@@ -19,15 +19,7 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def middle_view(image: np.ndarray, side: int) -> Tensor:
-    """The largest centered square of an image.
-
-    Args:
-        image: (H, W, 3), uint8.
-        side: size in pixels that it is resized to.
-
-    Returns:
-        (3, side, side), uint8.
-    """
+    """Crop (H, W, 3) to the largest centered square and resize it to (3, side, side)."""
     height, width = image.shape[:2]
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2
@@ -36,18 +28,7 @@ def middle_view(image: np.ndarray, side: int) -> Tensor:
 
 
 def normalize(image: Tensor, cfg: Config) -> Tensor:
-    """Normalize an image as a config's data preprocessor does.
-
-    Args:
-        image: (3, H, W), BGR from 0 to 255.
-        cfg: the config.
-
-    Returns:
-        (3, H, W), float32, RGB.
-
-    Raises:
-        InputError: the config has no mean or std.
-    """
+    """Normalize (3, H, W), BGR from 0 to 255, as a config's data preprocessor does; to RGB."""
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     if not (preprocessor.get('mean') and preprocessor.get('std')):
         raise InputError('model.data_preprocessor of the config must have mean and std')
@@ -56,13 +37,13 @@ def normalize(image: Tensor, cfg: Config) -> Tensor:
 
 
 def spread(folders: Sequence[str], number: int) -> list[Path]:
-    """At most `number` images, evenly spaced over all in some folders, often sorted by class."""
+    """At most `number` images, evenly spaced over folders, which are often sorted by class."""
     files = [file for folder in folders for file in find_images(folder)]
     number = min(number, len(files))
     return [files[i * len(files) // number] for i in range(number)]
 
 
 def middle_views(files: Sequence[Path], side: int, cfg: Config) -> Iterator[Tensor]:
-    """Read images one by one: the normalized :func:`middle_view` of each, (3, side, side)."""
+    """Read images one by one, each as a normalized :func:`middle_view`."""
     for file in files:
         yield normalize(middle_view(read_image(file), side), cfg)

@@ -10,10 +10,7 @@ COLUMNS = 2
 
 
 def read_scalars(work: Path) -> list[dict]:
-    """Read the logs of a run: the last line for each iteration and kind, in order.
-
-    Args:
-        work: the work dir; a resumed run has several logs.
+    """Read the logs in a work dir, one entry for each iteration and kind, in order.
 
     Returns:
         The entries; 'step' is the number of finished iterations. Training entries have 'loss',
@@ -37,16 +34,7 @@ def read_scalars(work: Path) -> list[dict]:
 
 
 def plot_curves(logs: Mapping[str, Sequence[dict]], keys: Sequence[str], out: str) -> None:
-    """Plot one panel per key and one curve per run.
-
-    Args:
-        logs: work dir -> its entries, from :func:`read_scalars`.
-        keys: the figures to plot.
-        out: the file, in a format of matplotlib.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
+    """Plot one panel per key and one curve per work dir, from :func:`read_scalars`, to a file."""
     from matplotlib.figure import Figure
 
     rows, columns = -(-len(keys) // COLUMNS), min(COLUMNS, len(keys))

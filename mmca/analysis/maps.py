@@ -23,9 +23,9 @@ class AttentionInput:
     Attributes:
         path: of the attention in its model.
         attn: the attention.
-        x: (B, T, C), with T = N, or N + 1 where a class token precedes the patches.
-        hw_shape: the grid passed to the attention with its T tokens.
-        grid: (H, W) of the N patches.
+        x: (B, T, C), with T = N patches, or N + 1 where a class token precedes them.
+        hw_shape: the grid passed with x.
+        grid: (H, W) of the patches.
     """
 
     path: str
@@ -46,13 +46,10 @@ def watch(
     kind: type[nn.Module],
     note: Callable[[str, nn.Module, tuple, Tensor, Grid], None],
 ) -> Iterator[None]:
-    """Call a function after every module of a kind, as long as the context lasts.
+    """While the context lasts, call `note` after every `Attention` or `Block` of a backbone.
 
-    Args:
-        model: a backbone of `mmca.backbones`, or any module.
-        kind: `Attention` or `Block`, whose arguments are (x, hw_shape).
-        note: gets the module's path, the module, its arguments, its output, and the (H, W) of
-            the patches, which differs from hw_shape where a class token comes along.
+    It gets the module's path, the module, its arguments (x, hw_shape), its output, and the (H, W)
+    of the patches, which differs from hw_shape where a class token comes along.
     """
     patches: list[Grid] = []
 
@@ -78,19 +75,12 @@ def watch(
 
 @contextmanager
 def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
-    """Record the inputs of all attentions during a forward pass.
-
-    Args:
-        model: a backbone of `mmca.backbones`, or any module with attentions of `mmca.layers`.
+    """Record the inputs of a backbone's attentions during a forward pass.
 
     Yields:
         Path of the attention -> its input, filled by the forward pass in its order. Attentions
-        without weights are left out. A second pass overwrites the first one's inputs.
+        that define no weights are left out.
 
-    Example::
-
-        with recorded_inputs(detector.backbone) as inputs:
-            detector.test_step(batch)
     """
     inputs: dict[str, AttentionInput] = {}
 
@@ -104,15 +94,7 @@ def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
 
 @torch.no_grad()
 def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInput]:
-    """Run a backbone once, in its current mode, and record the inputs of its attentions.
-
-    Args:
-        model: as for :func:`recorded_inputs`.
-        images: (B, 3, H, W), normalized.
-
-    Returns:
-        Path of the attention -> its input.
-    """
+    """Run a backbone on normalized images, (B, 3, H, W): path of an attention -> its input."""
     with recorded_inputs(model) as inputs:
         model(images)
     return inputs
@@ -124,11 +106,10 @@ def attention_maps(seen: AttentionInput, token: int) -> Tensor:
 
     Args:
         seen: from :func:`attention_inputs`.
-        token: index of the patch, from 0 to N - 1.
+        token: index of the patch.
 
     Returns:
-        (B, heads, H, W), each of sum one: the weight of a class token or of padding is shared out
-        among the patches in proportion.
+        (B, heads, H, W), each of sum one, without the weights of a class token or padding.
     """
     token += seen.skipped
     weights = seen.attn.attention_weights(seen.x, seen.hw_shape, token).flatten(2)
@@ -138,16 +119,10 @@ def attention_maps(seen: AttentionInput, token: int) -> Tensor:
 
 @torch.no_grad()
 def attention_matrices(seen: AttentionInput) -> Tensor:
-    """:func:`attention_maps` of all patches.
+    """:func:`attention_maps` of all patches: (B, heads, N, N), query by key, rows of sum one.
 
-    Spatial reduction spreads the weight of a reduced key evenly over its patches, as the average
-    of their values would; weights outside of a window are zero.
-
-    Args:
-        seen: from :func:`attention_inputs`.
-
-    Returns:
-        (B, heads, N, N), query by key, rows of sum one.
+    The weight of a key of spatial reduction is spread evenly over its patches; weights outside of
+    a window are zero.
 
     Raises:
         InputError: the matrices would have more than `MAX_NUMBERS` numbers.
@@ -156,9 +131,8 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
     numbers = len(seen.x) * heads * tokens**2
     if numbers > MAX_NUMBERS:
         raise InputError(
-            f'{seen.path}: the attention matrices of {heads} heads and {tokens} tokens need '
-            f'{numbers * 4 / 2**30:.1f} GiB, the limit is {MAX_NUMBERS * 4 / 2**30:.0f}: '
-            'choose a smaller image (--side)'
+            f'{seen.path}: the matrices of {heads} heads and {tokens} tokens need '
+            f'{numbers / 2**28:.1f} GiB, more than 1: choose a smaller image (--side)'
         )
     weights = seen.attn.attention_matrix(seen.x, seen.hw_shape)
     weights = weights[..., seen.skipped :, seen.skipped :]
@@ -167,14 +141,11 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
 
 @torch.no_grad()
 def equivalent_kernels(seen: AttentionInput) -> Tensor:
-    """The kernels of the circulant matrices nearest to an attention.
-
-    Args:
-        seen: from :func:`attention_inputs`.
+    """The kernels of the circulant matrices nearest to an attention, or its own if it has any.
 
     Returns:
         (B, heads, H, W), each of sum one: at (i, j) the weight of the patch i rows below and j
-        columns right of the query, on the torus. An attention with a kernel returns its own.
+        columns right of the query, on the torus.
 
     Raises:
         InputError: as :func:`attention_matrices`.
@@ -187,8 +158,7 @@ def equivalent_kernels(seen: AttentionInput) -> Tensor:
 def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
     """The first row of the nearest block-circulant matrix with circulant blocks.
 
-    It is the mean of the matrix along each displacement on the torus, the orthogonal projection
-    of arXiv 2512.21542; `mmca.ops.naive.nearest_bccb` returns the whole matrix.
+    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542).
 
     Args:
         matrix: (..., N, N), N = H * W.
@@ -210,9 +180,6 @@ def normalized_entropy(weights: Tensor) -> float:
 
     Args:
         weights: (..., M), rows of sum one.
-
-    Returns:
-        The mean over all rows of -sum w log w / log M; 1 for M = 1.
 
     Example:
         >>> normalized_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))

@@ -1,9 +1,7 @@
 """Recommend stages for circulant attention from softmax weights, and count the savings."""
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
@@ -11,18 +9,16 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from mmca import __version__
-from mmca.analysis.circulant_share import BlockShare, measure_blocks, recommend, stage_shares
+from mmca.analysis.circulant_share import BlockShare, measure_blocks, recommend
 from mmca.analysis.flops import block_macs, count_flops
 from mmca.analysis.trained_backbone import backbone_settings, softmax_backbone, softmax_settings
 
-COLORS = {'C': 'tab:green', 'S': 'tab:gray'}
-LABELS = {'C': 'recommended circulant', 'S': 'recommended softmax'}
+BARS = {'C': ('tab:green', 'recommended circulant'), 'S': ('tab:gray', 'recommended softmax')}
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Where a softmax backbone can be circulant.
+    """Where a softmax backbone can be circulant, and what that saves.
 
     Attributes:
         attn: `attn` of the backbone, one letter per stage.
@@ -30,8 +26,6 @@ class Recommendation:
         blocks: measured shares, in the order of the forward pass.
         macs: 'softmax' and 'circulant' -> path of a block -> its multiply-adds.
         totals: 'S', 'C' and `attn` -> multiply-adds of the whole backbone.
-        shape: (H, W) of the image for which multiply-adds are counted.
-        checkpoint: file of the softmax weights.
     """
 
     attn: str
@@ -39,46 +33,35 @@ class Recommendation:
     blocks: list[BlockShare]
     macs: dict[str, dict[str, int]]
     totals: dict[str, int]
-    shape: tuple[int, int]
-    checkpoint: Path
 
-    def as_dict(self) -> dict:
-        """Everything as plain data, for JSON."""
-        rows = []
-        for block in self.blocks:
-            macs = {kind: of_block[block.path] for kind, of_block in self.macs.items()}
-            rows.append({**asdict(block), 'attn': self.attn[block.stage], 'macs': macs})
-        return {
-            'attn': self.attn,
-            'stages': stage_shares(self.blocks),
-            'blocks': rows,
-            'macs': {'shape': self.shape, **self.totals},
-            'checkpoint': {
-                'file': self.checkpoint.name,
-                'sha256': hashlib.sha256(self.checkpoint.read_bytes()).hexdigest(),
-            },
-            'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
-        }
+    def rows(self) -> list[dict]:
+        """All figures of every block, as plain data."""
+        return [
+            {
+                **asdict(block),
+                'attn': self.attn[block.stage],
+                'macs': {kind: macs[block.path] for kind, macs in self.macs.items()},
+            }
+            for block in self.blocks
+        ]
 
     def plot(self, title: str) -> Figure:
         """Draw the explained share of every block with the baselines, and the entropy."""
         blocks, places = self.blocks, range(len(self.blocks))
         figure = Figure(figsize=(max(6, 1.5 + 0.55 * len(blocks)), 4.5), layout='constrained')
         axes = figure.add_subplot()
-        for letter, color in COLORS.items():
+        for letter, (color, label) in BARS.items():
             chosen = [i for i in places if self.attn[blocks[i].stage] == letter]
             if chosen:
-                heights = [blocks[i].explained for i in chosen]
-                axes.bar(chosen, heights, color=color, label=LABELS[letter])
-        points = [(i, share) for i in places for share in blocks[i].explained_by_head]
-        axes.plot(*zip(*points, strict=True), '.', color='black', ms=4, label='single heads')
+                axes.bar(chosen, [blocks[i].explained for i in chosen], color=color, label=label)
+        heads = [(i, share) for i in places for share in blocks[i].explained_by_head]
+        axes.plot(*zip(*heads, strict=True), '.', color='black', ms=4, label='single heads')
         axes.plot(places, [b.random for b in blocks], 'x', color='tab:red', label='random rows')
         entropies = [b.entropy for b in blocks]
         axes.plot(places, entropies, '--', color='tab:blue', label='entropy / log N')
         axes.axhline(self.threshold, color='tab:green', linewidth=0.8, linestyle=':')
         axes.set_xticks(places, [b.path for b in blocks], rotation=45, ha='right', fontsize=8)
-        axes.set_ylim(0, 1.05)
-        axes.set_ylabel('explained share; entropy')
+        axes.set(ylim=(0, 1.05), ylabel='explained share; entropy')
         axes.set_title(title, fontsize=9)
         axes.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
         return figure
@@ -94,9 +77,9 @@ def analyze(
     """Measure a config's softmax backbone on images, and recommend an `attn`.
 
     Args:
-        cfg: config with a backbone of mmca; its softmax original is measured.
+        cfg: config with a backbone of mmca, whose softmax original is measured.
         checkpoint: file of softmax weights.
-        images: (3, H, W) each, normalized, all of one size, such as from
+        images: (3, H, W) each, normalized, all of one size, for instance from
             `mmca.analysis.images.middle_views`.
         threshold: the smallest `explained` of a circulant stage, from 0 to 1.
         shape: height and width of the image for which multiply-adds are counted.
@@ -116,4 +99,4 @@ def analyze(
             totals[name] = count_flops(model, image).macs
             if kind := {'S': 'softmax', 'C': 'circulant'}.get(name):
                 macs[kind] = block_macs(model, image)
-    return Recommendation(attn, threshold, blocks, macs, totals, shape, Path(checkpoint))
+    return Recommendation(attn, threshold, blocks, macs, totals)

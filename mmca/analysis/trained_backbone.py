@@ -5,25 +5,14 @@ from mmengine.registry import MODELS
 
 from mmca.backbones import DeiT
 from mmca.backbones.base import Backbone
-from mmca.checkpoint import (
-    Checkpoint,
-    Report,
-    deit_options,
-    fit,
-    load_pretrained,
-    read_checkpoint,
-)
+from mmca.checkpoint import Checkpoint, Report, deit_options, fit, load_pretrained, read_checkpoint
 from mmca.errors import InputError
 
-NOT_SOFTMAX = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')
+OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # not the softmax original's
 
 
 def backbone_settings(cfg: Config) -> dict:
-    """The settings of a config's backbone without `init_cfg`.
-
-    Raises:
-        InputError: it is not a backbone of mmca.
-    """
+    """The settings of a config's backbone, which must be mmca's, without `init_cfg`."""
     settings = dict(cfg.get('model', {}).get('backbone') or {})
     cls = MODELS.get(kind) if isinstance(kind := settings.get('type'), str) else None
     if not (isinstance(cls, type) and issubclass(cls, Backbone)):
@@ -35,17 +24,12 @@ def backbone_settings(cfg: Config) -> dict:
 def own_settings(settings: dict, checkpoint: Checkpoint) -> dict:
     """The same settings; a DeiT has a position embedding if the file has one."""
     found = _embeddings(settings, checkpoint)
-    return {**settings, **({'pos_embed': found['pos_embed']} if found else {})}
+    return {**settings, **{k: v for k, v in found.items() if k == 'pos_embed'}}
 
 
 def softmax_settings(settings: dict, checkpoint: Checkpoint | None = None) -> dict:
-    """The settings of the family's softmax original.
-
-    Args:
-        settings: from :func:`backbone_settings`.
-        checkpoint: its weights, which may have a class token and a position embedding.
-    """
-    original = {k: v for k, v in settings.items() if k not in NOT_SOFTMAX}
+    """The settings of the softmax original, with the class token and positions of its file."""
+    original = {key: value for key, value in settings.items() if key not in OWN}
     return {**original, 'attn': 'S', **(_embeddings(settings, checkpoint) if checkpoint else {})}
 
 
@@ -73,18 +57,14 @@ def softmax_backbone(settings: dict, path: str) -> Backbone:
 
 
 def own_backbone(settings: dict, path: str) -> Backbone | None:
-    """Load the config's backbone from a file with trained weights of its own attention.
+    """Load the config's backbone from a file with weights of its own attention.
 
     Args:
-        settings: from :func:`backbone_settings`.
-        path: the checkpoint file.
+        settings, path: as for :func:`softmax_backbone`.
 
     Returns:
         The backbone in evaluation mode; None if all of its attention is softmax, or if the file
-        lacks weights of its attention or has them for softmax.
-
-    Raises:
-        InputError: unreadable file.
+        has softmax weights instead or lacks some.
     """
     checkpoint = read_checkpoint(path)
     model = MODELS.build(own_settings(settings, checkpoint))
@@ -100,6 +80,5 @@ def _absent(report: Report) -> list[str]:
 
 
 def _embeddings(settings: dict, checkpoint: Checkpoint) -> dict[str, bool]:
-    """`pos_embed` and `with_cls_token` of a DeiT as the file has them; {} for other families."""
     is_deit = issubclass(MODELS.get(settings['type']), DeiT)
     return deit_options(checkpoint) if is_deit else {}

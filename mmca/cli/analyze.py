@@ -2,16 +2,16 @@
 
 The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
 each attention matrix A (N x N, per head and image), `explained` is the share of |A - 1/N|^2 that
-the nearest circulant matrix has: 1 if A depends on displacements alone, 0 if not in the least.
-`random` is the same with the entries of every row shuffled, `entropy` the rows' entropy, 1 where
-all patches weigh the same. Keys of a spatial reduction stand for all their patches; windows are
-blocks of an N x N matrix. Neither moves with the query: 7 x 7 windows of equal weights score 0.42
-on a 28 x 28 grid.
+the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is the same with
+the entries of every row shuffled; `entropy` is 1 where all patches weigh the same. Keys of a
+spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and neither
+moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
 
 Stages (PVT, Swin) or blocks (DeiT) that explain enough are recommended for circulant attention.
 """
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 
@@ -26,10 +26,7 @@ EPILOG = """\
 example:
   %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/val2017 \\
       --out analysis"""
-HEADER = (
-    *('block', 'grid', 'heads', 'explained', 'random', 'entropy'),
-    *('softmax M', 'circulant M', 'attn'),
-)
+FIGURES = ('explained', 'random', 'entropy', 'softmax M', 'circulant M')
 SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'threshold')
 
 
@@ -56,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write; returns the exit code."""
+    import torch
+
+    from mmca import __version__
+    from mmca.analysis import stage_shares
     from mmca.analysis.images import middle_views, spread
     from mmca.analysis.recommendation import analyze
     from mmca.io import atomic_write
@@ -72,40 +73,42 @@ def run(args: argparse.Namespace) -> int:
     found = analyze(cfg, args.checkpoint, views, args.threshold, shape)
     used = f'{len(files)} images of {args.side} x {args.side}'
     print(f'{used}; million multiply-adds (M) of the block at {shape[0]} x {shape[1]}')
-    content = found.as_dict()
-    print_table(HEADER, map(_cells, content['blocks']))
-    attn = found.attn
-    if 'C' in attn:
-        print(f"\nrecommended (explained >= {args.threshold:g}): attn='{attn}'")
-        print(f'  --cfg-options model.backbone.attn={attn}')
+    rows = found.rows()
+    print_table(('block', 'grid', 'heads', *FIGURES, 'attn'), map(_cells, rows))
+    if 'C' in found.attn:
+        print(f"\nrecommended (explained >= {args.threshold:g}): attn='{found.attn}'")
+        print(f'  --cfg-options model.backbone.attn={found.attn}')
     else:
-        print(f"\nno stage explains {args.threshold:g} or more: attn='{attn}'")
+        print(f"\nno stage explains {args.threshold:g} or more: attn='{found.attn}'")
     print(f'multiply-adds of the backbone at {shape[0]} x {shape[1]} (without class token):')
     for name, macs in found.totals.items():
         saved = macs / found.totals['S'] - 1
         print(f"  attn='{name}'".ljust(26) + f'{macs / 1e9:8.2f} G  {saved:+.1%}')
     if args.out:
-        content['settings'] = {name: getattr(args, name) for name in SETTINGS}
-        content['files'] = list(map(str, files))
-        folder, title = Path(args.out), f'{Path(args.checkpoint).name}, {used}'
+        folder, weights = Path(args.out), Path(args.checkpoint)
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        content = {
+            'attn': found.attn,
+            'stages': stage_shares(found.blocks),
+            'blocks': rows,
+            'macs': {'shape': shape, **found.totals},
+            'settings': {name: getattr(args, name) for name in SETTINGS},
+            'files': list(map(str, files)),
+            'checkpoint': {'file': weights.name, 'sha256': digest},
+            'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
+        }
         folder.mkdir(exist_ok=True)
         with atomic_write(folder / 'analysis.json', 'w') as file:
-            file.write(json.dumps(content, indent=1) + '\n')
+            json.dump(content, file, indent=1)
         with atomic_write(folder / 'analysis.png') as file:
-            found.plot(title).savefig(file, format='png', dpi=120)
+            found.plot(f'{weights.name}, {used}').savefig(file, format='png', dpi=120)
         print(f'wrote {folder / "analysis.json"}, {folder / "analysis.png"}')
     return 0
 
 
-def _cells(block: dict) -> tuple[str, ...]:
-    return (
-        block['path'],
-        '{} x {}'.format(*block['grid']),
-        str(len(block['explained_by_head'])),
-        f'{block["explained"]:9.3f}',
-        f'{block["random"]:.4f}',
-        f'{block["entropy"]:7.3f}',
-        f'{block["macs"]["softmax"] / 1e6:9.1f}',
-        f'{block["macs"]["circulant"] / 1e6:11.1f}',
-        block['attn'],
-    )
+def _cells(block: dict) -> tuple:
+    grid, heads = '{} x {}'.format(*block['grid']), len(block['explained_by_head'])
+    softmax, circulant = (macs / 1e6 for macs in block['macs'].values())
+    figures = (f'{block[name]:{len(name)}.3f}' for name in FIGURES[:3])
+    macs = (f'{softmax:9.1f}', f'{circulant:11.1f}')
+    return block['path'], grid, heads, *figures, *macs, block['attn']

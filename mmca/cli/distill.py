@@ -42,11 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')
     add('--lr', type=float, default=5e-4, help='peak learning rate; default 5e-4')
-    choices = ('attention', 'blocks', 'all')
     train = 'what learns: attention, the blocks whose attention differs (default), or all'
-    add('--train', choices=choices, default='blocks', help=train)
-    gain = 'initial factor of the logits; default 1'
-    add('--gain', type=float, default=1.0, help=gain)
+    add('--train', choices=('attention', 'blocks', 'all'), default='blocks', help=train)
+    add('--gain', type=float, default=1.0, help='initial factor of the logits; default 1')
     add('--side', type=int, default=288, help='size of the views in pixels; default 288')
     add('--workers', type=int, default=2, help='loading processes; default 2')
     add('--seed', type=int, default=0, help='default 0')
@@ -65,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
     from mmca.distill.config import distill_config
     from mmca.distill.images import list_images
-    from mmca.distill.result import BACKBONE as PREFIX
-    from mmca.distill.result import check_outputs, error_rows, neck_and_heads, provenance, save
+    from mmca.distill.report import ERRORS, before_and_after
+    from mmca.distill.result import check_outputs, neck_and_heads, provenance, save
     from mmca.engine import Runner
 
     check_outputs(args.teacher, {'--out': args.out, '--model-out': args.model_out})
@@ -76,25 +74,23 @@ def run(args: argparse.Namespace) -> int:
     images = list_images(args.images)
     work_dir = args.work_dir or f'work_dirs/distill_{Path(args.config).stem}'
     options = {name: getattr(args, name) for name in (*SETTINGS, *RUN)}
-    runner = Runner.from_cfg(distill_config(cfg, args.teacher, args.images, work_dir, **options))
+    cfg = distill_config(cfg, args.teacher, args.images, work_dir, **options)
+    runner = Runner.from_cfg(cfg)
     model = runner.train()
     if not is_main_process():
         return 0
-    errors = runner.message_hub.runtime_info['distillation_errors']
+    student = getattr(model, 'module', model).student.state_dict()
+    errors = runner.message_hub.runtime_info[ERRORS]
     settings = {name: getattr(args, name) for name in ('config', *SETTINGS)}
-    origin = provenance(args.teacher, images, settings, errors)
-    student = getattr(model, 'module', model).student
-    weights = student.state_dict()
-    save(args.out, {'model': weights, 'distill': origin})
-    print_table(('held-out images', 'relative error', 'cosine'), error_rows(errors))
-    words = args.cfg_options
-    if 'pos_embed' in runner.cfg.model.student:
-        words = [*words, f'{BACKBONE}.pos_embed={runner.cfg.model.student.pos_embed}']
+    info = provenance(args.teacher, len(images), settings, errors)
+    save(args.out, args.model_out, student, rest, info)
+    print_table(('held-out images', 'relative error', 'cosine'), before_and_after(errors))
+    words = list(args.cfg_options)
+    if 'pos_embed' in cfg.model.student:
+        words.append(f'{BACKBONE}.pos_embed={cfg.model.student.pos_embed}')
     init = [f'{BACKBONE}.init_cfg.type=Pretrained', f'{BACKBONE}.init_cfg.checkpoint={args.out}']
     print(f'{args.out} is for --cfg-options {" ".join([*words, *init])}')
     if args.model_out:
-        whole = rest | {f'{PREFIX}{name}': tensor for name, tensor in weights.items()}
-        save(args.model_out, {'state_dict': whole, 'distill': origin})
         end = ' '.join(['', '--cfg-options', *words] if words else [])
         print(f'{args.model_out} is for mmca test {args.config} {args.model_out}{end}')
     return 0

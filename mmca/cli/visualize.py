@@ -28,28 +28,17 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone")
-    parser.add_argument('image', metavar='IMAGE', help='an image file')
-    parser.add_argument('--out', required=True, metavar='FILE', help='the .png file to write')
-    parser.add_argument(
-        '--blocks', nargs='+', type=int, metavar='I', help='blocks, from 0; default 4 of all'
-    )
-    parser.add_argument(
-        '--heads',
-        '--channels',
-        nargs='+',
-        type=int,
-        metavar='I',
-        help='draw a kernel for each of these heads, from 0; by default circulant attention has '
-        'one head per channel; default: the mean of all',
-    )
-    parser.add_argument(
-        '--at', nargs=2, type=int, metavar=('X', 'Y'), help='pixel of the image; default: middle'
-    )
-    parser.add_argument(
-        '--side', type=int, default=224, help='size of the shorter side after resizing; default 224'
-    )
-    parser.add_argument('--teacher', metavar='FILE', help='softmax weights of the original')
+    add = parser.add_argument
+    add('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone or its original")
+    add('image', metavar='IMAGE', help='an image file')
+    add('--out', required=True, metavar='FILE', help='the .png file to write')
+    add('--blocks', nargs='+', type=int, metavar='I', help='blocks, from 0; default 4 of all')
+    heads = 'draw a kernel for each of these heads, from 0 (by default circulant attention has one '
+    heads += 'head per channel), instead of the mean of all'
+    add('--heads', '--channels', nargs='+', type=int, metavar='I', help=heads)
+    add('--at', nargs=2, type=int, metavar=('X', 'Y'), help='pixel of the image; default: middle')
+    add('--side', type=int, default=224, help='resize the shorter side to it; default 224')
+    add('--teacher', metavar='FILE', help='softmax weights of the original')
     add_cfg_options(parser)
 
 

@@ -37,21 +37,8 @@ def distill_config(
         teacher: file of softmax weights, which the student starts from as well.
         images: folders.
         work_dir: for logs and checkpoints.
-        iters: iterations in total, at least 2.
-        block_iters: see `Distiller`; default half of them.
-        batch_size: images per step and process.
-        lr: peak learning rate.
-        train: see `Distiller`.
-        gain: factor of the logits of attention initialized from softmax weights.
-        side: size of the views in pixels, a multiple of 32.
-        workers: loading processes.
-        seed: of all random numbers.
-        amp: mixed precision.
-        resume: resume from the last checkpoint in `work_dir`.
-        launcher: as in mmengine.
-
-    Returns:
-        The config.
+        iters, block_iters, batch_size, lr, train, gain, side, workers, seed, amp, resume, launcher:
+            options of `mmca distill`; `block_iters` is half of `iters` by default.
 
     Raises:
         InputError: not a backbone of mmca, an unreadable file, or a bad side.

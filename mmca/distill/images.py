@@ -18,11 +18,7 @@ HELD_OUT = 20  # one image in this many is for validation
 
 
 def list_images(folders: Sequence[str]) -> list[str]:
-    """Find the images in some folders and their subfolders, and check that they can be read.
-
-    Raises:
-        InputError: a folder without images, fewer than `HELD_OUT` images, or unreadable ones.
-    """
+    """Find the images in folders and their subfolders; all must be readable."""
     files = [str(file) for folder in folders for file in find_images(folder)]
     if len(files) < HELD_OUT:
         raise InputError(f'--images: found {len(files)} images, at least {HELD_OUT} are needed')
@@ -40,16 +36,13 @@ def list_images(folders: Sequence[str]) -> list[str]:
 
 @DATASETS.register_module()
 class UnlabeledImages(Dataset):
-    """Square views of images: random crops, flipped half of the time, or centered squares.
+    """Square views of images: random crops, flipped half of the time.
 
     Args:
         folders: the image folders, searched with their subfolders.
         side: size of the views in pixels.
         test_mode: return centered squares of the held-out images, one in `HELD_OUT`, instead of
-            random crops of the others.
-
-    Raises:
-        InputError: no images; or, when it is loaded, an unreadable one.
+            crops of the others.
     """
 
     def __init__(self, folders: Sequence[str], side: int = 288, test_mode: bool = False) -> None:

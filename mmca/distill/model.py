@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmca.analysis import watch
+from mmca.analysis.maps import watch
 from mmca.errors import InputError
 from mmca.layers import Block
 from mmca.registry import MODELS
@@ -22,10 +22,9 @@ Trace = dict[str, tuple[Tensor, tuple[int, int], Tensor]]
 class Distiller(BaseModel):
     """Distill a softmax backbone into one of circulant (or any) attention.
 
-    At first every block whose attention differs gets the teacher's input and learns its output,
-    all blocks at once; then the student runs end to end and learns the maps after every stage and
-    the outputs. Both losses are squared errors relative to the teacher: of a block's update, and
-    of a map.
+    At first every block whose attention differs gets the teacher's input and learns its output;
+    then the student runs end to end and learns the maps after every stage and the outputs. Both
+    losses are squared errors relative to the teacher: of a block's update, and of a map.
 
     Args:
         student: config of a backbone of mmca, with `init_cfg`.
@@ -93,7 +92,7 @@ class Distiller(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[dict[str, float]] | tuple[Tensor, ...]:
-        """Compute losses ('loss'), figures of each image ('predict') or maps ('tensor').
+        """Losses ('loss'), figures of each image ('predict') or maps ('tensor').
 
         Args:
             inputs: (B, 3, H, W), normalized.
@@ -146,14 +145,7 @@ def _relative(difference: Tensor, reference: Tensor) -> Tensor:
 
 @contextmanager
 def traced(backbone: nn.Module) -> Iterator[Trace]:
-    """Record inputs and outputs of all blocks during a forward pass, without a class token.
-
-    Args:
-        backbone: one of `mmca.backbones`.
-
-    Yields:
-        The trace, filled by the forward pass.
-    """
+    """Record inputs and outputs of all blocks in a forward pass, without the class token."""
     trace: Trace = {}
 
     def note(path: str, _: nn.Module, args: tuple, out: Tensor, grid: tuple[int, int]) -> None:

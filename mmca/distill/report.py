@@ -1,6 +1,6 @@
 """Errors of a student's maps, measured on held-out images and kept with its checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,3 +54,13 @@ class DistillationReportHook(Hook):
         """Note the metrics."""
         known = runner.message_hub.runtime_info.get(ERRORS, {})
         runner.message_hub.update_info(ERRORS, {**known, runner.iter: dict(metrics or {})})
+
+
+def before_and_after(errors: Mapping[int, Mapping[str, float]]) -> list[tuple[str, str, str]]:
+    """Name, relative error and cosine of every map before and after, from figures by iteration."""
+    first, last = errors[min(errors)], errors[max(errors)]
+    return [
+        (name, *(f'{first[key]:.3f} -> {last[key]:.3f}' for key in keys))
+        for name in dict.fromkeys(key.rpartition('/')[0] for key in last)
+        for keys in [(f'{name}/error', f'{name}/cosine')]
+    ]

@@ -1,7 +1,7 @@
-"""The weights that a distillation leaves, their provenance and their errors."""
+"""Distilled weights with their provenance and errors, alone and in a whole model."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,33 +19,25 @@ BACKBONE = 'backbone.'
 
 
 def check_outputs(teacher: str, outputs: Mapping[str, str | None]) -> None:
-    """Check the files to write before hours of work depend on them.
-
-    Args:
-        teacher: a file that must not be overwritten.
-        outputs: option -> file or None.
-
-    Raises:
-        InputError: a file without .pth or in a missing folder, or one that is named twice.
-    """
+    """Check the files to write (option -> file or None) before hours of work depend on them."""
     taken = [Path(teacher).resolve()]
-    for option, file in outputs.items():
-        if file is None:
-            continue
-        path = Path(file)
+    for option, path in ((o, Path(file)) for o, file in outputs.items() if file is not None):
         if path.suffix != '.pth' or not path.parent.is_dir():
-            raise InputError(f'{option} {file}: must be a .pth file in a folder that exists')
+            raise InputError(f'{option} {path}: must be a .pth file in a folder that exists')
         if path.resolve() in taken:
-            raise InputError(f'{option} {file}: the teacher and all results need different files')
+            raise InputError(f'{option} {path}: the teacher and all results need different files')
         taken.append(path.resolve())
 
 
 def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
-    """Read the neck and the heads of a trained model, name -> tensor.
+    """Read the neck and the heads of a trained model.
 
     Args:
         checkpoint: file of a detector, segmentor or classifier.
         cfg: config of a model with the same neck and heads and any backbone.
+
+    Returns:
+        Name -> tensor.
 
     Raises:
         InputError: unreadable file, or a tensor of the neck or a head is missing.
@@ -57,39 +49,29 @@ def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
     if absent:
         raise InputError(
             f"--model-out: {checkpoint} lacks {len(absent)} tensors of the config's neck and "
-            f'heads, such as {absent[0]}: it must contain a whole model that differs in its '
-            'backbone alone'
+            f'heads, such as {absent[0]}: only its backbone may differ from the config'
         )
     return {name: tensors[name] for name in report.loaded if not name.startswith(BACKBONE)}
 
 
-def provenance(teacher: str, images: Sequence[str], settings: dict, errors: dict) -> dict:
-    """The origin of distilled weights: teacher, number of images, settings, errors, versions."""
+def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
+    """The origin of distilled weights; errors are by iteration."""
     return {
         'teacher': Path(teacher).name,
         'teacher_sha256': hashlib.sha256(Path(teacher).read_bytes()).hexdigest(),
-        'images': len(images),
+        'images': images,
         'settings': settings,
         'errors': errors,
         'versions': {'mmca': __version__, 'torch': str(torch.__version__)},
     }
 
 
-def save(path: str, content: dict) -> None:
-    """Write a checkpoint atomically."""
-    with atomic_write(path) as file:
-        torch.save(content, file)
-
-
-def error_rows(errors: Mapping[int, Mapping[str, float]]) -> list[tuple[str, str, str]]:
-    """Relative error and cosine of every map, before and after.
-
-    Args:
-        errors: iteration -> figures on held-out images, from `DistillationReportHook`.
-    """
-    first, last = errors[min(errors)], errors[max(errors)]
-    names = dict.fromkeys(key.rpartition('/')[0] for key in last)
-    return [
-        (name, *(f'{first[k]:.3f} -> {last[k]:.3f}' for k in (f'{name}/error', f'{name}/cosine')))
-        for name in names
-    ]
+def save(
+    out: str, model_out: str | None, student: dict[str, Tensor], rest: dict[str, Tensor], info: dict
+) -> None:
+    """Write the student's weights to `out`, and with the rest of a model to `model_out`."""
+    whole = rest | {f'{BACKBONE}{name}': tensor for name, tensor in student.items()}
+    for path, key, weights in ((out, 'model', student), (model_out, 'state_dict', whole)):
+        if path is not None:
+            with atomic_write(path) as file:
+                torch.save({key: weights, 'distill': info}, file)
