@@ -71,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config, args.cfg_options)
     library_of(cfg, args.config)
     rest = neck_and_heads(args.teacher, cfg) if args.model_out else {}
-    images = list_images(args.images)
     work_dir = args.work_dir or f'work_dirs/distill_{Path(args.config).stem}'
     options = {name: getattr(args, name) for name in (*SETTINGS, *RUN)}
     cfg = distill_config(cfg, args.teacher, args.images, work_dir, **options)
+    images = list_images(args.images)
     runner = Runner.from_cfg(cfg)
     model = runner.train()
     if not is_main_process():
