@@ -95,16 +95,17 @@ def read_image(path: str | Path) -> np.ndarray:
     return image
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
     """Read an image's size from its header, and find truncated files.
 
     OpenCV fills the missing part of a truncated file with gray instead of failing.
 
     Args:
         path: the file.
+        upright: follow the EXIF orientation, as training does; else the stored size.
 
     Returns:
-        Width and height as training sees them, upright by the EXIF orientation.
+        Width and height.
 
     Raises:
         InputError: the file is missing, empty, truncated or not an image.
@@ -119,7 +120,11 @@ def image_size(path: str | Path) -> tuple[int, int]:
             if ENDS.get(image.format, b'') not in path.read_bytes()[-16:]:
                 image.load()  # some complete files end otherwise
             width, height = image.size
-            turned = image.format in ('JPEG', 'MPO') and image.getexif().get(ORIENTATION, 1) > 4
+            turned = (
+                upright
+                and image.format in ('JPEG', 'MPO')
+                and image.getexif().get(ORIENTATION, 1) > 4
+            )
     except UnidentifiedImageError:
         size = _size_by_opencv(path)
         if size is None:

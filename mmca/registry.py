@@ -5,10 +5,14 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_CONSTRUCTORS
+from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model', parent=ROOT_MODELS, scope='mmca', locations=['mmca.backbones', 'mmca.necks', 'mmca.distill']
+    'model',
+    parent=ROOT_MODELS,
+    scope='mmca',
+    locations=['mmca.backbones', 'mmca.necks', 'mmca.distill'],
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='mmca', locations=['mmca.engine', 'mmca.distill'])
 DATASETS = Registry('dataset', parent=ROOT_DATASETS, scope='mmca', locations=['mmca.distill'])
@@ -19,3 +23,4 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='mmca',
     locations=['mmca.engine'],
 )
+RUNNERS = Registry('runner', parent=ROOT_RUNNERS, scope='mmca', locations=['mmca.engine'])

@@ -1,6 +1,8 @@
 _base_ = 'default_runtime.py'
 
 default_scope = 'mmpretrain'
+# mmpretrain imports torchvision, which may be missing.
+custom_imports = dict(imports=['mmca.engine', 'mmca.engine.no_torchvision'])
 default_hooks = dict(
     logger=dict(interval=100),
     checkpoint=dict(interval=1, save_best='accuracy/top1'),

@@ -1,5 +1,8 @@
 # What detection and segmentation share; det_runtime.py and seg_runtime.py build on it.
-custom_imports = dict(imports=['mmca'], allow_failed_imports=False)
+# Importing the engine makes loading safe, whatever tool reads this config.
+custom_imports = dict(imports=['mmca.engine'], allow_failed_imports=False)
+# Checks, hooks, errors in one line; the libraries' train tools and mmdet's test tool build it.
+runner_type = 'mmca.Runner'
 
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -12,11 +15,12 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', max_keep_ckpts=3),
+    checkpoint=dict(type='mmca.CheckpointHook', max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    finite_loss=dict(type='mmca.FiniteLossHook'),  # ends a training whose loss stays NaN
+    checks=dict(type='mmca.CheckHook'),  # before the first iteration
+    finite_loss=dict(type='mmca.FiniteLossHook'),  # aborts when the loss stays NaN
     preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint upon SIGTERM
-    resume=dict(type='mmca.ResumeHook'),  # goes on inside an epoch
+    resume=dict(type='mmca.ResumeHook'),  # resumes at the exact iteration
     throughput=dict(type='mmca.ThroughputHook'),  # logs images per second
 )
 

@@ -1,23 +1,21 @@
-"""Checks before anything starts: flags, data, classes, checkpoint.
+"""What would silently go wrong: checks of the data sets, weights and heads that a run has built.
 
-Each failure is an `InputError` that names the value and the fix; what only looks wrong is a
-warning on stderr. Data sets are built as the run would build them and are handed to it, so they
-are read once; models are built without memory for their weights.
+Each failure is an `InputError` that names the value and the fix; what training survives is a
+warning with a count. What fails by itself with a clear message is left to fail.
 """
 
-from mmca.checks.check import Findings, check
-from mmca.checks.every_image import read_every_image
-from mmca.checks.flags import check_flags
-from mmca.checks.handover import handed_over
-from mmca.checks.parts import build_parts
-from mmca.checks.work_dir import check_work_dir
+from mmca.checks.classes import check_classes
+from mmca.checks.data import Split, check_data, splits_of
+from mmca.checks.images import check_every_image
+from mmca.checks.labels import check_batch_labels
+from mmca.checks.weights import check_weights
 
 __all__ = [
-    'Findings',
-    'build_parts',
-    'check',
-    'check_flags',
-    'check_work_dir',
-    'handed_over',
-    'read_every_image',
+    'Split',
+    'check_batch_labels',
+    'check_classes',
+    'check_data',
+    'check_every_image',
+    'check_weights',
+    'splits_of',
 ]

@@ -1,206 +1,130 @@
-"""Data sets of a config: built as the run builds them, their paths checked, read once."""
+"""The data sets of a run, compared with their files."""
 
 from __future__ import annotations
 
-import copy
-import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from mmca.checks.coco import CocoUse, check_coco_file
+from mmca.checks.images import check_sample
 from mmca.errors import InputError, warn
 
-if TYPE_CHECKING:
-    from mmengine.config import Config, ConfigDict
-    from mmengine.dataset import BaseDataset
-    from pycocotools.coco import COCO
 
-LOADERS = {'train': ('train_dataloader', 'val_dataloader'), 'test': ('test_dataloader',)}
-ALL_LOADERS = (*LOADERS['train'], *LOADERS['test'])
-EVALUATORS = {'train': 'val_evaluator', 'test': 'test_evaluator'}
-DATA_ROOT = re.compile(r'\{\{\$MMCA_DATA_ROOT:[^}]*\}\}/([^\'"]*[^\'"/])')  # as configs write it
-BROKEN = (AssertionError, KeyError, OSError, RuntimeError, ValueError)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Split:
-    """One data set of the config.
+    """One data set of a run, outside of wrappers such as `RepeatDataset`.
 
     Attributes:
-        key: its place in the config, as --cfg-options writes it.
-        cfg: its config.
-        dataset: the data set, with its paths joined, and nothing read before it is checked.
-        images: the number of images that its files list, before the data set's own filter.
-        coco: what its file holds, where the evaluator asks for the same file.
+        key: its place in the config, such as 'train_dataloader.dataset'.
+        dataset: as built, of any library.
+        evaluated: whether predictions are compared with it.
     """
 
     key: str
-    cfg: ConfigDict
-    dataset: BaseDataset
-    images: int = 0
-    coco: COCO | None = None
+    dataset: Any
+    evaluated: bool
 
     @property
     def classes(self) -> list[str]:
-        """The names of its classes."""
-        return list(self.dataset.metainfo['classes'])
+        """Its class names; empty if it has none."""
+        return list(getattr(self.dataset, 'metainfo', {}).get('classes') or ())
+
+    @property
+    def source(self) -> str:
+        """Its annotation file or folder."""
+        data = self.dataset
+        prefixes = [path for path in getattr(data, 'data_prefix', {}).values() if path]
+        return getattr(data, 'ann_file', '') or ', '.join(prefixes) or '-'
 
 
-def leaf_datasets(cfg: Config, loaders: tuple[str, ...]) -> Iterator[tuple[str, ConfigDict]]:
-    """The data sets of some loaders, out of wrappers such as RepeatDataset, with their keys."""
-    nodes = [(f'{loader}.dataset', cfg[loader].dataset) for loader in loaders if cfg.get(loader)]
-    while nodes:
-        key, node = nodes.pop(0)
-        if 'dataset' in node:
-            nodes.insert(0, (f'{key}.dataset', node.dataset))
-        elif 'datasets' in node:
-            nodes[:0] = [(f'{key}.datasets.{i}', child) for i, child in enumerate(node.datasets)]
-        else:
-            yield key, node
-
-
-def open_splits(cfg: Config, library: str, loaders: tuple[str, ...]) -> list[Split]:
-    """Build the data sets of some loaders without reading their files.
+def splits_of(loops: Mapping[str, Any]) -> list[Split]:
+    """List the data sets of the loops that a runner has built.
 
     Args:
-        cfg: the config.
-        library: 'mmdet', 'mmseg' or 'mmpretrain'.
-        loaders: keys of data loaders.
+        loops: 'train', 'val' or 'test' -> loop.
 
     Returns:
-        The splits, without those of kinds whose rules are not known here.
-
-    Raises:
-        InputError: a data set that cannot be built, or has no class names.
+        The splits.
     """
-    opened = [_open(library, key, node) for key, node in leaf_datasets(cfg, loaders)]
-    return [split for split in opened if split is not None]
+    return [
+        Split(key, dataset, name != 'train')
+        for name, loop in loops.items()
+        for key, dataset in _leaves(f'{name}_dataloader.dataset', loop.dataloader.dataset)
+    ]
 
 
-def _open(library: str, key: str, cfg: ConfigDict) -> Split | None:
-    from mmengine.dataset import BaseDataset
-
-    registry = import_module(f'{library}.registry').DATASETS
-    kind = registry.get(cfg.type)
-    if not (isinstance(kind, type) and issubclass(kind, BaseDataset)) or cfg.get('backend_args'):
-        return None
-    try:
-        dataset = registry.build({**copy.deepcopy(cfg), 'lazy_init': True})
-    except (ValueError, AssertionError) as error:
-        own_names = library == 'mmseg' and 'classes' in str(error)
-        hint = '. For class names of your own use type=BaseSegDataset' if own_names else ''
-        raise InputError(f'{key}: {error}{hint}') from error
-    if library == 'mmpretrain' and not getattr(dataset, 'with_label', False):
-        return None
-    if not dataset.metainfo.get('classes') and not _in_class_folders(dataset):
-        raise InputError(f'{key}: {cfg.type} has no class names; set {key}.metainfo.classes')
-    return Split(key, cfg, dataset)
+def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
+    if hasattr(dataset, 'datasets'):
+        for index, child in enumerate(dataset.datasets):
+            yield from _leaves(f'{key}.datasets.{index}', child)
+    elif hasattr(dataset, 'dataset'):
+        yield from _leaves(f'{key}.dataset', dataset.dataset)
+    else:
+        yield key, dataset
 
 
-def _in_class_folders(dataset: BaseDataset) -> bool:
-    """Whether a classification data set has one folder a class instead of a list."""
-    return getattr(dataset, 'with_label', False) and not dataset.ann_file
-
-
-def read(split: Split, check_infos: Callable[[list[dict]], None]) -> None:
-    """Let a data set read its files, as the run would, and check what they list.
+def check_data(splits: list[Split], sample: bool = True) -> None:
+    """Check what data sets took from their files.
 
     Args:
-        split: its `images` is set.
-        check_infos: called with what `load_data_list` returns, before the data set filters it.
+        splits: the data sets.
+        sample: look into some of the image files.
 
     Raises:
-        InputError: from `check_infos`; or the files are broken, or nothing is left of them.
+        InputError: the first thing that would make results wrong.
     """
-    dataset = split.dataset
-    load = dataset.load_data_list
-
-    def load_and_check() -> list[dict]:
-        try:
-            infos = load()
-        except InputError as error:
-            raise InputError(f'{split.key}: {_source(split)}: {error}') from error
-        split.images = len(infos)
-        check_infos(infos)
-        return infos
-
-    dataset.load_data_list = load_and_check
-    try:
-        dataset.full_init()
-    except InputError:
-        raise
-    except BROKEN as error:
-        if split.images and not dataset.data_list:  # which mmengine cannot store
+    for split in splits:
+        if hasattr(split.dataset, '__len__') and not len(split.dataset):
             raise InputError(
-                f'{split.key}: none of the {split.images} images of {_source(split)} is left after '
-                'its filter: they are too small or have no annotations of the classes; '
-                f'see {split.key}.filter_cfg and metainfo.classes'
-            ) from error
-        kind = f'{type(error).__name__} ' if isinstance(error, KeyError) else ''
-        raise InputError(f'{split.key}: {kind}{error}') from error
-    finally:
-        del dataset.load_data_list
+                f'{split.key} is empty: {split.source} has no images, or filter_cfg and '
+                'metainfo.classes leave none of them'
+            )
+        if _is_coco(split.dataset):
+            check_coco_file(split.key, split.dataset.ann_file, split.classes, _use_of(split))
+        if sample and hasattr(split.dataset, 'get_data_info'):
+            check_sample(split.key, split.dataset)
+    _compare_classes(splits)
 
 
-def _source(split: Split) -> str:
-    return split.dataset.ann_file or ', '.join(split.dataset.data_prefix.values())
+def _is_coco(dataset: Any) -> bool:
+    """Whether mmdet reads a data set from a COCO file of instances."""
+    return (
+        hasattr(dataset, 'COCOAPI')
+        and str(dataset.ann_file).endswith('.json')
+        and '://' not in str(dataset.ann_file)
+        and 'seg' not in dataset.data_prefix  # panoptic files have another layout
+    )
 
 
-def _paths(dataset: BaseDataset) -> list[str]:
-    return [path for path in (dataset.ann_file, *dataset.data_prefix.values()) if path]
+def _use_of(split: Split) -> CocoUse:
+    steps = list(_steps(split.dataset.pipeline))
+    masks = [step for step in steps if getattr(step, 'with_mask', False)]
+    return CocoUse(
+        masks=bool(masks),
+        polygons=any(not getattr(step, 'poly2mask', True) for step in masks),
+        evaluated=split.evaluated,
+    )
 
 
-def check_paths(cfg: Config, splits: list[Split]) -> None:
-    """Refuse data sets whose files and folders are not there; the message shows the tree."""
-    for split in splits:
-        missing = [path for path in _paths(split.dataset) if not os.path.exists(path)]
-        if not missing:
-            continue
-        options = [f'{key}.data_root=DIR' for key, _ in leaf_datasets(cfg, ALL_LOADERS)]
-        options += [
-            f'{name}.ann_file=FILE'
-            for name in EVALUATORS.values()
-            if 'ann_file' in (cfg.get(name) or {})
-        ]
-        ways = [f'--cfg-options {" ".join(options)}']
-        for tail in DATA_ROOT.findall(cfg.text):
-            if (split.dataset.data_root or '').endswith(tail):
-                ways.insert(0, f'set MMCA_DATA_ROOT to the folder that holds {tail}/')
-                break
-        layout = ' (one folder a class in each)' if _in_class_folders(split.dataset) else ''
-        raise InputError(
-            f'data not found: {missing[0]} ({split.key}). Put it there, or {", or ".join(ways)}. '
-            f'Expected{layout}:\n{_tree(splits)}'
-        )
+def _steps(node: Any) -> Iterator[Any]:
+    """All transforms of a pipeline, those inside of other transforms too."""
+    children = getattr(node, 'transforms', None)
+    for child in children if isinstance(children, (list, tuple)) else ():
+        yield from _steps(child)
+    yield node
 
 
-def _tree(splits: list[Split]) -> str:
-    """The files that the config names, below their roots, with a mark at those not there."""
-    roots: dict[str, dict[str, None]] = {}
-    for split in splits:
-        root = os.path.normpath(split.dataset.data_root or '.')
-        for path in _paths(split.dataset):
-            roots.setdefault(root, {})[os.path.normpath(path)] = None
-    lines = []
-    for root, paths in roots.items():
-        lines.append(f'  {root}/')
-        for path in sorted(paths):
-            name = os.path.relpath(path, root) if path.startswith(root + os.sep) else path
-            slash = '' if Path(name).suffix else '/'
-            lines.append(f'    {name}{slash}{"" if os.path.exists(path) else "   <- missing"}')
-    return '\n'.join(lines)
-
-
-def check_evaluator(cfg: Config, key: str, splits: list[Split]) -> None:
-    """Check an evaluator's own path, which is easily forgotten when data move."""
-    evaluator = cfg.get(key) or {}
-    path = None if isinstance(evaluator, (list, tuple)) else evaluator.get('ann_file')
-    if not path or '://' in path:
-        return
-    if not os.path.exists(path):
-        raise InputError(f'annotations not found: {path}; set --cfg-options {key}.ann_file=FILE')
-    if os.path.realpath(path) not in {os.path.realpath(s.dataset.ann_file) for s in splits}:
-        warn(f'{key}.ann_file is {path}, which no data set of this run uses')
+def _compare_classes(splits: list[Split]) -> None:
+    """Refuse data sets whose labels would mean different classes."""
+    for split in splits[1:]:
+        first, own = splits[0].classes, split.classes
+        if first and own and first != own:
+            odd = sorted(set(first) ^ set(own))
+            difference = f'only one has {", ".join(odd[:8])}' if odd else 'in another order'
+            raise InputError(
+                f'{splits[0].key} and {split.key} have different classes: {difference}; '
+                'set the same metainfo.classes for both'
+            )
+    if not any(split.classes for split in splits) and splits:
+        warn(f'{splits[0].key} has no class names; set metainfo.classes')

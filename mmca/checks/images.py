@@ -1,166 +1,122 @@
-"""What can be told of image files without decoding them."""
+"""Image files and label maps of data sets."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
+from mmca.checks.labels import check_label_map
 from mmca.errors import InputError
-from mmca.checks.faults import Fault
+from mmca.io import image_size
 
-ORIENTATION = 0x0112  # EXIF tag: 3 upside down, 6 and 8 on a side, 2, 4, 5 and 7 mirrored
-TURNED = (5, 6, 7, 8)  # width and height change places
-JPEG_END, GIF_END, PNG_END = b'\xff\xd9', b'\x3b', b'IEND'
-
-CMYK = Fault('are CMYK', 'training reads them as RGB', False)
-DEEP = Fault('have 16 bits a channel or more', 'training reads the upper 8', False)
-ANIMATED = Fault('are animated or have several pages', 'training reads the first', False)
-ALPHA = Fault('have transparency', 'training ignores it', False)
-UPSIDE_DOWN = Fault(
-    'are turned or mirrored by their EXIF data',
-    'training sees them turned, and boxes, masks and label maps must fit that',
-    False,
-)
+SAMPLES = 64  # files looked at in each data set
+IN_ONE_PROCESS = 200  # images, below which starting processes takes longer than reading
+MAX_PROCESSES = 8
+UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of an image file say.
-
-    Attributes:
-        stored: its width and height.
-        seen: those that training sees, after the EXIF orientation.
-        faults: what is unusual about it, none of it fatal.
-    """
-
-    stored: tuple[int, int]
-    seen: tuple[int, int]
-    faults: tuple[Fault, ...]
-
-
-def find_absent(paths: Iterable[str]) -> list[str]:
-    """Find the files that are not there; each folder is listed once.
+def check_sample(key: str, dataset: Any) -> None:
+    """Look into some files of a data set, evenly spaced, before training.
 
     Args:
-        paths: of files.
-
-    Returns:
-        Those that are absent.
-    """
-    names: dict[str, set[str]] = {}
-    absent = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in names:
-            names[folder] = (
-                set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
-            )
-        if name not in names[folder] and not os.path.exists(path):
-            absent.append(path)
-    return absent
-
-
-def read_header(path: str, turns: bool = True) -> Header | None:
-    """Look at an image's header, and at its end, which is missing where a copy broke off.
-
-    Args:
-        path: of the file.
-        turns: whether training turns images by their EXIF orientation.
-
-    Returns:
-        The header, or None of a format that only OpenCV knows.
+        key: its place in the config.
+        dataset: as built.
 
     Raises:
-        InputError: it is no image, or truncated.
+        InputError: a file is broken or does not fit its annotations.
     """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter('ignore')  # of large images
-            if _ends_early(path, image.format):
-                image.load()
-            return _header_of(path, image, turns)
-    except UnidentifiedImageError as error:
-        return _only_for_opencv(path, error)
-    except Image.DecompressionBombError:  # too large for Pillow, not for OpenCV
-        return None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f'cannot read {path}: {explain(path, error)}') from error
+    number = len(dataset)
+    count = min(number, SAMPLES)
+    loaders = _loaders(dataset)
+    for index in range(count):
+        info = dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
+        try:
+            check_image(info, dataset, loaders)
+        except InputError as error:
+            raise InputError(
+                f'{key}: {error} (mmca check CONFIG --images lists all such files)'
+            ) from error
 
 
-def explain(path: str, error: object) -> str:
-    """Say why a file is no image, as far as its first bytes tell.
+def check_image(info: dict, dataset: Any, loaders: list) -> None:
+    """Compare an image file with what its data set says of it.
 
     Args:
-        path: of the file.
-        error: what its decoder said.
+        info: an entry of the data set.
+        dataset: the data set.
+        loaders: its transforms that read files.
+
+    Raises:
+        InputError: the image or its label map is broken, or the sizes differ.
+    """
+    path = info.get('img_path')
+    reader = next((step for step in loaders if hasattr(step, 'imdecode_backend')), None)
+    if not isinstance(path, (str, os.PathLike)) or '://' in str(path) or reader is None:
+        return
+    upright = getattr(reader, 'color_type', 'color') in UPRIGHT
+    size = image_size(path, upright)
+    listed = info.get('width'), info.get('height')
+    if None not in listed and listed != size:
+        advice = 'correct width and height in the file, and boxes and masks with them'
+        if upright and listed == image_size(path, upright=False):
+            advice = (
+                'its EXIF data turn it: if the boxes mean stored pixels, set '
+                'color_type=color_ignore_orientation of LoadImageFromFile'
+            )
+        raise InputError(
+            f'{path} is {size[0]} x {size[1]}, but its annotations say {listed[0]} x {listed[1]}; '
+            f'{advice}'
+        )
+    if info.get('seg_map_path') is not None:
+        check_label_map(info, dataset, size)
+
+
+def check_every_image(key: str, dataset: Any) -> list[str]:
+    """Decode all images, masks and label maps of a data set as training does.
+
+    Args:
+        key: its place in the config, for the progress bar.
+        dataset: as built.
 
     Returns:
-        The reason and the remedy.
+        One line for each image that cannot be used.
     """
-    reason, remedy = str(error).replace(f': {path}', ''), 'copy or download it again'
-    if os.path.isdir(path):
-        return 'it is a folder; name the image file'
-    if not os.path.exists(path):
-        return 'it is not there; put it back, or take it out of the annotations'
-    with open(path, 'rb') as file:
-        head = file.read(64).lstrip()
-    if not head:
-        reason = 'it is empty'
-    elif head.startswith(b'<'):
-        reason = 'it holds a web page or other markup'
-    elif head.startswith(b'version https://git-lfs'):
-        reason, remedy = 'it is a pointer of Git LFS', 'fetch the files with git lfs pull'
-    elif isinstance(error, UnidentifiedImageError):
-        reason = 'it is no image of a known format'
-    return f'{" ".join(reason.split())}; {remedy}'
+    from mmengine.utils import track_progress_rich
+
+    few = len(dataset) < IN_ONE_PROCESS
+    results = track_progress_rich(
+        partial(_problem, dataset, _loaders(dataset)),
+        _indices(dataset),
+        task_num=len(dataset),
+        nproc=1 if few else min(MAX_PROCESSES, os.cpu_count() or 1),
+        chunksize=8,
+        description=key,
+    )
+    return [problem for problem in results if problem]
 
 
-def _only_for_opencv(path: str, error: Exception) -> None:
-    import cv2
-
-    if os.path.getsize(path) and cv2.haveImageReader(path):
-        return
-    raise InputError(f'cannot read {path}: {explain(path, error)}') from error
+def _indices(dataset: Any) -> Iterator[tuple[int]]:
+    yield from ((index,) for index in range(len(dataset)))
 
 
-def _ends_early(path: str, kind: str | None) -> bool:
-    """Whether a file lacks what ends files of its kind, which need not mean that it is damaged."""
-    with open(path, 'rb') as file:
-        head = file.read(8)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 12))
-        tail = file.read()
-    if kind == 'WEBP':
-        return int.from_bytes(head[4:8], 'little') + 8 > size
-    ends = {'JPEG': tail[-2:] == JPEG_END, 'GIF': tail[-1:] == GIF_END, 'PNG': PNG_END in tail}
-    return not ends.get(kind, kind not in ('BMP', 'TIFF'))
+def _problem(dataset: Any, loaders: list, index: int) -> str:
+    """What is wrong with one image; '' for nothing."""
+    info = dataset.get_data_info(index)
+    try:
+        check_image(info, dataset, loaders)
+        for step in loaders:
+            info = step(info)
+    except Exception as error:  # whatever a decoder raises, the file cannot be used
+        kind = '' if isinstance(error, InputError) else f'{info.get("img_path")}: '
+        return f'{kind}{" ".join(str(error).split()) or type(error).__name__}'
+    return ''
 
 
-def _header_of(path: str, image: Image.Image, turns: bool) -> Header:
-    faults = []
-    if image.mode == 'CMYK':
-        faults.append(CMYK)
-    if image.mode.startswith(('I', 'F')) or _bits(path) == 16:
-        faults.append(DEEP)
-    if getattr(image, 'is_animated', False) and image.format != 'MPO':
-        faults.append(ANIMATED)
-    if image.mode in ('LA', 'PA', 'RGBA') or 'transparency' in image.info:
-        faults.append(ALPHA)
-    orientation = image.getexif().get(ORIENTATION, 1) if image.format in ('JPEG', 'MPO') else 1
-    seen = image.size
-    if turns and orientation in TURNED:
-        seen = image.size[::-1]
-    elif turns and orientation in (2, 3, 4):
-        faults.append(UPSIDE_DOWN)
-    return Header(image.size, seen, tuple(faults))
+def _loaders(dataset: Any) -> list:
+    """The transforms of a data set that read files."""
+    from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 
-
-def _bits(path: str) -> int | None:
-    """Bits a channel of a PNG file, which Pillow does not tell of color images."""
-    with open(path, 'rb') as file:
-        head = file.read(25)
-    return head[24] if head.startswith(b'\x89PNG') else None
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return [step for step in steps if isinstance(step, (LoadImageFromFile, LoadAnnotations))]

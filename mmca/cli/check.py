@@ -1,21 +1,25 @@
-"""Run the checks that precede training, without training.
+"""Run everything that precedes training, without training.
 
-Files and folders, class names, numbers of classes, annotations, the model and the checkpoint. Ends
-with the exit code 0 and a table of what was found, or 2 and the first problem in one line.
+Builds data sets, model, optimizer and hooks as `mmca train` does, checks them, and stops before the
+first iteration. The exit status is 0, or 2 with the first problem in one line.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import tempfile
+from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.config.packages import FULL_STACK, import_datasets
+from mmca.cli.table import print_table
+from mmca.config.packages import FULL_STACK
+from mmca.errors import InputError
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
-
-    from mmca.checks import Findings
+    from mmca.engine import Runner
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -34,87 +38,79 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='check a checkpoint to go on from; without one, the last in the work dir',
+        help='check a checkpoint to resume from; default the last one in the work dir',
     )
-    start.add_argument(
-        '--load-from', metavar='CHECKPOINT', help='check a checkpoint of a whole model'
-    )
+    start.add_argument('--load-from', metavar='CHECKPOINT', help='check weights of a whole model')
     parser.add_argument(
         '--images',
         action='store_true',
-        help='decode all images, masks and label maps of training and validation; names all that '
-        'cannot be used',
+        help='decode all images, masks and label maps, and list those that cannot be used',
     )
     parser.add_argument('--work-dir', help='where --resume looks; default work_dirs/CONFIG')
     add_cfg_options(parser)
 
 
-def checked(args: argparse.Namespace) -> tuple[Config, Findings]:
-    """Run all checks of a training.
-
-    Args:
-        args: the parsed command line.
-
-    Returns:
-        The config with its options merged, and what the checks found.
-
-    Raises:
-        InputError: whatever the user has to fix first.
-    """
-    from mmca.cli.library_tool import default_work_dir
-    from mmca.cli.run_errors import explained
-    from mmca.config.reader import library_of, load_config
-    from mmca.checks import build_parts, check
-    from mmca.config.models import check_start
-
-    cfg = load_config(args.config, args.cfg_options)
-    library = library_of(cfg, args.config)
-    import_datasets(library)
-    if args.load_from is not None:
-        cfg.load_from = args.load_from
-    work_dir = default_work_dir(args, cfg)
-    with explained(cfg, 'train', work_dir):
-        found = check('train', args, cfg, library, work_dir, build_model=True, images=args.images)
-        build_parts(cfg, library, found.model)
-        check_start(found.model)
-    return cfg, found
-
-
 def run(args: argparse.Namespace) -> int:
-    """Check and print the table; returns the exit code."""
-    from mmca.checks import read_every_image
+    """Check and print a table; returns the exit status."""
+    from mmca.checks import check_every_image, splits_of
 
-    cfg, found = checked(args)
-    print(found.summary)
-    rows = [('data set', 'type', 'images', 'used', 'classes', 'source')]
-    for split in found.splits:
-        data = split.dataset
-        source = data.ann_file or next(iter(data.data_prefix.values()), data.data_root)
-        counts = split.images, len(data), len(split.classes)
-        rows.append((split.key, type(data).__name__, *map(str, counts), source))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-    backbone = getattr(found.model, 'backbone', None)
-    millions = sum(p.numel() for p in found.model.parameters()) / 1e6
-    print(
-        f'model: {type(found.model).__name__}, backbone {type(backbone).__name__}, '
-        f'{millions:.2f} M parameters'
-    )
-    if found.checkpoint is None:
-        print(f'checkpoint: none; {_start(cfg)}')
-    else:
-        print(f'checkpoint: {found.checkpoint}; {found.counts or "an address, not looked at"}')
+    runner = check_config(args.config, args.cfg_options, args.resume, args.load_from, args.work_dir)
+    loops = {'train': runner.train_loop, 'val': runner.val_loop}
+    splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+    rows = [
+        (s.key, type(s.dataset).__name__, len(s.dataset), len(s.classes), s.source) for s in splits
+    ]
+    print_table(('data set', 'type', 'images', 'classes', 'source'), rows)
+    model = runner.model
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    backbone = type(getattr(model, 'backbone', None)).__name__
+    print(f'model: {type(model).__name__}, backbone {backbone}, {millions:.2f} M parameters')
+    print(f'checkpoint: {runner.cfg.get("load_from") or "none"}')
     if args.images:
-        read_every_image(found.splits)
+        problems = {split.key: check_every_image(split.key, split.dataset) for split in splits}
+        for key, lines in problems.items():
+            print(''.join(f'{key}: {line}\n' for line in lines), end='')
+        if any(problems.values()):
+            counts = ', '.join(f'{len(lines)} of {key}' for key, lines in problems.items() if lines)
+            raise InputError(f'these images cannot be used: {counts}; replace or remove them')
     return 0
 
 
-def _start(cfg) -> str:
-    """Where the weights come from without a checkpoint of the whole model."""
-    weights = (cfg.model.get('backbone') or {}).get('init_cfg') or {}
-    if weights.get('checkpoint'):
-        return f'the backbone starts from {weights["checkpoint"]}'
-    return 'training starts from scratch'
+def check_config(
+    config: str,
+    options: list[str] = (),
+    resume: str | None = None,
+    load_from: str | None = None,
+    work_dir: str | None = None,
+) -> Runner:
+    """Build a training and check it.
+
+    Args:
+        config: a file, or the name of a shipped config.
+        options: KEY=VALUE strings.
+        resume: None, 'auto' (from the last checkpoint in the work dir), or a checkpoint.
+        load_from: weights of a whole model, or None.
+        work_dir: where 'auto' looks; None: the config's, or work_dirs/CONFIG.
+
+    Returns:
+        The runner, stopped before the first iteration; its work dir is gone.
+
+    Raises:
+        InputError: the config cannot be read.
+        SystemExit: something has to be fixed first; the reason is on stderr.
+    """
+    from mmca.config.reader import library_of, load_config
+    from mmca.engine import Runner
+    from mmca.engine.checkpoint_hook import find_last
+
+    cfg = load_config(config, options)
+    library_of(cfg, config)
+    if resume == 'auto':
+        resume = find_last(work_dir or cfg.get('work_dir') or f'work_dirs/{Path(config).stem}')
+    cfg.resume, cfg.load_from = resume is not None, resume or load_from or cfg.get('load_from')
+    cfg.log_level = 'ERROR'
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        cfg.work_dir = folder
+        runner = Runner.from_cfg(cfg)
+        runner.check()
+    return runner

@@ -1,16 +1,16 @@
-"""Test a detector (mmdet), a segmentor (mmseg) or a classifier (mmpretrain).
+"""Test a detector (mmdet), segmentor (mmseg) or classifier (mmpretrain).
 
-Data, classes and checkpoint are checked first. Other flags go to that library's own tool.
+Runs that library's own tools/test.py with everything that follows CONFIG: CHECKPOINT, --work-dir
+DIR, --out FILE, --show-dir DIR, --tta, --launcher pytorch, --cfg-options KEY=VALUE ... Of a
+classifier, CHECKPOINT may be a third-party file.
 """
 
 import argparse
 
-from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.library_tool import add_common_flags, run_tool
+from mmca.cli.arguments import add_config
 from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
-EXTRA_FLAGS = True
 EPILOG = """\
 example:
   %(prog)s coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth --show-dir images
@@ -21,27 +21,16 @@ In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS is the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all three libraries' tools understand."""
+    """Add the arguments."""
     add_config(parser)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file')
     parser.add_argument(
-        'checkpoint',
-        metavar='CHECKPOINT',
-        help='a .pth file that training wrote; of a classifier also a third-party one',
+        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments of the library's tool"
     )
-    parser.add_argument(
-        '--out', help='predictions: a .pkl file (mmdet, mmpretrain), a folder (mmseg)'
-    )
-    parser.add_argument(
-        '--out-item', choices=('pred', 'metrics'), help='mmpretrain: what goes to --out'
-    )
-    parser.add_argument('--show', action='store_true', help='show the images')
-    parser.add_argument('--show-dir', help='folder for the images; mmdet: in the work dir')
-    parser.add_argument('--wait-time', type=float, help='seconds per image with --show')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    add_cfg_options(parser, 'test_dataloader.batch_size=4')
-    add_common_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Test; returns the exit code."""
-    return run_tool('test', args)
+    """Test; returns the exit status."""
+    from mmca.engine.launch import launch
+
+    return launch('test', args.config, [args.checkpoint, *args.words])

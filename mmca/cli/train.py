@@ -1,16 +1,16 @@
-"""Train a detector (mmdet), a segmentor (mmseg) or a classifier (mmpretrain).
+"""Train a detector (mmdet), segmentor (mmseg) or classifier (mmpretrain).
 
-Data, classes and checkpoint are checked first. Other flags go to that library's own tool.
+Runs that library's own tools/train.py with everything that follows CONFIG, such as --work-dir DIR,
+--amp, --resume, --launcher pytorch, --cfg-options KEY=VALUE ...; mmdet and mmpretrain also take
+--auto-scale-lr. `mmca.Runner` checks data, heads and weights before the first iteration.
 """
 
 import argparse
 
-from mmca.cli.arguments import add_cfg_options, add_config
-from mmca.cli.library_tool import add_common_flags, add_translated_flags, run_tool
+from mmca.cli.arguments import add_config
 from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
-EXTRA_FLAGS = True
 EPILOG = """\
 examples:
   %(prog)s coco/maskrcnn_ca_pvt_s --amp --auto-scale-lr
@@ -26,17 +26,15 @@ In a checkout, tools/dist_train.sh CONFIG GPUS is the same. Under slurm:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all three libraries' tools understand."""
+    """Add the arguments."""
     add_config(parser)
-    parser.add_argument('--amp', action='store_true', help='mixed precision, GPU only')
-    add_translated_flags(parser)
     parser.add_argument(
-        '--no-validate', action='store_true', help='mmpretrain: train without validation'
+        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments of the library's tool"
     )
-    add_cfg_options(parser, 'train_dataloader.batch_size=4')
-    add_common_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns the exit code."""
-    return run_tool('train', args)
+    """Train; returns the exit status."""
+    from mmca.engine.launch import launch
+
+    return launch('train', args.config, args.words)

@@ -1,31 +1,36 @@
-"""Reading a config as mmengine does, with one clear line for whatever is wrong with it."""
+"""Reading configs as mmengine does, safely, with one clear line for whatever is wrong."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
-from importlib.util import find_spec
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmca.engine import no_torchvision
-from mmca.config.names import RUN_KEYS, did_you_mean
 from mmca.config.packages import require
-from mmca.config.shipped import PREFIX, find_config
-from mmca.engine.safe_loading import load_files_as_data
+from mmca.config.shipped import find_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
-MISFITS = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-CONFIG_SUFFIXES = ('.py', '.yaml', '.yml', '.json')
+SUFFIXES = ('.py', '.yaml', '.yml', '.json')
+# What the libraries read at the top of a config; all other names there are its own variables.
+KEYS = (
+    *('model', 'data_preprocessor', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline'),
+    *('train_dataloader', 'val_dataloader', 'test_dataloader'),
+    *('train_cfg', 'val_cfg', 'test_cfg', 'val_evaluator', 'test_evaluator'),
+    *('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'default_hooks', 'custom_hooks'),
+    *('work_dir', 'experiment_name', 'load_from', 'resume', 'launcher', 'log_level'),
+    *('log_processor', 'visualizer', 'default_scope', 'custom_imports', 'env_cfg', 'randomness'),
+    *('sync_bn', 'find_unused_parameters', 'compile', 'runner_type'),
+)
 
 
 def parse_options(pairs: Sequence[str]) -> dict:
-    """Read KEY=VALUE pairs as the `--cfg-options` of the libraries' own tools do.
+    """Parse KEY=VALUE pairs as `--cfg-options` of the libraries' tools does.
 
     Args:
         pairs: for example ['train_dataloader.batch_size=4'].
@@ -49,7 +54,7 @@ def parse_options(pairs: Sequence[str]) -> dict:
 
 
 def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
-    """Read a config, merge the options and import what it names in `custom_imports`.
+    """Read a config, merge options and import the modules in `custom_imports`.
 
     Args:
         name: a .py, .yaml, .yml or .json file, or the name of a shipped config.
@@ -59,30 +64,24 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
         The config.
 
     Raises:
-        InputError: the file is missing or broken, an option does not fit, or an import is absent.
+        InputError: the file is missing or broken, an option does not fit, or an import fails.
     """
     from mmengine.utils import import_modules_from_strings
 
     cfg = read_config(name, pairs)
-    imports = cfg.get('custom_imports') or {}
-    names = imports.get('imports', [])
-    for module in [names] if isinstance(names, str) else names:
-        if find_spec(module.split('.')[0]) is None:
-            raise InputError(
-                f'config {name} imports {module!r}, which is not installed: '
-                'install it or add its folder to PYTHONPATH'
-            )
-    if imports:
-        try:
-            import_modules_from_strings(**imports)
-        except (ImportError, TypeError) as error:
-            reason = error.__context__ or error  # mmengine's own says less
-            raise InputError(f'config {name}, custom_imports: {reason}') from error
+    try:
+        import_modules_from_strings(**(cfg.get('custom_imports') or {'imports': []}))
+    except Exception as error:  # a module of the user's, which may raise anything
+        reason = error.__context__ or error  # mmengine's own message says less
+        raise InputError(
+            f'config {name}, custom_imports: {type(reason).__name__}: {reason}; '
+            'install the module or add its folder to PYTHONPATH'
+        ) from error
     return cfg
 
 
 def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) -> Config:
-    """Read a config and merge the options; import nothing.
+    """Read a config and merge options; import nothing.
 
     Args:
         name: as for :func:`load_config`.
@@ -97,52 +96,40 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
     """
     from mmengine.config import Config
 
+    from mmca.engine import safe_loading
+
     path = find_config(name)
-    if Path(path).suffix not in CONFIG_SUFFIXES:
-        raise InputError(f'not a config: {path}; its name must end in {", ".join(CONFIG_SUFFIXES)}')
+    if Path(path).suffix not in SUFFIXES:
+        raise InputError(f'not a config: {path}; its name must end in {", ".join(SUFFIXES)}')
     options = parse_options(pairs)
-    _find_shipped_bases()
-    load_files_as_data()
-    # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there;
-    # mmengine reads from a temporary copy, whose name would only confuse.
+    safe_loading.install()
+    # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there.
     try:
         cfg = Config.fromfile(
             path, import_custom_modules=False, use_environment_variables=environment
         )
     except Exception as error:
-        reason = re.sub(r'There are syntax errors in config file \S+ ', '', str(error))
         kind = '' if isinstance(error, InputError) else f'{type(error).__name__}: '
         raise InputError(
-            f'config {name}, or a file in its _base_: {kind}{" ".join(reason.split())}'
+            f'config {name}, or a file in its _base_: {kind}{" ".join(str(error).split())}'
         ) from error
-    _merge(cfg, options, name)
-    return cfg
-
-
-def _merge(cfg: Config, options: dict, name: str) -> None:
     for key in options:
         first = key.partition('.')[0]
-        if first not in cfg and first not in RUN_KEYS:
-            hint = did_you_mean(first, [*RUN_KEYS, *cfg])
+        if first not in cfg and first not in KEYS:
+            near = get_close_matches(first, [*KEYS, *cfg], 1)
+            hint = f', did you mean {near[0]}?' if near else ''
             raise InputError(f'--cfg-options {key}: {name} has no {first!r}{hint}')
     try:
         cfg.merge_from_dict(options)
-    except MISFITS as error:
-        wrong = next((key for key in options if not _fits(cfg, {key: options[key]})), '')
-        text = ' '.join(str(error).split())
-        raise InputError(f'--cfg-options do not fit {name}, {wrong}: {text}') from error
-
-
-def _fits(cfg: Config, options: dict) -> bool:
-    try:
-        cfg.merge_from_dict(options)
-    except MISFITS:
-        return False
-    return True
+    except Exception as error:
+        raise InputError(f'--cfg-options do not fit {name}: {" ".join(str(error).split())}') from (
+            error
+        )
+    return cfg
 
 
 def library_of(cfg: Config, name: str) -> str:
-    """Name the library that a config belongs to, and see to it that it can be imported.
+    """The library that a config belongs to, once it is known to be installed.
 
     Args:
         cfg: the config.
@@ -162,26 +149,7 @@ def library_of(cfg: Config, name: str) -> str:
         )
     require(scope)
     if scope == 'mmpretrain':
-        no_torchvision.stand_in()
+        from mmca.engine.no_torchvision import stand_in
+
+        stand_in()
     return scope
-
-
-def _find_shipped_bases() -> None:
-    """Let `_base_ = 'mmca::coco/maskrcnn_ca_pvt_t.py'` name a shipped config.
-
-    mmengine knows 'PACKAGE::' for a fixed list of packages, finds them in installed packages only,
-    and marks all that it reads there with that scope: it would look for mmdet's MaskRCNN in mmca.
-    """
-    from mmengine.config import Config
-
-    mmengines_own = Config._get_cfg_path
-    if getattr(mmengines_own, 'finds_mmca', False):
-        return
-
-    def get_cfg_path(path: str, filename: str) -> tuple[str, str | None]:
-        if path.startswith(PREFIX):
-            return find_config(path), None
-        return mmengines_own(path, filename)
-
-    get_cfg_path.finds_mmca = True
-    Config._get_cfg_path = staticmethod(get_cfg_path)

@@ -1,5 +1,12 @@
-"""The run: mmengine's Runner with safe loading, our hooks and checks, and errors in one line."""
+"""The run: mmengine's Runner with safe loading, our hooks and checks, and one-line errors.
 
+Importing this package registers loaders with mmengine that execute nothing, see
+`mmca.engine.safe_loading`. The shipped configs name it in `custom_imports`.
+"""
+
+from mmca.engine import safe_loading
+from mmca.engine.check_hook import CheckHook
+from mmca.engine.checkpoint_hook import CheckpointHook
 from mmca.engine.hooks import (
     FiniteLossHook,
     PreemptionHook,
@@ -8,12 +15,18 @@ from mmca.engine.hooks import (
     ThroughputHook,
 )
 from mmca.engine.optim import OptimWrapperConstructor
+from mmca.engine.runner import Runner
 
 __all__ = [
+    'CheckHook',
+    'CheckpointHook',
     'FiniteLossHook',
     'OptimWrapperConstructor',
     'PreemptionHook',
     'ResumeHook',
+    'Runner',
     'SeedHook',
     'ThroughputHook',
 ]
+
+safe_loading.install()

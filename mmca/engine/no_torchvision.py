@@ -1,8 +1,9 @@
-"""mmpretrain where there is no torchvision.
+"""Lets mmpretrain load without torchvision. Importing this module calls :func:`stand_in`.
 
 mmpretrain imports torchvision for transforms named 'torchvision/...' and for phrase grounding,
 which no config here uses, and does not declare it. A torchvision made for another torch does not
-load and stops mmengine's runner, so none is better than the wrong one.
+load and stops mmengine's runner, so none is better than the wrong one. configs/imagenet import this
+module in `custom_imports`, since the library's own tool runs them.
 """
 
 import sys
@@ -36,7 +37,7 @@ def stand_in() -> None:
     Called before mmpretrain is imported. Building one of its 'torchvision/...' transforms then
     raises an `InputError`.
     """
-    if find_spec('torchvision') is not None:
+    if 'torchvision' in sys.modules or find_spec('torchvision') is not None:
         return
     for name in MODULES:
         module = sys.modules[name] = module_from_spec(ModuleSpec(name, None, is_package=True))
@@ -46,3 +47,6 @@ def stand_in() -> None:
     sys.modules['torchvision'].__version__ = 'not installed'
     sys.modules['torchvision.transforms'].RandomResizedCrop = _Absent
     sys.modules['torchvision.transforms.transforms'].InterpolationMode = _Absent
+
+
+stand_in()

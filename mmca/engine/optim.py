@@ -1,4 +1,4 @@
-"""Which parameters an optimizer does not decay, as attentions and backbones state it."""
+"""Exempt parameters from weight decay as attentions and backbones declare."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -8,10 +8,10 @@ from mmca.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's own constructor, without weight decay for what modules exempt.
+    """mmengine's constructor, without weight decay for parameters that modules exempt.
 
-    A module exempts the parameters that its `no_weight_decay` names, as `mmca.layers.Attention`
-    and the backbones do: position tables and embeddings. All else is as `paramwise_cfg` says.
+    A module exempts the parameters in its `no_weight_decay`, as `mmca.layers.Attention` and the
+    backbones do: position tables and embeddings. Everything else follows `paramwise_cfg`.
 
     Example (in a config):
         optim_wrapper = dict(

@@ -1,7 +1,11 @@
-"""What the libraries read from files stays data: their loaders would execute it.
+"""Safe loading: checkpoints, YAML files and pickles stay data; nothing in them is executed.
 
-Python configs are programs and run when they are read; everything else does not.
+mmengine unpickles a checkpoint that torch refuses, and builds the objects that YAML tags name. Here
+our own loaders are registered instead, by mmengine's public registration functions. Python configs
+are programs and run when they are read.
 """
+
+from __future__ import annotations
 
 import os
 from http.client import HTTPException
@@ -12,7 +16,7 @@ from urllib.parse import urlparse
 
 from mmca.errors import InputError
 
-DATA = {  # what pickles of builtin types and of arrays name, of all protocols
+DATA = {  # globals in pickles of builtin types and of arrays, in all protocols
     ('builtins', 'set'),
     ('builtins', 'frozenset'),
     ('builtins', 'complex'),
@@ -26,64 +30,70 @@ DATA = {  # what pickles of builtin types and of arrays name, of all protocols
 }
 
 
-def load_weights_only() -> None:
-    """Make torch.load refuse code in this process and those that it starts.
+def install() -> None:
+    """Register the safe loaders with mmengine. Importing `mmca.engine` does it."""
+    import yaml
+    from mmengine.fileio.handlers import PickleHandler, YamlHandler, register_handler
+    from mmengine.runner import CheckpointLoader
 
-    mmengine reads a checkpoint that torch refuses a second time, with code; torch's environment
-    variable turns that into an error.
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+
+    @register_handler(['pickle', 'pkl'])
+    class DataHandler(PickleHandler):
+        def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
+            return DataUnpickler(file, **kwargs).load()
+
+    @register_handler(['yaml', 'yml'])
+    class SafeYamlHandler(YamlHandler):
+        def load_from_fileobj(self, file: IO[str], **kwargs: Any) -> Any:
+            loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+            return super().load_from_fileobj(file, **{**kwargs, 'Loader': loader})
+
+
+def refuse_code() -> None:
+    """Make torch.load refuse code, whoever calls it, in this process and those it starts.
+
+    `mmca train` and `mmca test` do it; in a notebook it would surprise.
     """
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
-def load_checkpoints_safely() -> None:
-    """Make mmengine read files and addresses of checkpoints as mmca does."""
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
-
-
-def _logs() -> list:
-    """What mmengine's own checkpoints hold besides weights: log buffers, in numpy's types."""
-    import numpy as np
-    from mmengine.runner.checkpoint import get_torch_safe_globals
-
-    # mmengine does not name all of numpy's data types, and names Python's whole `getattr`.
-    known = [kind for kind in get_torch_safe_globals() if kind is not getattr]
-    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
-    known += [kind for kind in kinds if isinstance(kind, type)]
-    return [*known, (_statistic, 'builtins.getattr')]
-
-
-def _statistic(owner: Any, name: str) -> Any:
-    """The `getattr` of a log buffer's pickle, which names its methods such as 'mean'."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is not HistoryBuffer or name.startswith('_'):
-        raise UnpicklingError(f'getattr of {name!r}')
-    return getattr(HistoryBuffer, name)
-
-
-def load_from_local(path: str, map_location: Any = None) -> Any:
-    """Read a file for mmengine, see :func:`mmca.checkpoint.reader.load_whole`."""
-    from mmca.checkpoint.reader import load_whole
-
-    return load_whole(path, map_location, _logs())
-
-
-def load_from_http(address: str, map_location: Any = None) -> Any:
-    """Download a checkpoint to torch's cache, unless it is there, and read it.
+def load_from_local(path: str, map_location: Any = None) -> dict:
+    """Read a checkpoint file for mmengine.
 
     Args:
-        address: of a file, http or https.
+        path: the file.
         map_location: as for torch.load.
 
     Returns:
-        Its content.
+        Its content; of a file with unknown objects the weights and the plain part of 'meta' alone.
 
     Raises:
-        InputError: the address cannot be read, or the file is no checkpoint.
+        InputError: no such file, damaged, or not a checkpoint.
+    """
+    from mmca.checkpoint.reader import load_whole, read_checkpoint
+
+    try:
+        return load_whole(path, map_location, _log_types())
+    except InputError:
+        checkpoint = read_checkpoint(path)  # raises again if the file is damaged
+        return {'state_dict': checkpoint.tensors, 'meta': dict(checkpoint.meta)}
+
+
+def load_from_http(address: str, map_location: Any = None) -> dict:
+    """Download a checkpoint to torch's cache, unless it is there, and read it.
+
+    Args:
+        address: http or https.
+        map_location: as for torch.load.
+
+    Returns:
+        Its content, as :func:`load_from_local`.
+
+    Raises:
+        InputError: the address cannot be read, or the file is not a checkpoint.
     """
     import torch
 
@@ -100,31 +110,40 @@ def load_from_http(address: str, map_location: Any = None) -> Any:
     return load_from_local(str(folder / name), map_location)
 
 
-def load_files_as_data() -> None:
-    """Make mmengine read YAML and pickles without building objects other than data."""
-    import yaml
-    from mmengine.fileio.handlers import PickleHandler, register_handler, yaml_handler
+def _log_types() -> list:
+    """What mmengine's checkpoints hold besides weights: log buffers, in numpy's types."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
 
-    @register_handler(['pickle', 'pkl'])
-    class DataHandler(PickleHandler):
-        def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
-            return DataUnpickler(file, **kwargs).load()
+    core = np._core if hasattr(np, '_core') else np.core  # numpy 2, numpy 1
+    types = [slice, np.ndarray, np.dtype, HistoryBuffer]
+    types += [core.multiarray._reconstruct, core.multiarray.scalar]
+    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
+    types += [kind for kind in kinds if isinstance(kind, type)]
+    return [*types, (_statistic, 'builtins.getattr')]
 
-    yaml_handler.Loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+
+def _statistic(owner: Any, name: str) -> Any:
+    """The `getattr` in a log buffer's pickle, for its methods such as 'mean'."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise UnpicklingError(f'getattr of {name!r}')
+    return getattr(HistoryBuffer, name)
 
 
 class DataUnpickler(Unpickler):
     """Reads pickles of Python's own types and numpy arrays, such as lists of annotations."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle names.
+        """Resolve a global.
 
         Args:
-            module: where it is.
+            module: its module.
             name: of a class or function there.
 
         Returns:
-            It, if it builds data.
+            The class or function, if it builds data.
 
         Raises:
             InputError: it could do something else.
@@ -133,6 +152,6 @@ class DataUnpickler(Unpickler):
         if (known, name) not in DATA:
             raise InputError(
                 f'a pickle names {module}.{name}, which could run code, and is not loaded; '
-                'write its data as JSON'
+                'store its data as JSON'
             )
         return super().find_class(module, name)

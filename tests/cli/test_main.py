@@ -11,16 +11,7 @@ from mmca import __version__
 from mmca.cli.main import COMMANDS, main, run_command
 from tests.helpers import ROOT, error_line
 
-# tools/NAME.py -> the sub-command that it runs.
-DOORS = {
-    'train': 'train',
-    'test': 'test',
-    'get_flops': 'flops',
-    'inspect_checkpoint': 'inspect',
-    'make_mini': 'make-mini',
-    'demo': 'demo',
-    'backbone_table': 'backbone-table',
-}
+ENV = {**os.environ, 'PYTHONPATH': str(ROOT)}
 
 
 def python(*argv, **options):
@@ -71,26 +62,6 @@ def test_as_a_module_and_one_line_for_an_error(tmp_path):
     )
 
 
-@pytest.mark.parametrize(('script', 'command'), DOORS.items())
-def test_scripts_in_tools_run_the_command_of_another_name(script, command, monkeypatch):
-    called = {}
-    monkeypatch.setattr('mmca.cli.main.run_command', lambda *a, **k: called.update(a=a, k=k) or 7)
-    monkeypatch.setattr(sys, 'argv', ['script', '--flag', 'x y'])
-    text = (ROOT / f'tools/{script}.py').read_text()
-    assert len(text.splitlines()) < 12
-    with pytest.raises(SystemExit) as stop:
-        exec(compile(text, script, 'exec'), {'__name__': '__main__'})
-    assert stop.value.code == 7
-    assert called['a'] == (command, ['--flag', 'x y'])
-    assert called['k'] == {'prog': f'python tools/{script}.py'}
-
-
-def test_a_script_in_tools_works_and_names_itself(tmp_path):
-    done = python(ROOT / 'tools/make_mini.py', '--out', tmp_path, '--train', '0', cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == 'error: train must be 1 or more, got 0\n'
-
-
 @pytest.mark.parametrize('command', ['train', 'test'])
 def test_help_of_a_script_shows_how_to_call_it(command, capsys):
     with pytest.raises(SystemExit):
@@ -99,6 +70,15 @@ def test_help_of_a_script_shows_how_to_call_it(command, capsys):
     assert f'python tools/{command}.py coco/maskrcnn_ca_pvt_s' in out
     assert '--cfg-options' in out
     assert 'torchrun --nproc_per_node 8 -m mmca' in out
+
+
+def test_an_error_is_one_line_and_a_flag_shows_where(tmp_path):
+    (tmp_path / 'c.py').write_text("default_scope = 'mmdet'\n")
+    done = python('-m', 'mmca', 'flops', 'c.py', cwd=tmp_path, env=ENV)
+    assert done.returncode == 2
+    assert error_line(done.stderr).endswith('(--traceback shows where)')
+    done = python('-m', 'mmca', 'flops', 'c.py', '--traceback', cwd=tmp_path, env=ENV)
+    assert 'Traceback (most recent call last)' in done.stderr
 
 
 def test_a_reader_that_stops_early_is_no_error():
@@ -141,10 +121,3 @@ def test_called_from_a_notebook_of_another_environment():
         env={**os.environ, 'MPLBACKEND': 'module://absent.backend'},
     )
     assert 'absent has no log of a training' in error_line(done.stderr)
-
-
-def test_no_word_of_a_metric_that_nobody_asked_for():
-    code = "from mmca.cli.main import main; main(['config', '--list']); import mmdet.evaluation"
-    done = python('-c', code, cwd=ROOT)
-    assert done.returncode == 0
-    assert 'faster_coco_eval' not in done.stderr

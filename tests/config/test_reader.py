@@ -26,7 +26,7 @@ def test_missing_config(fail):
             'default_scope: mmpose',
             "default_scope is 'mmpose', known are mmdet, mmseg, mmpr",
         ),
-        ('c.py', "custom_imports = dict(imports=['absent.module'])", "imports 'absent.module'"),
+        ('c.py', "custom_imports = dict(imports=['absent.module'])", "custom_imports: ModuleNotFoundError: No module named 'absent'"),
     ],
 )
 def test_bad_config(fail, tmp_path, name, text, expected):

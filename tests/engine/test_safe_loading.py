@@ -1,4 +1,4 @@
-"""What commands read from files stays data, through the doors of the libraries, too."""
+"""Files that the libraries read stay data: nothing in them is executed."""
 
 import os
 import pickle
@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine import fileio
-from mmengine.runner import CheckpointLoader, load_checkpoint
-from mmengine.runner import checkpoint as mmengine_loading
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import load_checkpoint
 
-from mmca.cli.main import guarded, run_command
 from mmca.config.reader import read_config
-from mmca.engine.safe_loading import load_checkpoints_safely, load_from_local, load_weights_only
+from mmca.engine.safe_loading import install, load_from_local, refuse_code
 from mmca.errors import InputError
-from tests.helpers import error_line
+from tests.helpers import ROOT
 
 
 class Planted:
@@ -31,114 +30,50 @@ class Planted:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)
-    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-    yield
-    os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+def safe():
+    install()
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_the_libraries_loader_executes_nothing(zipped, tmp_path, capsys, monkeypatch):
-    """A file whose weights fit, which the checks accept: what is beside them is not built."""
+def test_objects_beside_the_weights_are_not_built(zipped, tmp_path):
     model, target, path = torch.nn.Linear(2, 2), tmp_path / 'planted', tmp_path / 'hostile.pth'
-    content = {'state_dict': model.state_dict(), 'planted': Planted(target)}
+    weights = {'weight': torch.ones(2, 2), 'bias': torch.ones(2)}
+    content = {'state_dict': weights, 'planted': Planted(target)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    # Without mmca's own loader, which commands of earlier tests have registered.
-    monkeypatch.setattr(CheckpointLoader, '_schemes', {'': mmengine_loading.load_from_local})
-    load_weights_only()
-    assert guarded(lambda: load_checkpoint(model, str(path)) and 0) == 2
-    assert 'holds more than weights and is not loaded' in error_line(capsys.readouterr().err)
-    assert not target.exists()
-    # The same file would be executed otherwise.
-    del os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD']
     load_checkpoint(model, str(path))
-    assert target.exists()
-
-
-def test_every_command_sees_to_it(capsys):
-    assert run_command('config', ['--list']) == 0
-    assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == '1'
-    assert 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD' not in os.environ
-
-
-class Environment(torch.utils.data.Dataset):
-    """Samples say whether the process that loads them refuses code."""
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return os.environ.get('TORCH_FORCE_WEIGHTS_ONLY_LOAD')
-
-
-@pytest.mark.parametrize('start', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
-def test_data_workers_refuse_code_too(start):
-    load_weights_only()
-    loader = torch.utils.data.DataLoader(
-        Environment(), num_workers=1, multiprocessing_context=start, collate_fn=list
-    )
-    assert list(loader) == [['1'], ['1']]
-
-
-@pytest.mark.slow
-def test_processes_of_torchrun_refuse_code_too(tiny_run, tmp_path):
-    """Each is a command of mmca; the environment of torchrun itself asks for the opposite."""
-    config = tiny_run[0]
-    target, path = tmp_path / 'planted', tmp_path / 'hostile.pth'
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'planted': Planted(target)}, path)
-    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node', '2']
-    command += ['--master_port', '29641', '-m', 'mmca', 'test', config, str(path)]
-    done = subprocess.run([*command, '--launcher', 'pytorch'], capture_output=True, text=True)
-    assert done.returncode != 0
-    # A traceback of torchrun's own follows, which says that a process failed.
-    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert len(lines) == 1
-    assert 'hostile.pth' in lines[0]
+    assert (model.weight == 1).all()
     assert not target.exists()
 
 
-@pytest.mark.parametrize('as_mmca', [False, True])
-def test_what_mmengine_itself_saves_is_still_loaded(as_mmca, tmp_path, monkeypatch):
-    from mmengine.logging import HistoryBuffer
-    from mmengine.runner.checkpoint import CheckpointLoader
+def test_importing_the_engine_is_enough(tmp_path):
+    """As a shipped config does by `custom_imports`, in whatever tool reads it."""
+    path = tmp_path / 'hostile.pth'
+    torch.save({'state_dict': {'weight': torch.ones(2, 2)}, 'x': Planted(tmp_path / 'y')}, path)
+    code = f"""
+import torch, mmca.engine
+from mmengine.runner import load_checkpoint
+load_checkpoint(torch.nn.Linear(2, 2), {str(path)!r})
+"""
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True)
+    assert not (tmp_path / 'y').exists()
 
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-    load_weights_only()
-    if as_mmca:
-        load_checkpoints_safely()
-    model, log = torch.nn.Linear(2, 2), HistoryBuffer()
+
+def test_the_commands_make_torch_itself_refuse_code(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save({'x': Planted(tmp_path / 'y')}, tmp_path / 'a.pth')
+    refuse_code()
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth', weights_only=False)
+    assert not (tmp_path / 'y').exists()
+    del os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD']
+
+
+def test_what_mmengine_itself_saves_is_loaded_whole(tmp_path):
+    log = HistoryBuffer()
     log.update(1.0)
     path = tmp_path / 'own.pth'
-    torch.save({'state_dict': model.state_dict(), 'message_hub': {'log_scalars': log}}, path)
-    loaded = load_checkpoint(model, str(path))['message_hub']['log_scalars']
-    assert loaded.statistics('mean') == 1.0
-
-
-def test_mmengines_loader_reads_as_mmca_does(tmp_path, monkeypatch):
-    """After `load_checkpoints_safely`, also an address, and what would fill the memory."""
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    load_weights_only()
-    load_checkpoints_safely()
-    model, target = torch.nn.Linear(2, 2), tmp_path / 'planted'
-    torch.save({'state_dict': model.state_dict()}, tmp_path / 'good.pth')
-    torch.save({'state_dict': model.state_dict(), 'x': Planted(target)}, tmp_path / 'bad.pth')
-    wide = torch.zeros(1).expand(1 << 40)
-    torch.save({'state_dict': {'weight': wide}}, tmp_path / 'wide.pth')
-    load_checkpoint(model, str(tmp_path / 'good.pth'))
-    for name, message in (
-        ('bad.pth', 'more than weights'),
-        ('wide.pth', 'claims 4398046511104 bytes'),
-        ('none.pth', 'checkpoint not found'),
-    ):
-        with pytest.raises(InputError, match=message):
-            load_checkpoint(model, str(tmp_path / name))
-    with pytest.raises(InputError, match='cannot download'):
-        load_checkpoint(model, 'http://127.0.0.1:9/a.pth')
-    assert not target.exists()
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'message_hub': {'log_scalars': log}}, path)
+    assert load_from_local(str(path))['message_hub']['log_scalars'].statistics('mean') == 1.0
 
 
 def test_a_log_names_its_own_methods_alone(tmp_path):
@@ -148,31 +83,19 @@ def test_a_log_names_its_own_methods_alone(tmp_path):
 
     path = tmp_path / 'hostile.pth'
     torch.save({'state_dict': {'a': torch.ones(1)}, 'x': Attribute()}, path)
-    with pytest.raises(InputError, match='numpy'):
-        load_from_local(str(path))
+    assert load_from_local(str(path)).keys() == {'state_dict', 'meta'}
 
 
-COMMANDS = [
-    ['config', '--print'],
-    ['config', '--copy', 'copy.py'],
-    ['check'],
-    ['flops'],
-    ['train'],
-    ['test', 'a.pth'],
-    ['inspect', '--config'],
-]
-
-
-@pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
-def test_every_command_reads_yaml_as_data(command, tmp_path, fail, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
-    config = tmp_path / 'config.yaml'
-    config.write_text(f'default_scope: !!python/object/apply:os.system ["touch {tmp_path}/x"]\n')
-    name, *rest = command
-    words = ['a.pth', *rest, config] if name == 'inspect' else [config, *rest]
-    assert 'could not determine a constructor for the tag' in fail(name, *words)
-    assert not (tmp_path / 'x').exists()
+def test_what_would_fill_the_memory_or_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    wide = torch.zeros(1).expand(1 << 40)
+    torch.save({'state_dict': {'weight': wide}}, tmp_path / 'wide.pth')
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'wide.pth').read_bytes()[:300])
+    for name, message in (('wide', '4398046511104 bytes'), ('cut', 'cut.pth'), ('none', 'none')):
+        with pytest.raises(InputError, match=message):
+            load_from_local(str(tmp_path / f'{name}.pth'))
+    with pytest.raises(InputError, match='cannot download'):
+        load_checkpoint(torch.nn.Linear(2, 2), 'http://127.0.0.1:9/a.pth')
 
 
 @pytest.mark.parametrize('tag', ['python/object/apply:os.system', 'python/name:os.system'])
@@ -214,16 +137,6 @@ def test_a_pickle_of_data_is_read(protocol, tmp_path):
 
 
 def written(path, data, protocol=2):
-    """Write a pickle, after a config was read, as in every command; its path."""
-    (path.parent / 'config.yaml').write_text('default_scope: mmdet\n')
-    read_config(str(path.parent / 'config.yaml'))
+    """Write a pickle; its path."""
     fileio.dump(data, path, protocol=protocol)
     return path
-
-
-def test_an_unpickling_error_is_one_line(capsys):
-    def fail():
-        raise pickle.UnpicklingError('many\nlines')
-
-    assert guarded(fail) == 2
-    error_line(capsys.readouterr().err)

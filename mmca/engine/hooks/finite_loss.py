@@ -1,4 +1,4 @@
-"""Stopping a training that is lost."""
+"""Abort training when the loss diverges."""
 
 import re
 from pathlib import Path
@@ -16,13 +16,13 @@ from mmca.registry import HOOKS
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """End training when the loss stays NaN or infinite.
+    """Abort training when the loss stays NaN or infinite.
 
-    Single bad iterations pass, such as those whose steps GradScaler skips. The count is kept on
-    the loss's device and read every `patience` iterations, so that GPUs are not made to wait.
+    Single bad iterations pass, such as the steps that GradScaler skips. The count stays on the
+    loss's device and is read every `patience` iterations, so GPUs do not wait for it.
 
     Args:
-        patience: bad iterations in a row that end training.
+        patience: consecutive bad iterations that abort training.
 
     Example (in a config):
         custom_hooks = [dict(type='mmca.FiniteLossHook', patience=5)]
@@ -43,7 +43,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Count; end training where the count is reached.
+        """Count, and abort when the count is reached.
 
         Raises:
             InputError: the loss was not finite for `patience` iterations or more.
@@ -55,19 +55,19 @@ class FiniteLossHook(Hook):
         self._bad = torch.where(loss.isfinite(), 0, bad + 1)
         self._seen += 1
         if (runner.iter + 1) % self.patience == 0:
-            self._end_if_bad(runner, runner.iter + 1, self.patience)
+            self._abort_if_bad(runner, runner.iter + 1, self.patience)
 
     def after_train(self, runner: Runner) -> None:
-        """Look once more, at what came after the last look.
+        """Check the iterations after the last check.
 
         Raises:
             InputError: the loss was not finite for the last `patience` iterations of the training,
-                or for all where there were fewer.
+                or for all if there were fewer.
         """
         if self._bad is not None:
-            self._end_if_bad(runner, runner.iter, min(self.patience, self._seen))
+            self._abort_if_bad(runner, runner.iter, min(self.patience, self._seen))
 
-    def _end_if_bad(self, runner: Runner, done: int, patience: int) -> None:
+    def _abort_if_bad(self, runner: Runner, done: int, patience: int) -> None:
         count = self._bad.item()
         if count < patience:
             return
@@ -80,7 +80,7 @@ class FiniteLossHook(Hook):
 
 
 def _total(outputs: dict | None) -> Tensor | None:
-    """The loss of an iteration: `loss`, or the sum of all losses where there is no such total."""
+    """The loss of an iteration: `loss`, or the sum of all losses if there is no total."""
     outputs = outputs if isinstance(outputs, dict) else {}
     names = ['loss'] if 'loss' in outputs else [name for name in outputs if 'loss' in name]
     losses = [outputs[name] for name in names if isinstance(outputs[name], Tensor)]
@@ -88,7 +88,7 @@ def _total(outputs: dict | None) -> Tensor | None:
 
 
 def _last_good(runner: Runner, first_bad: int) -> str:
-    """The newest checkpoint from before an iteration with finite weights, in words."""
+    """The newest checkpoint older than an iteration with finite weights, in words."""
     old: dict[int, Path] = {}
     for path in Path(runner.work_dir).glob('*_*.pth'):
         found = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
@@ -98,8 +98,8 @@ def _last_good(runner: Runner, first_bad: int) -> str:
     # A step can spoil the weights before a loss shows it.
     for iteration in sorted(old, reverse=True):
         if iteration < first_bad and _is_finite(old[iteration]):
-            return f'the last good checkpoint is {old[iteration]}, for --resume'
-    return 'no good checkpoint is older than that'
+            return f'the last good checkpoint is {old[iteration]}'
+    return 'there is no older checkpoint with finite weights'
 
 
 def _is_finite(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A checkpoint when the scheduler takes the machine away."""
+"""Write a checkpoint when the scheduler preempts the job."""
 
 import os
 import signal
@@ -29,9 +29,9 @@ def _write_error(line: str) -> None:
 
 
 def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
-    """Start a loading process that a SIGTERM to all processes leaves at work.
+    """Start a data loading process that ignores a SIGTERM sent to the whole group.
 
-    The training process needs it up to the end of the iteration, and ends it by SIGTERM.
+    The training process needs it until the end of the iteration, then ends it by SIGTERM.
     """
     if hasattr(signal, 'sigtimedwait'):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -41,9 +41,9 @@ def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process upon its parent's SIGTERM, or when the parent is no more.
+    """End this process upon its parent's SIGTERM, or after the parent's death.
 
-    torch looks for the parent too, but then waits for somebody to read the last batch.
+    torch watches the parent too, but then waits for a reader of the last batch.
     """
     parent = parent_process().pid
     while os.getppid() == parent:
@@ -55,19 +55,19 @@ def _end_with_parent() -> None:
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Upon SIGTERM write `preempted.pth` after the iteration, and end with exit code 143.
+    """On SIGTERM, write `preempted.pth` after the iteration and exit with status 143.
 
-    `last_checkpoint` names the file, so that `--resume` goes on from it. It is overwritten by the
-    next one. Another SIGTERM, at least three seconds later, ends the process at once.
+    `last_checkpoint` names the file, so `--resume` continues from it; the next preemption
+    overwrites it. Another SIGTERM, at least three seconds later, kills the process at once.
 
-    Several processes agree on the iteration, which costs one reduction of a number in each. During
-    validation the first process writes the checkpoint and ends the run.
+    Several processes agree on the iteration, which costs one reduction of a number per iteration.
+    During validation the first process writes the checkpoint and ends the run.
 
     Example (in a config):
         default_hooks = dict(preemption=dict(type='mmca.PreemptionHook'))
     """
 
-    priority = 'LOWEST'  # after what makes an iteration complete, such as the schedulers' steps
+    priority = 'LOWEST'  # after everything that completes an iteration, such as schedulers
 
     def __init__(self) -> None:
         self._asked: float | None = None  # when the signal came
@@ -85,14 +85,14 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Stop where a process has been asked to.
+        """Stop if a process has received the signal.
 
         Raises:
             SystemExit: with code 143; the checkpoint is written.
         """
         asked = torch.tensor(self._asked is not None, dtype=torch.int)
         all_reduce(asked, 'max')
-        # Gradients that wait for the next iterations are in no checkpoint.
+        # Accumulated gradients are not part of a checkpoint.
         if asked and runner.optim_wrapper.should_update():
             _save(runner, runner.iter + 1)
             barrier()
@@ -101,7 +101,7 @@ class PreemptionHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Stop where the first process has been asked to: nobody changes the weights.
+        """Stop if the first process has received the signal; the weights do not change here.
 
         Raises:
             SystemExit: with code 143; the checkpoint is written.
@@ -111,7 +111,7 @@ class PreemptionHook(Hook):
             _end()
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the signal to whoever had it before."""
+        """Restore the previous handler."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
 
@@ -131,10 +131,10 @@ def _save(runner: Runner, iteration: int) -> None:
     if is_main_process():
         path = join_path(runner.work_dir, CHECKPOINT)
         put(path.encode(), join_path(runner.work_dir, 'last_checkpoint'))
-        _write_error(f'preempted: iteration {iteration} is saved in {path}; go on with --resume')
+        _write_error(f'preempted: iteration {iteration} is saved in {path}; continue with --resume')
 
 
 def _end() -> None:
-    # A launcher ends the other processes as soon as the first is gone; all is done by now.
+    # A launcher ends the other processes as soon as the first is gone; all work is done by now.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(EXIT_CODE)

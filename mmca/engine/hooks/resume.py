@@ -1,4 +1,4 @@
-"""Going on at the very iteration of a checkpoint, also inside an epoch or before a validation."""
+"""Resume at the exact iteration, within an epoch or before a validation too."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ VALIDATED = 'validated_iter'  # in the message hub: when the model was last vali
 
 
 def batches_done(runner: Runner) -> int:
-    """The number of batches of the present epoch that a run has been trained on.
+    """Count the batches of the current epoch that training has seen.
 
     Args:
         runner: a runner in training.
@@ -30,7 +30,7 @@ def batches_done(runner: Runner) -> int:
 
 
 class _LaterStart:
-    """A batch sampler whose first pass leaves out batches; otherwise as the whole one."""
+    """A batch sampler that skips batches in its first pass."""
 
     def __init__(self, whole: BatchSampler, done: int) -> None:
         self._whole = whole
@@ -52,8 +52,8 @@ class _LaterStart:
 class ResumeHook(Hook):
     """Resume where a checkpoint was written, not where its epoch began.
 
-    mmengine repeats an epoch from its start, and leaves out a validation that the stop cut off.
-    This hook leaves out the batches that were seen, without loading them, and validates.
+    mmengine repeats an epoch from its start and skips a validation that was interrupted. This hook
+    skips the batches already seen, without loading them, and runs the validation.
 
     Example (in a config):
         default_hooks = dict(resume=dict(type='mmca.ResumeHook'))
@@ -62,9 +62,9 @@ class ResumeHook(Hook):
     priority = 'LOWEST'  # the others must be ready for a validation
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Let paths in a checkpoint name the files of this work dir, should it be a copy.
+        """Point a checkpoint's paths at this work dir, which may be a copy of another one.
 
-        `CheckpointHook` would remove the best checkpoint of the other one.
+        `CheckpointHook` would remove the best checkpoint of the original.
         """
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
         for key in [key for key in info if key.startswith(('best_ckpt', 'last_ckpt'))]:
@@ -73,12 +73,12 @@ class ResumeHook(Hook):
                 info[key] = local
 
     def before_train(self, runner: Runner) -> None:
-        """Leave out the batches that were seen, or run the validation that is due."""
+        """Skip the batches already seen, or run the validation that is due."""
         done = batches_done(runner)
         if done:
-            runner.logger.info(f'going on after {done} batches of epoch {runner.epoch + 1}')
+            runner.logger.info(f'resuming after {done} batches of epoch {runner.epoch + 1}')
             loader = runner.train_loop.dataloader
-            # DataLoader refuses a new sampler for the sake of its iterators; there are none yet.
+            # DataLoader refuses a new sampler because of its iterators; there are none yet.
             object.__setattr__(loader, 'batch_sampler', _LaterStart(loader.batch_sampler, done))
         elif _validation_is_due(runner):
             runner.val_loop.run()
@@ -86,13 +86,13 @@ class ResumeHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Note a validation for the checkpoints that are written after it."""
+        """Record a validation for the checkpoints written after it."""
         if batch_idx + 1 == len(runner.val_dataloader):
             runner.message_hub.update_info(VALIDATED, runner.iter)
 
 
 def _validation_is_due(runner: Runner) -> bool:
-    """Whether the loop would have validated a resumed model before it was stopped."""
+    """Whether the loop was about to validate when it was stopped."""
     loop = runner.train_loop
     if runner.val_loop is None or not loop.iter:
         return False

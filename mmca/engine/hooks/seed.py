@@ -1,4 +1,4 @@
-"""Randomness that survives resuming: mmengine's checkpoints hold no random generator's state."""
+"""Randomness that survives resuming, without generator states in checkpoints."""
 
 import random
 from typing import Any
@@ -62,14 +62,13 @@ class _SeededLoading:
 class SeedHook(Hook):
     """Make all randomness of training a function of seed, rank and iteration.
 
-    A run that was stopped and resumed from a checkpoint then sees the same augmentations, drop
-    paths and samples as an uninterrupted one with the same number of processes. For the same
-    weights to the last bit the kernels must be deterministic, as PyTorch's on CPU are; see
-    `randomness` for CUDA.
+    A run that was stopped and resumed sees the same augmentations, drop paths and samples as an
+    uninterrupted one with the same number of processes. Bit-exact weights also need deterministic
+    kernels: PyTorch's are on CPUs; see `randomness` for CUDA.
 
-    Loading in processes (`num_workers` > 0) is covered for `IterBasedTrainLoop`, and for
-    `EpochBasedTrainLoop` with `persistent_workers=False`: a process that outlives its epoch
-    cannot be told where the next one begins.
+    Loading processes (`num_workers` > 0) are covered for `IterBasedTrainLoop`, and for
+    `EpochBasedTrainLoop` with `persistent_workers=False`: a process that outlives its epoch does
+    not learn where the next one begins.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:

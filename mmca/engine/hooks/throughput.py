@@ -1,4 +1,4 @@
-"""How fast training goes, and on CPUs how much memory it takes."""
+"""Log training speed, and peak memory on CPUs."""
 
 import sys
 from typing import Any
@@ -20,10 +20,10 @@ MEGA = 2**20
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Log images per second, of all processes together.
+    """Log images per second over all processes.
 
-    mmengine logs the peak memory of GPUs; where there is none, this hook logs that of the process,
-    in MiB. It comes after `IterTimerHook`, whose time it takes, and before `LoggerHook`.
+    mmengine logs the peak memory of GPUs; without one, this hook logs the peak memory of the
+    process, in MiB. It runs after `IterTimerHook`, whose time it uses, and before `LoggerHook`.
 
     Example (in a config):
         custom_hooks = [dict(type='mmca.ThroughputHook')]

@@ -1,4 +1,4 @@
-"""SIGTERM writes a checkpoint, from which a run goes on as if nothing had been."""
+"""SIGTERM writes a checkpoint from which a run resumes as if it had never stopped."""
 
 import os
 import signal
@@ -8,52 +8,13 @@ from functools import partial
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mmca.engine.hooks import preemption
 from mmca.engine.hooks.preemption import PreemptionHook
-from tests.helpers import forget_mmengine
-
-EPOCH = 5  # batches
-HOOKS = {
-    'checkpoint': {'type': 'CheckpointHook', 'interval': 1, 'max_keep_ckpts': 1},
-    'preemption': {'type': 'mmca.PreemptionHook'},
-    'resume': {'type': 'mmca.ResumeHook'},
-}
-
-
-class Numbers(Dataset):
-    def __len__(self):
-        return 2 * EPOCH - 1
-
-    def __getitem__(self, index):
-        return torch.tensor([float(index)])
-
-
-class Model(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(1, 1)
-        self.seen = []
-
-    def forward(self, *samples, mode='tensor'):
-        x = torch.stack(samples)
-        if mode == 'predict':
-            return [x]
-        self.seen.append(x.flatten().tolist())
-        return {'loss': (torch.nn.functional.dropout(self.layer(x)) ** 2).mean() / 100}
-
-
-class Count(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(1)
-
-    def compute_metrics(self, results):
-        return {'count': len(results)}
+from mmca.engine.safe_loading import load_from_local
+from tests.engine.toy import build
 
 
 class Signal(Hook):
@@ -84,44 +45,9 @@ def handler_as_it_was():
 
 
 def train(work_dir, kind='Epoch', resume=False, accumulate=1, **stop):
-    """Train for 15 iterations; returns the model, and the hook that sent the signal."""
-    forget_mmengine()
-    loader = {
-        'batch_size': 2,
-        'num_workers': 0,
-        'dataset': Numbers(),
-        'sampler': {'type': 'DefaultSampler', 'shuffle': True},
-    }
-    sampler = {'type': 'InfiniteSampler', 'shuffle': True}
-    length = {'max_epochs': 3} if kind == 'Epoch' else {'max_iters': 3 * EPOCH}
+    """Train; returns the model, and the hook that sent the signal."""
     hook = Signal(**stop)
-    torch.manual_seed(0)  # the first weights
-    runner = Runner(
-        model=Model(),
-        work_dir=str(work_dir),
-        train_dataloader=loader if kind == 'Epoch' else {**loader, 'sampler': sampler},
-        train_cfg={
-            'type': f'{kind}BasedTrainLoop',
-            'val_interval': 1 if kind == 'Epoch' else EPOCH,
-            **length,
-        },
-        val_dataloader={**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
-        val_cfg={},
-        val_evaluator=[Count()],
-        optim_wrapper={
-            'optimizer': {'type': 'Adam', 'lr': 0.1},
-            'accumulative_counts': accumulate,
-        },
-        param_scheduler=[{'type': 'LinearLR', 'by_epoch': False, 'begin': 0, 'end': 15}],
-        default_hooks={
-            **HOOKS,
-            'checkpoint': {**HOOKS['checkpoint'], 'by_epoch': kind == 'Epoch'},
-        },
-        custom_hooks=[{'type': 'mmca.SeedHook'}, hook],
-        randomness={'seed': 0},
-        resume=resume,
-        log_level='ERROR',
-    )
+    runner = build(work_dir, hook, kind=kind, accumulate=accumulate, resume=resume)
     with pytest.raises(SystemExit, match='143') if stop else nullcontext():
         runner.train()
     return runner.model, hook
@@ -130,14 +56,14 @@ def train(work_dir, kind='Epoch', resume=False, accumulate=1, **stop):
 def meta(work_dir):
     last = (work_dir / 'last_checkpoint').read_text()
     assert last == str(work_dir / 'preempted.pth')
-    return torch.load(last, weights_only=False)['meta']
+    return load_from_local(last)['meta']
 
 
 @pytest.mark.parametrize(
     ('kind', 'iteration', 'epoch'),
     [('Epoch', 7, 1), ('Epoch', 10, 1), ('Epoch', 1, 0), ('Iter', 7, 0), ('Iter', 10, 0)],
 )
-def test_a_preempted_run_ends_where_an_unbroken_one_does(kind, iteration, epoch, tmp_path, capfd):
+def test_a_preempted_run_ends_like_an_uninterrupted_one(kind, iteration, epoch, tmp_path, capfd):
     whole, unbroken = train(tmp_path / 'whole', kind)
     before = signal.getsignal(signal.SIGTERM)
     first, _ = train(tmp_path / 'broken', kind, iteration=iteration)
@@ -158,7 +84,7 @@ def test_a_preempted_run_ends_where_an_unbroken_one_does(kind, iteration, epoch,
 
 @pytest.mark.parametrize('kind', ['Epoch', 'Iter'])
 @pytest.mark.parametrize('validation', [10, 15])
-def test_a_validation_that_was_cut_off_is_repeated(kind, validation, tmp_path):
+def test_an_interrupted_validation_is_repeated(kind, validation, tmp_path):
     whole, _ = train(tmp_path / 'whole', kind)
     _, hook = train(tmp_path / 'broken', kind, validation=validation)
     assert hook.validated == list(range(5, validation, 5))
@@ -175,7 +101,7 @@ def test_accumulated_gradients_are_applied_before_a_stop(tmp_path):
     assert meta(tmp_path)['iter'] == 9
 
 
-def test_a_second_signal_ends_the_process(monkeypatch):
+def test_a_second_signal_kills_the_process(monkeypatch):
     hook, sent = PreemptionHook(), []
     monkeypatch.setattr(os, 'kill', lambda *args: sent.append(args))
     hook._ask(signal.SIGTERM, None)

@@ -83,7 +83,7 @@ def weights(path):
         ('upernet_ca_swin_mini', SEGMENTOR, 'iter_3', 'iter_6'),
     ],
 )
-def test_a_resumed_run_ends_where_an_unbroken_one_does(config, options, half, end, seed, tmp_path):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(config, options, half, end, seed, tmp_path):
     if config.startswith('pretrain') and find_spec('mmpretrain') is None:
         pytest.skip('needs requirements-pretrain.txt')
     command = [sys.executable, 'tools/make_mini.py', '--out', str(tmp_path / 'mini')]
@@ -91,7 +91,10 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(config, options, half, en
     options = [*COMMON, *options, f'randomness.seed={seed}']
     train(config, options, tmp_path / 'whole', tmp_path)
     start = tmp_path / 'whole' / f'{half}.pth'
-    train(config, options, tmp_path / 'resumed', tmp_path, '--resume', str(start))
+    resume = ['--resume', str(start)]
+    if config.startswith('upernet'):  # mmseg's tool takes no file
+        resume, options = ['--resume'], [*options, f'load_from={start}']
+    train(config, options, tmp_path / 'resumed', tmp_path, *resume)
     whole, resumed = (weights(tmp_path / run / f'{end}.pth') for run in ('whole', 'resumed'))
     assert whole.keys() == resumed.keys()
     for name in whole:

@@ -1,0 +1,45 @@
+"""The number of classes of a model's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from mmca.checks.data import Split
+from mmca.errors import InputError
+
+# Modules that count the classes of the data set; RPN and semantic heads count others.
+HEADS = ('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor')
+
+
+def check_classes(model: nn.Module, splits: list[Split]) -> None:
+    """Compare the heads of a model with the classes of its data sets.
+
+    A head with too many classes trains without an error, and its extra outputs mean nothing.
+
+    Args:
+        model: a detector, segmentor or classifier.
+        splits: its data sets.
+
+    Raises:
+        InputError: a head has another number of classes than a data set.
+    """
+    counts = dict(_class_counts(model))
+    for split in splits:
+        number = len(split.classes)
+        wrong = [f'{key}={count}' for key, count in counts.items() if count != number]
+        if number and wrong:
+            options = ' '.join(f'{key}={number}' for key in counts)
+            raise InputError(
+                f'{split.key} has {number} classes, but {", ".join(wrong)}; '
+                f'for {number} classes: --cfg-options {options}'
+            )
+
+
+def _class_counts(model: nn.Module) -> Iterator[tuple[str, int]]:
+    for path, module in model.named_modules():
+        names = [name for name in path.split('.') if not name.isdigit()]
+        count = getattr(module, 'num_classes', None)
+        if isinstance(count, int) and names and names[-1] in HEADS:
+            yield f'model.{path}.num_classes', count

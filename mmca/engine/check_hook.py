@@ -1,0 +1,99 @@
+"""The checks as a hook: on the data sets, model and weights that the runner has built."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from mmca.checks import check_batch_labels, check_classes, check_data, check_weights, splits_of
+from mmca.registry import HOOKS
+
+
+class Checked(BaseException):
+    """Raised where the first iteration would begin, see `mmca.Runner.check`."""
+
+
+class StopHook(Hook):
+    """Stops a training before its first iteration."""
+
+    def before_train(self, runner: Runner) -> None:
+        """Stop.
+
+        Raises:
+            Checked: always.
+        """
+        raise Checked
+
+
+@HOOKS.register_module()
+class CheckHook(Hook):
+    """Runs the checks of `mmca.checks` before the first iteration. `mmca.Runner` brings it.
+
+    Args:
+        sample: look into some of the image files of each data set.
+
+    Example (in a config):
+        default_hooks = dict(checks=None)  # no checks
+    """
+
+    priority = 'VERY_HIGH'
+    started: ClassVar[bool] = False  # whether a test of this process has begun
+
+    def __init__(self, sample: bool = True) -> None:
+        self.sample = sample
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the weights.
+
+        Raises:
+            InputError: they are another model's, or lack what they are used for.
+        """
+        # Some of the libraries' test tools build mmengine's own runner.
+        use = 'start' if getattr(runner, 'trains', False) else 'test'
+        use = 'resume' if runner.cfg.get('resume') else use
+        check_weights(checkpoint, _bare(runner.model), str(runner.cfg.load_from), use)
+
+    def before_train(self, runner: Runner) -> None:
+        """Check the data of training and validation.
+
+        Raises:
+            InputError: something would go wrong silently.
+        """
+        self._check(runner, train=runner.train_loop, val=runner.val_loop)
+
+    def before_test(self, runner: Runner) -> None:
+        """Check the data of the test.
+
+        Raises:
+            InputError: something would go wrong silently.
+        """
+        self._check(runner, test=runner.test_loop)
+
+    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Note that the test has begun."""
+        CheckHook.started = True
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Check the labels of a batch.
+
+        Raises:
+            InputError: a label map has a label beyond the classes.
+        """
+        check_batch_labels(data_batch, _bare(runner.model))
+
+
+    def _check(self, runner: Runner, **loops: BaseLoop | None) -> None:
+        if not is_main_process():
+            return
+        splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+        check_data(splits, self.sample)
+        check_classes(_bare(runner.model), splits)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,230 @@
+"""mmca.Runner: mmengine's Runner with safe loading, our hooks and checks, and one-line errors.
+
+The train and test tools of mmdet, mmseg and mmpretrain build the runner that a config names in
+`runner_type`; the shipped configs name this one.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import warnings
+from contextlib import redirect_stdout
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.runner import BaseLoop
+from mmengine.runner import Runner as MMEngineRunner
+from torch import nn
+
+from mmca.engine.checkpoint_hook import LAST, find_last
+from mmca.engine.failures import part_of, reported
+from mmca.registry import RUNNERS
+
+# Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
+HOOKS = {
+    'checks': 'mmca.CheckHook',
+    'finite_loss': 'mmca.FiniteLossHook',
+    'preemption': 'mmca.PreemptionHook',
+    'resume': 'mmca.ResumeHook',
+    'throughput': 'mmca.ThroughputHook',
+}
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
+FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
+
+
+@RUNNERS.register_module()
+class Runner(MMEngineRunner):
+    """mmengine's Runner, made safe. Arguments are those of mmengine's class.
+
+    It loads checkpoints without executing them, writes them atomically, resumes from the last one
+    that can be resumed, adds the hooks in `HOOKS`, trains on CPUs in several processes, and turns
+    errors into one line as `mmca.engine.failures` says.
+
+    Example (in a config):
+        runner_type = 'mmca.Runner'
+
+    Example (in Python):
+        runner = Runner.from_cfg(Config.fromfile('config.py'))
+        runner.train()
+    """
+
+    started = False  # whether the first iteration has begun
+    trains = False  # whether it was asked to train, not to test
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> Runner:
+        """Build a runner.
+
+        Args:
+            cfg: the config.
+
+        Returns:
+            The runner.
+
+        Raises:
+            SystemExit: a part cannot be built; the reason is on stderr.
+        """
+        with reported(lambda: False, lambda: 'nothing was started'):
+            return super().from_cfg(_prepare(cfg))
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Returns:
+            The trained model.
+
+        Raises:
+            SystemExit: after any error, see `mmca.engine.failures`.
+        """
+        self.trains = True
+        with reported(lambda: self.started, self._how_to_resume):
+            return super().train()
+
+    def val(self) -> dict:
+        """Validate; returns the metrics. Raises as :meth:`train`."""
+        with reported(lambda: self.started, _run_again):
+            return super().val()
+
+    def test(self) -> dict:
+        """Test; returns the metrics. Raises as :meth:`train`."""
+        with reported(lambda: self.started, _run_again):
+            return super().test()
+
+    def check(self) -> None:
+        """Do everything that precedes the first iteration of a training, and return.
+
+        Raises:
+            SystemExit: something has to be fixed first; the reason is on stderr.
+        """
+        from mmca.engine.check_hook import Checked, StopHook
+
+        self.trains = True
+        self.register_hook(StopHook(), priority='HIGH')  # after the checks
+        try:
+            with reported(lambda: False, _run_again):
+                super().train()
+        except Checked:
+            return
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks, and note the first iteration."""
+        self.started = self.started or fn_name in FIRST_ITERATIONS
+        super().call_hook(fn_name, **kwargs)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint; a local file gets its name once it is complete and on disk."""
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        part = f'{filename}.part'
+        super().save_checkpoint(out_dir, part, *args, **kwargs)
+        if self.rank == 0:
+            with open(Path(out_dir, part), 'rb+') as file:
+                os.fsync(file.fileno())
+            os.replace(Path(out_dir, part), Path(out_dir, filename))
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the environment; processes without GPUs get a gloo group."""
+        if self.launcher == 'pytorch' and get_device() == 'cpu':
+            seconds = env_cfg.get('dist_cfg', {}).get('timeout')
+            timeout = timedelta(seconds=seconds) if seconds else None
+            torch.distributed.init_process_group('gloo', timeout=timeout)
+        super().setup_env(env_cfg)
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model."""
+        with part_of('model'):
+            return super().build_model(model)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for several processes, on CPUs without a device number."""
+        if self.distributed and get_device() == 'cpu':
+            self.cfg.sync_bn = None  # SyncBN runs on GPUs only
+            model_wrapper_cfg = {
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                **(model_wrapper_cfg or {}),
+                'device_ids': None,
+            }
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        """Build the training loop with its data."""
+        with part_of('train_dataloader'):
+            return super().build_train_loop(loop)
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        """Build the validation loop with its data and metrics."""
+        with part_of('val_dataloader, val_evaluator'):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        """Build the test loop with its data and metrics."""
+        with part_of('test_dataloader, test_evaluator'):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer."""
+        with part_of('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers."""
+        with part_of('param_scheduler'):
+            return super().build_param_scheduler(scheduler)
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """Build and register the hooks."""
+        with part_of('default_hooks, custom_hooks'):
+            super().register_hooks(default_hooks, custom_hooks)
+
+    def _how_to_resume(self) -> str:
+        if Path(self.work_dir, LAST).is_file():
+            return f'resume with the same command and --resume (checkpoints in {self.work_dir})'
+        return f'no checkpoint in {self.work_dir} yet, run the same command again'
+
+
+def _run_again() -> str:
+    return 'run the same command again'
+
+
+def _prepare(cfg: Config) -> Config:
+    """The config with our hooks, and the checkpoint to resume from."""
+    cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
+    import_library(cfg.get('default_scope'))
+    hooks = dict(cfg.get('default_hooks') or {})
+    own = [hook.get('type') for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
+    for name, kind in HOOKS.items():
+        if name not in hooks and kind not in own:
+            hooks[name] = dict(type=kind)
+        elif hooks.get(name, ...) is None:  # mmengine leaves out its own hooks alone
+            del hooks[name]
+    checkpoint = hooks.get('checkpoint', {})
+    if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
+        hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
+    cfg.default_hooks = hooks
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_last(cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
+    return cfg
+
+
+def import_library(library: str | None) -> None:
+    """Import a library's data sets and metrics without its words on optional packages.
+
+    Args:
+        library: the default scope of a config; other scopes than `LIBRARIES` import nothing.
+    """
+    if library not in LIBRARIES:
+        return
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for part in ('datasets', 'evaluation'):
+            import_module(f'{library}.{part}')

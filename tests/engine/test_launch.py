@@ -1,0 +1,151 @@
+"""`mmca train` and `mmca test` from end to end: the libraries' own tools, in processes."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmca.backbones import CAPVT, PVT
+from mmca.engine.launch import find_tool, launch, options_in, with_options
+from mmca.errors import InputError
+from tests.helpers import CONFIGS, ROOT, error_line, iteration_of, needs_mmpretrain, write_image
+
+CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
+TINY_CAPVT = dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+TINY_CLASSIFIER = f"""
+_base_ = {CLS!r}
+model = dict(
+    data_preprocessor=dict(num_classes=2),
+    backbone=dict(_delete_=True, type='mmca.CAPVT', out_indices=(3,), arch={TINY_CAPVT}),
+    neck=dict(in_channels=32),
+    head=dict(in_channels=32, num_classes=2))
+one_process = dict(num_workers=0, persistent_workers=False, pin_memory=False, batch_size=2)
+train_dataloader = one_process
+val_dataloader = one_process
+test_dataloader = one_process
+val_evaluator = dict(topk=(1,))
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=True)]
+"""
+
+
+def mmca(*words, door=('-m', 'mmca'), cwd=ROOT, status=0):
+    """Run a command in a process; returns stdout and stderr."""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    command = [sys.executable, *door, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env)
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stdout, done.stderr
+
+
+def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
+    work, images = tmp_path / 'work', tmp_path / 'images'
+    mmca('train', *tiny_run)
+    cfg = Config.fromfile(next(work.glob('*/vis_data/config.py')))
+    assert {'checks', 'preemption', 'resume', 'checkpoint'} <= cfg.default_hooks.keys()
+    # mmseg's own tool, with a shipped config
+    door = [str(find_tool('mmseg', 'train'))]
+    out, err = mmca(*tiny_run, 'train_cfg.max_iters=2', '--resume', door=door)
+    assert 'resumed epoch: 0, iter: 1' in out + err
+    assert iteration_of(work / 'iter_2.pth') == 2
+    config, *options = tiny_run
+    out, err = mmca('test', config, work / 'iter_2.pth', '--show-dir', images, *options)
+    assert 'mIoU' in out + err
+    assert 'warning:' not in err
+    assert len(list(images.glob('**/*.png'))) == 2
+
+
+@pytest.mark.parametrize('door', ['mmca', 'mmseg', 'script'])
+def test_the_same_line_through_every_door(door, tiny_run):
+    doors = {
+        'mmca': ('-m', 'mmca', 'train'),
+        'mmseg': (find_tool('mmseg', 'train'),),
+        'script': (ROOT / 'tools/train.py',),
+    }
+    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=doors[door], status=2)
+    assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
+
+
+
+
+@pytest.fixture
+def tiny_classifier(tmp_path, monkeypatch):
+    """A small classifier with a few images of two classes: its config and options."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        for name in ('dark', 'light'):
+            for i in range(2):
+                values = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+                values += np.uint8(120 * (name == 'light'))
+                write_image(tmp_path / 'imagenet' / split / name / f'{name}{i}.png', values)
+    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
+    (tmp_path / 'tiny.py').write_text(TINY_CLASSIFIER)
+    return [str(tmp_path / 'tiny.py'), '--work-dir', str(tmp_path / 'work')]
+
+
+@needs_mmpretrain
+def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
+    work = tmp_path / 'work'
+    out, err = mmca('train', *tiny_classifier, '--auto-scale-lr')
+    assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
+    more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
+    out, err = mmca('train', *tiny_classifier, *more)
+    assert 'resumed epoch: 1, iter: 2' in out + err
+    assert 'Epoch(val)' not in out + err
+    assert iteration_of(work / 'epoch_2.pth') == 4
+    config, *options = tiny_classifier
+    metrics = ['--out', tmp_path / 'metrics.json', '--out-item', 'metrics']
+    mmca('test', config, work / 'epoch_2.pth', *metrics, *options)
+    assert json.loads((tmp_path / 'metrics.json').read_text()).keys() == {'accuracy/top1'}
+
+
+@needs_mmpretrain
+def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
+    """A file in the original names, and its head; files that do not fit are refused."""
+    model = CAPVT(TINY_CAPVT, out_indices=(3,))
+    # The norm leaves its bias alone; the head reads its first channel.
+    norm = {'norm.weight': torch.zeros(32), 'norm.bias': torch.eye(32)[0]}
+    weights = model.state_dict() | norm
+    head = {'head.weight': torch.eye(2, 32), 'head.bias': torch.zeros(2)}
+    torch.save({'model': weights | head}, tmp_path / 'third.pth')
+    config, *options = tiny_classifier
+    argv = [config, tmp_path / 'third.pth', '--out', tmp_path / 'out.pkl', *options]
+    out, err = mmca('test', *argv)
+    assert 'accuracy/top1: 50.0000' in out + err  # the head says 'dark' for every image
+    found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    expected = torch.tensor([1.0, 0.0]).softmax(0)
+    assert all(torch.allclose(item['pred_score'], expected) for item in found)
+    softmax = PVT(TINY_CAPVT).state_dict()  # a start for circulant attention, not a trained model
+    torch.save(softmax | head, tmp_path / 'third.pth')
+    assert 'third.pth' in error_line(mmca('test', *argv, status=2)[1])
+
+
+def test_options_of_a_command_line():
+    words = ['--amp', '--cfg-options', 'a=1', 'b=(1,2)', '--resume', '--cfg-options=c=-3']
+    assert options_in(words) == ['a=1', 'b=(1,2)', 'c=-3']
+    assert with_options(words, ['x=1']) == [*words[:-1], '--cfg-options', 'x=1', 'c=-3']
+    assert with_options(['--amp'], ['x=1']) == ['--amp', '--cfg-options', 'x=1']
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg'])
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_the_tools_are_the_libraries_own(library, tool):
+    script = find_tool(library, tool)
+    assert script.name == f'{tool}.py'
+    assert Path(sys.prefix) in script.parents
+
+
+def test_a_missing_config_and_a_misspelled_option_are_named():
+    with pytest.raises(InputError, match='config not found: absent'):
+        launch('train', 'absent', [])
+    words = ['--cfg-options', 'optim_wraper.optimizer.lr=1']
+    with pytest.raises(InputError, match='did you mean optim_wrapper'):
+        launch('train', CLS, words)

@@ -1,0 +1,105 @@
+"""A toy training: nine numbers, a linear layer, three epochs of five batches."""
+
+from typing import Any
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS
+from torch.utils.data import Dataset
+
+from mmca.engine import Runner
+from tests.helpers import forget_mmengine
+
+EPOCH = 5  # batches
+
+
+@DATASETS.register_module(name='ToyNumbers', force=True)
+class Numbers(Dataset):
+    def __len__(self):
+        return 2 * EPOCH - 1
+
+    def __getitem__(self, index):
+        return torch.tensor([float(index)])
+
+
+@MODELS.register_module(name='ToyModel', force=True)
+class Model(BaseModel):
+    """Remembers the samples that it was trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen = []
+
+    def forward(self, *samples, mode='tensor'):
+        x = torch.stack(samples)
+        if mode == 'predict':
+            return [x]
+        self.seen.append(x.flatten().tolist())
+        return {'loss': (torch.nn.functional.dropout(self.layer(x)) ** 2).mean() / 100}
+
+
+@METRICS.register_module(name='ToyCount', force=True)
+class Count(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+
+    def compute_metrics(self, results):
+        return {'count': len(results)}
+
+
+def settings(work_dir, kind: str = 'Epoch', accumulate: int = 1, **changes: Any) -> dict:
+    """The arguments of a runner that trains for 15 iterations.
+
+    Args:
+        work_dir: its work dir.
+        kind: of the loop, 'Epoch' or 'Iter'.
+        accumulate: iterations in a step.
+        changes: arguments that differ.
+    """
+    loader = {
+        'batch_size': 2,
+        'num_workers': 0,
+        'dataset': {'type': 'ToyNumbers'},
+        'sampler': {'type': 'DefaultSampler', 'shuffle': True},
+    }
+    sampler = {'type': 'InfiniteSampler', 'shuffle': True}
+    length = {'max_epochs': 3} if kind == 'Epoch' else {'max_iters': 3 * EPOCH}
+    interval = 1 if kind == 'Epoch' else EPOCH
+    return {
+        'model': {'type': 'ToyModel'},
+        'work_dir': str(work_dir),
+        'train_dataloader': loader if kind == 'Epoch' else {**loader, 'sampler': sampler},
+        'train_cfg': {'type': f'{kind}BasedTrainLoop', 'val_interval': interval, **length},
+        'val_dataloader': {**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
+        'val_cfg': {},
+        'val_evaluator': {'type': 'ToyCount'},
+        'optim_wrapper': {
+            'optimizer': {'type': 'Adam', 'lr': 0.1},
+            'accumulative_counts': accumulate,
+        },
+        'param_scheduler': [{'type': 'LinearLR', 'by_epoch': False, 'begin': 0, 'end': 15}],
+        'default_hooks': {
+            'checkpoint': {'interval': 1, 'max_keep_ckpts': 1, 'by_epoch': kind == 'Epoch'},
+        },
+        'custom_hooks': [{'type': 'mmca.SeedHook'}],
+        'randomness': {'seed': 0},
+        'log_level': 'ERROR',
+        **changes,
+    }
+
+
+def build(work_dir, *hooks: Any, **changes: Any) -> Runner:
+    """A runner for it.
+
+    Args:
+        work_dir: its work dir.
+        hooks: more hooks.
+        changes: as for :func:`settings`.
+    """
+    forget_mmengine()
+    runner = Runner.from_cfg(settings(work_dir, **changes))
+    for hook in hooks:
+        runner.register_hook(hook, priority=getattr(hook, 'priority', 'NORMAL'))
+    return runner
