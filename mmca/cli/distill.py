@@ -86,8 +86,9 @@ def run(args: argparse.Namespace) -> int:
     save(args.out, args.model_out, student, rest, info)
     print_table(('held-out images', 'relative error', 'cosine'), before_and_after(errors))
     words = list(args.cfg_options)
-    if 'pos_embed' in cfg.model.student:
-        words.append(f'{BACKBONE}.pos_embed={cfg.model.student.pos_embed}')
+    position = f'{BACKBONE}.pos_embed={cfg.model.student.get("pos_embed")}'
+    if 'pos_embed' in cfg.model.student and position not in words:
+        words.append(position)
     init = [f'{BACKBONE}.init_cfg.type=Pretrained', f'{BACKBONE}.init_cfg.checkpoint={args.out}']
     print(f'{args.out} is for --cfg-options {" ".join([*words, *init])}')
     if args.model_out:
