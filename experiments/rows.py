@@ -13,7 +13,7 @@ SCRATCH, CONVERTED = 'scratch', 'converted'
 
 @dataclass(frozen=True)
 class Transfer:
-    """One run of `mmca transfer` from ImageNet's DeiT-T.
+    """One run of `mmca distill` from ImageNet's DeiT-T.
 
     Attributes:
         name: names its files.

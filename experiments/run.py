@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 SMALL = ('--side', '224', '--workers', '1')
 INIT = 'model.backbone.init_cfg'
-POSITIONS = 'model.backbone.pos_embed=True'  # all weights here come from DeiT-T, which has them
 DATA = os.environ.get('MMCA_DATA_ROOT', 'data')
 DIGITS = 5  # of the figures that are kept
 
@@ -64,7 +63,8 @@ class Lab:
         options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.max_keep_ckpts=1']
         options += row.options
         if start is not None:
-            options += [POSITIONS, f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
+            options += [f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
+            options += ['model.backbone.pos_embed=True']  # as ImageNet's DeiT has
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)
@@ -85,7 +85,7 @@ class Lab:
         work = self.work / table.name / f'{row.name}_seed{seed}'
         images = f'{DATA}/camvid/images/training'
         out, whole = work.with_suffix('.pth'), work.with_name(f'{work.name}_model.pth')
-        argv = ['transfer', row.config, str(teacher), '--images', images, '--out', str(out)]
+        argv = ['distill', row.config, str(teacher), '--images', images, '--out', str(out)]
         argv += ['--model-out', str(whole), '--work-dir', str(work), *SMALL, '--iters', '400']
         argv += ['--seed', str(seed)]
         self.call([*argv, *self._resumed(work)], work)
@@ -117,9 +117,9 @@ class Lab:
             images = [f'{DATA}/{transfer.folder}'] if transfer.folder else self.images
             if transfer.images is not None:
                 images = [str(self._choose(transfer.images))]
-            argv = ['transfer', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]
+            argv = ['distill', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]
             argv += ['--work-dir', str(work), *SMALL, *transfer.flags]
-            argv += ['--cfg-options', POSITIONS, *transfer.options]
+            argv += ['--cfg-options', *transfer.options] if transfer.options else []
             self.call([*argv, *self._resumed(work)], work)
             log = read_scalars(work)
             self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, log, out)
@@ -127,13 +127,14 @@ class Lab:
 
     def _choose(self, number: int) -> Path:
         """A folder with links to some of the images, the same ones each time."""
-        from mmca.distill.images import find_images
+        from mmca.io import find_images
 
         folder = self.work / f'images_{number}'
         if not folder.exists():
             folder.mkdir(parents=True)
-            for file in Random(0).sample(find_images(self.images), number):
-                (folder / Path(file).name).symlink_to(Path(file).resolve())
+            files = [file for images in self.images for file in find_images(images)]
+            for file in Random(0).sample(files, number):
+                (folder / file.name).symlink_to(file.resolve())
         return folder
 
     def call(self, argv: Sequence[str], work: Path) -> None:

@@ -5,10 +5,8 @@ from mmca.analysis.circulant_share import (
     circulant_share,
     measure_blocks,
     recommend,
-    shuffle_rows,
     stage_shares,
 )
-from mmca.analysis.entropy import normalized_entropy
 from mmca.analysis.flops import FlopReport, block_macs, count_flops, dft_macs
 from mmca.analysis.maps import (
     AttentionInput,
@@ -17,6 +15,7 @@ from mmca.analysis.maps import (
     attention_matrices,
     bccb_kernel,
     equivalent_kernels,
+    normalized_entropy,
     recorded_inputs,
 )
 
@@ -37,6 +36,5 @@ __all__ = [
     'normalized_entropy',
     'recommend',
     'recorded_inputs',
-    'shuffle_rows',
     'stage_shares',
 ]

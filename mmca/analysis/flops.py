@@ -1,4 +1,4 @@
-"""Multiply-adds of a module, those of attentions that torch's counter cannot see included."""
+"""Multiply-adds of a module, including those of attentions that torch's counter cannot see."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmca.analysis.maps import watch
 from mmca.layers import Attention, Block
 from mmca.ops import use_backend
 from mmca.ops.circulant import dft_macs
@@ -21,9 +22,8 @@ class FlopReport:
     Attributes:
         params: number of parameters.
         macs: multiply-adds of convolutions, matrix products and transforms.
-        dft: the part of `macs` that torch's counter cannot see: the transforms and spectral
-            products of circulant attention, and the `extra_macs` of any other.
-        exported_dft: the same part in an ONNX file, where matrix products replace transforms.
+        dft: the part that torch's counter cannot see, `extra_macs` of attentions.
+        exported_dft: the same in an ONNX file, where matrix products replace transforms.
     """
 
     params: int
@@ -35,17 +35,13 @@ class FlopReport:
 def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopReport:
     """Run a module once and count its multiply-adds.
 
-    Counted are convolutions, matrix products, softmax attention (both of its products) and the
-    `extra_macs` of attentions; element-wise work, norms and activations are not, as in the
-    published tables. Circulant attention is counted by its definition: q, k and v projected from
-    the tokens and transformed.
+    As in the published tables, convolutions, matrix products, softmax attention (both products)
+    and transforms count; element-wise work, norms and activations do not. Circulant attention
+    counts by its definition: q, k and v projected from the tokens and transformed.
 
     Args:
-        module: any module; it runs in its present mode, without gradients.
+        module: any module; it runs in its current mode, without gradients.
         args, kwargs: its inputs.
-
-    Returns:
-        Parameters of the module and multiply-adds of this one call.
 
     Example:
         >>> from mmca.layers import CirculantAttention
@@ -54,52 +50,30 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     """
     extra = exported = 0
 
-    def hook(attn: Attention, args: tuple) -> None:
+    def note(path: str, attn: nn.Module, args: tuple, *_: object) -> None:
         nonlocal extra, exported
         x, hw_shape = args
         extra += len(x) * attn.extra_macs(hw_shape)
         exported += len(x) * attn.exported_macs(hw_shape)
 
-    layers = [m for m in module.modules() if isinstance(m, Attention)]
-    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
-    try:
-        # The counter's hooks make fused paths call their submodules one by one, and the eager
-        # backend transforms by FFT at all sizes. The CPU's fused attention is unknown to the
-        # counter; written out, it is two products.
-        with (
-            torch.no_grad(),
-            use_backend('eager'),
-            sdpa_kernel(SDPBackend.MATH),
-            FlopCounterMode(display=False) as counter,
-        ):
-            module(*args, **kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    # The counter's hooks make fused paths call their submodules one by one, and the eager backend
+    # transforms by FFT at all sizes. The counter does not know the CPU's fused softmax attention.
+    with (
+        torch.no_grad(),
+        use_backend('eager'),
+        sdpa_kernel(SDPBackend.MATH),
+        watch(module, Attention, note),
+        FlopCounterMode(display=False) as counter,
+    ):
+        module(*args, **kwargs)
     macs = counter.get_total_flops() // 2 + extra
     return FlopReport(sum(p.numel() for p in module.parameters()), macs, extra, exported)
 
 
+@torch.no_grad()
 def block_macs(model: nn.Module, images: Tensor) -> dict[str, int]:
-    """Multiply-adds of every block of a backbone.
-
-    Args:
-        model: one of `mmca.backbones`; on the meta device nothing is computed.
-        images: (B, 3, H, W), on the model's device.
-
-    Returns:
-        Path of the block -> multiply-adds, as :func:`count_flops` has them.
-    """
-    blocks = {path: m for path, m in model.named_modules() if isinstance(m, Block)}
-    inputs: dict[str, tuple] = {}
-    handles = [
-        block.register_forward_pre_hook(lambda _, args, path=path: inputs.update({path: args}))
-        for path, block in blocks.items()
-    ]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {path: count_flops(blocks[path], *args).macs for path, args in inputs.items()}
+    """Multiply-adds of every block of a backbone by its path, for images (B, 3, H, W)."""
+    calls: dict[str, tuple[nn.Module, tuple]] = {}
+    with watch(model, Block, lambda path, block, args, *_: calls.update({path: (block, args)})):
+        model(images)
+    return {path: count_flops(block, *args).macs for path, (block, args) in calls.items()}

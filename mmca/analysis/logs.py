@@ -1,20 +1,20 @@
-"""The figures that mmengine logs in a work dir."""
+"""Learning curves from the logs that mmengine leaves in a work dir."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmca.errors import InputError
 
+COLUMNS = 2
+
 
 def read_scalars(work: Path) -> list[dict]:
-    """Read the logs of a run: the last line of every iteration and kind, in order.
-
-    Args:
-        work: the work dir; a run that was resumed has several logs.
+    """Read the logs in a work dir, one entry for each iteration and kind, in order.
 
     Returns:
-        The figures, with 'step', the number of iterations that came before. Entries of training
-        have 'loss', those of validation have the metrics.
+        The entries; 'step' is the number of finished iterations. Training entries have 'loss',
+        validation entries have the metrics.
 
     Raises:
         InputError: a log is damaged.
@@ -26,8 +26,32 @@ def read_scalars(work: Path) -> list[dict]:
             try:
                 entry = json.loads(line)
             except ValueError as error:
-                raise InputError(f'{file}, line {number}, is no log: {error}') from error
+                raise InputError(f'{file}, line {number}: not a log entry: {error}') from error
             # The step of a validation is an epoch's number in many configs.
             step = entry['step'] = entry.get('iter', step)
             entries[step, 'loss' in entry] = entry
     return [entries[key] for key in sorted(entries, key=lambda key: (key[0], not key[1]))]
+
+
+def plot_curves(logs: Mapping[str, Sequence[dict]], keys: Sequence[str], out: str) -> None:
+    """Plot one panel per key and one curve per work dir, from :func:`read_scalars`, to a file."""
+    from matplotlib.figure import Figure
+
+    rows, columns = -(-len(keys) // COLUMNS), min(COLUMNS, len(keys))
+    figure = Figure(figsize=(6 * columns, 4 * rows), layout='constrained')
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, key in zip(axes.flat, keys, strict=False):
+        for folder, log in logs.items():
+            points = [(entry['step'], entry[key]) for entry in log if key in entry]
+            marker = 'o' if len(points) <= 30 else None  # validations are few
+            if points:
+                axis.plot(*zip(*points, strict=True), marker=marker, label=Path(folder).name)
+        axis.set(xlabel='iterations', title=key)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize='small')
+    for axis in axes.flat[len(keys) :]:
+        axis.remove()
+    try:
+        figure.savefig(out, dpi=110)
+    except (OSError, ValueError) as error:
+        raise InputError(f'cannot write {out}: {error}') from error

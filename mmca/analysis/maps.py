@@ -1,6 +1,7 @@
-"""What attentions of a network attend to on an image, as matrices, maps and kernels."""
+"""Attention on an image, as matrices, maps, kernels and entropies."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -8,29 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from mmca.errors import InputError
-from mmca.layers import Attention, CirculantAttention
+from mmca.layers import Attention
 from mmca.ops.naive import torus_shifts
 
 MAX_NUMBERS = 1 << 28  # of the N x N matrices of one attention: 1 GiB of float32
+Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class AttentionInput:
-    """What went into an attention.
+    """The input of one attention.
 
     Attributes:
         path: of the attention in its model.
         attn: the attention.
-        x: (B, T, C), with T = N, or N + 1 where a class token precedes the patches.
-        hw_shape: the grid that the attention was given for its T tokens.
-        grid: (H, W) of the N patches.
+        x: (B, T, C), with T = N patches, or N + 1 where a class token precedes them.
+        hw_shape: the grid passed with x.
+        grid: (H, W) of the patches.
     """
 
     path: str
     attn: Attention
     x: Tensor
-    hw_shape: tuple[int, int]
-    grid: tuple[int, int]
+    hw_shape: Grid
+    grid: Grid
 
     @property
     def skipped(self) -> int:
@@ -38,86 +40,76 @@ class AttentionInput:
         return self.x.shape[1] - self.grid[0] * self.grid[1]
 
 
-def attention_inputs(
-    model: nn.Module, images: Tensor, matrices: bool = False
-) -> dict[str, AttentionInput]:
-    """Run a backbone once and keep what its attentions get.
-
-    Args:
-        model: one of `mmca.backbones`, or any module with attentions of `mmca.layers`; it runs in
-            its present mode, without gradients.
-        images: (B, 3, H, W), normalized.
-        matrices: refuse at once what :func:`attention_matrices` would refuse.
-
-    Returns:
-        Path of the attention -> its input, in the order of the forward pass. Attentions that
-        define no weights are left out.
-
-    Raises:
-        InputError: with `matrices`, the matrices would have more than `MAX_NUMBERS` numbers.
-    """
-    with recorded_inputs(model, matrices) as inputs, torch.no_grad():
-        model(images)
-    return inputs
-
-
 @contextmanager
-def recorded_inputs(
-    model: nn.Module, matrices: bool = False
-) -> Iterator[dict[str, AttentionInput]]:
-    """Keep what the attentions of a backbone get in a forward pass that somebody else makes.
+def watch(
+    model: nn.Module,
+    kind: type[nn.Module],
+    note: Callable[[str, nn.Module, tuple, Tensor, Grid], None],
+) -> Iterator[None]:
+    """While the context lasts, call `note` after every `Attention` or `Block` of a backbone.
 
-    Args:
-        model: as :func:`attention_inputs`.
-        matrices: as :func:`attention_inputs`.
-
-    Yields:
-        An empty dictionary that the forward pass fills; a second pass overwrites the first's.
-
-    Example::
-
-        with recorded_inputs(detector.backbone) as seen:
-            detector.test_step(batch)
+    It gets the module's path, the module, its arguments (x, hw_shape), its output, and the (H, W)
+    of the patches, which differs from hw_shape where a class token comes along.
     """
-    inputs: dict[str, AttentionInput] = {}
-    patches: list[tuple[int, int]] = []
+    patches: list[Grid] = []
 
-    def keep(path: str, attn: Attention, args: tuple) -> None:
+    def hook(path: str, module: nn.Module, args: tuple, out: Tensor) -> None:
         x, hw_shape = args
-        with_token = bool(patches) and x.shape[1] == patches[0][0] * patches[0][1] + 1
-        grid = patches[0] if with_token else hw_shape
-        inputs[path] = AttentionInput(path, attn, x, hw_shape, grid)
-        if matrices and not isinstance(attn, CirculantAttention):
-            _check_size(inputs[path])
+        with_token = bool(patches) and x.shape[1] == math.prod(patches[-1]) + 1
+        note(path, module, args, out, patches[-1] if with_token else hw_shape)
 
     handles = [
-        module.register_forward_pre_hook(lambda attn, args, path=path: keep(path, attn, args))
+        module.register_forward_hook(lambda *call, path=path: hook(path, *call))
         for path, module in model.named_modules()
-        if isinstance(module, Attention)
-        and type(module).attention_weights is not Attention.attention_weights
+        if isinstance(module, kind)
     ]
     if getattr(model, 'cls_token', None) is not None:
-        handles.append(
-            model.patch_embed.register_forward_hook(lambda _, args, out: patches.append(out[1]))
-        )
+        stem = model.patch_embed
+        handles.append(stem.register_forward_hook(lambda _, args, out: patches.append(out[1])))
     try:
-        yield inputs
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
+@contextmanager
+def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
+    """Record the inputs of a backbone's attentions during a forward pass.
+
+    Yields:
+        Path of the attention -> its input, filled by the forward pass in its order. Attentions
+        that define no weights are left out.
+
+    """
+    inputs: dict[str, AttentionInput] = {}
+
+    def note(path: str, attn: nn.Module, args: tuple, _: Tensor, grid: Grid) -> None:
+        if type(attn).attention_weights is not Attention.attention_weights:
+            inputs[path] = AttentionInput(path, attn, *args, grid)
+
+    with watch(model, Attention, note):
+        yield inputs
+
+
+@torch.no_grad()
+def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInput]:
+    """Run a backbone on normalized images, (B, 3, H, W): path of an attention -> its input."""
+    with recorded_inputs(model) as inputs:
+        model(images)
+    return inputs
+
+
 @torch.no_grad()
 def attention_maps(seen: AttentionInput, token: int) -> Tensor:
-    """How much one patch attends to every patch.
+    """The attention of one patch to every patch.
 
     Args:
         seen: from :func:`attention_inputs`.
-        token: index of the patch, from 0 to N - 1.
+        token: index of the patch.
 
     Returns:
-        (B, heads, H, W); each map sums to one, the weight of a class token or of padding being
-        shared out among the patches in proportion.
+        (B, heads, H, W), each of sum one, without the weights of a class token or padding.
     """
     token += seen.skipped
     weights = seen.attn.attention_weights(seen.x, seen.hw_shape, token).flatten(2)
@@ -127,62 +119,46 @@ def attention_maps(seen: AttentionInput, token: int) -> Tensor:
 
 @torch.no_grad()
 def attention_matrices(seen: AttentionInput) -> Tensor:
-    """:func:`attention_maps` of all patches.
+    """:func:`attention_maps` of all patches: (B, heads, N, N), query by key, rows of sum one.
 
-    Spatial reduction and windows are taken as the N x N operators that they are: the weight of a
-    reduced key is spread evenly over the patches that it was made from, which is what the average
-    of their values would get, and weights outside of a window are zero.
-
-    Args:
-        seen: from :func:`attention_inputs`.
-
-    Returns:
-        (B, heads, N, N), query by key; the rows sum to one.
+    The weight of a key of spatial reduction is spread evenly over its patches; weights outside of
+    a window are zero.
 
     Raises:
         InputError: the matrices would have more than `MAX_NUMBERS` numbers.
     """
-    _check_size(seen)
+    tokens, heads = seen.x.shape[1], getattr(seen.attn, 'num_heads', 1)
+    numbers = len(seen.x) * heads * tokens**2
+    if numbers > MAX_NUMBERS:
+        raise InputError(
+            f'{seen.path}: the matrices of {heads} heads and {tokens} tokens need '
+            f'{numbers / 2**28:.1f} GiB, more than 1: choose a smaller image (--side)'
+        )
     weights = seen.attn.attention_matrix(seen.x, seen.hw_shape)
     weights = weights[..., seen.skipped :, seen.skipped :]
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _check_size(seen: AttentionInput) -> None:
-    tokens, heads = seen.x.shape[1], getattr(seen.attn, 'num_heads', 1)
-    numbers = len(seen.x) * heads * tokens**2
-    if numbers > MAX_NUMBERS:
-        raise InputError(
-            f'{seen.path}: {heads} heads on {tokens} tokens make matrices of '
-            f'{numbers * 4 / 2**30:.1f} GiB, at most {MAX_NUMBERS * 4 / 2**30:.0f} are allowed: '
-            'choose a smaller --side'
-        )
-
-
+@torch.no_grad()
 def equivalent_kernels(seen: AttentionInput) -> Tensor:
-    """The kernels of the circulant matrices that are nearest to an attention's.
-
-    Args:
-        seen: from :func:`attention_inputs`.
+    """The kernels of the circulant matrices nearest to an attention, or its own if it has any.
 
     Returns:
         (B, heads, H, W), each of sum one: at (i, j) the weight of the patch i rows below and j
-        columns right of the query, on the torus. For circulant attention, which has a head a
-        channel by default, its own kernels.
+        columns right of the query, on the torus.
 
     Raises:
         InputError: as :func:`attention_matrices`.
     """
-    if isinstance(seen.attn, CirculantAttention):
-        return attention_maps(seen, 0)
+    if seen.attn.has_kernel:
+        return seen.attn.attention_kernel(seen.x, seen.hw_shape)
     return bccb_kernel(attention_matrices(seen), seen.grid).unflatten(2, seen.grid)
 
 
-def bccb_kernel(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
     """The first row of the nearest block-circulant matrix with circulant blocks.
 
-    That is the mean of the matrix along each displacement on the torus, the orthogonal projection
-    of arXiv 2512.21542; `mmca.ops.naive.nearest_bccb` has the whole matrix.
+    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542).
 
     Args:
         matrix: (..., N, N), N = H * W.
@@ -197,3 +173,19 @@ def bccb_kernel(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """
     shifts = torus_shifts(hw_shape).to(matrix.device)
     return matrix.gather(-1, shifts.expand_as(matrix)).mean(-2)
+
+
+def normalized_entropy(weights: Tensor) -> float:
+    """Mean entropy of attention weights: 0 if one token gets all, 1 if all get the same.
+
+    Args:
+        weights: (..., M), rows of sum one.
+
+    Example:
+        >>> normalized_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
+        0.5
+    """
+    tokens = weights.shape[-1]
+    if tokens == 1:
+        return 1.0
+    return (-torch.xlogy(weights, weights).sum(-1).mean() / math.log(tokens)).item()

@@ -1,8 +1,7 @@
-"""Training the attention of a backbone to do what a softmax teacher's does, without labels."""
+"""Distill softmax attention into another attention, without labels."""
 
 from mmca.distill.images import UnlabeledImages
-from mmca.distill.metric import TransferError
-from mmca.distill.model import AttentionTransfer
-from mmca.distill.report import TransferReportHook
+from mmca.distill.model import Distiller
+from mmca.distill.report import DistillationError, DistillationReportHook
 
-__all__ = ['AttentionTransfer', 'TransferError', 'TransferReportHook', 'UnlabeledImages']
+__all__ = ['DistillationError', 'DistillationReportHook', 'Distiller', 'UnlabeledImages']

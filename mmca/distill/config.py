@@ -1,55 +1,74 @@
-"""The run of `mmca transfer` as a config of mmengine."""
+"""A distillation as a config of mmengine."""
 
-from argparse import Namespace
-from pathlib import Path
+from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from mmca.analysis.trained_backbone import softmax_settings
-from mmca.config.names import OWN_HOOKS
+from mmca.analysis.trained_backbone import backbone_settings, own_settings, softmax_settings
+from mmca.checkpoint import read_checkpoint
+from mmca.errors import InputError
 
-PATCH = 32  # sizes of crops are multiples of it
+UNIT = 32  # sizes of crops are multiples of it
 
 
-def transfer_config(args: Namespace, cfg: Config, settings: dict) -> Config:
-    """The run as a config of mmengine.
+def distill_config(
+    cfg: Config,
+    teacher: str,
+    images: Sequence[str],
+    work_dir: str,
+    *,
+    iters: int = 1000,
+    block_iters: int | None = None,
+    batch_size: int = 16,
+    lr: float = 5e-4,
+    train: str = 'blocks',
+    gain: float = 1.0,
+    side: int = 288,
+    workers: int = 2,
+    seed: int = 0,
+    amp: bool = False,
+    resume: bool = False,
+    launcher: str = 'none',
+) -> Config:
+    """Configure a run of `mmca.Runner` that distills a softmax backbone.
 
     Args:
-        args: the parsed command line.
-        cfg: the config of the detector, segmentor or classifier, with its options merged.
-        settings: those of the student, without first weights.
+        cfg: config of the detector, segmentor or classifier with the student's backbone.
+        teacher: file of softmax weights, which the student starts from as well.
+        images: folders.
+        work_dir: for logs and checkpoints.
+        iters, block_iters, batch_size, lr, train, gain, side, workers, seed, amp, resume, launcher:
+            options of `mmca distill`; `block_iters` is half of `iters` by default.
 
-    Returns:
-        The config, on one process or as `torchrun` started it.
+    Raises:
+        InputError: not a backbone of mmca, an unreadable file, or a bad side.
     """
-    weights = dict(type='Pretrained', checkpoint=args.teacher)
-    student = dict(settings, init_cfg=dict(weights, gain=args.gain))
-    teacher = dict(softmax_settings(settings, args.teacher), init_cfg=weights)
-    blocks = args.iters // 2 if args.block_iters is None else args.block_iters
-    warmup = min(50, args.iters // 10 + 1)
+    if side < 2 * UNIT or side % UNIT:
+        raise InputError(f'--side {side}: must be a multiple of {UNIT}, at least {2 * UNIT}')
+    settings = backbone_settings(cfg)
+    content = read_checkpoint(teacher)
+    weights = dict(type='Pretrained', checkpoint=teacher)
+    student = {**own_settings(settings, content), 'drop_path_rate': 0.0}
+    original = softmax_settings(student, content)
+    warmup, interval = min(50, iters // 10 + 1), max(iters // 5, 1)
+    sides = sorted({side, side * 3 // 4 // UNIT * UNIT, side // 2 // UNIT * UNIT})
     preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's
-    views = dict(type='mmca.UnlabeledImages', folders=args.images, side=args.side)
-    interval = max(args.iters // 5, 1)
     loading = dict(
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        collate_fn=dict(type='default_collate'),
+        batch_size=batch_size, num_workers=workers, collate_fn=dict(type='default_collate')
     )
-    sides = sorted(
-        {args.side, args.side * 3 // 4 // PATCH * PATCH, args.side // 2 // PATCH * PATCH}
-    )
+    views = dict(type='mmca.UnlabeledImages', folders=list(images), side=side)
     return Config(
         dict(
             default_scope='mmengine',
-            work_dir=args.work_dir or f'work_dirs/transfer_{Path(args.config).stem}',
-            resume=args.resume,
-            launcher=args.launcher,
+            work_dir=work_dir,
+            resume=resume,
+            launcher=launcher,
             model=dict(
-                type='mmca.AttentionTransfer',
-                student=student,
-                teacher=teacher,
-                block_iters=blocks,
-                train=args.train,
+                type='mmca.Distiller',
+                student=dict(student, init_cfg=dict(weights, gain=gain)),
+                teacher=dict(original, init_cfg=weights),
+                block_iters=iters // 2 if block_iters is None else block_iters,
+                train=train,
                 sizes=[(height, width) for height in sides for width in sides],
                 data_preprocessor=dict(
                     type='ImgDataPreprocessor',
@@ -59,36 +78,36 @@ def transfer_config(args: Namespace, cfg: Config, settings: dict) -> Config:
                 ),
             ),
             train_dataloader=dict(
-                **loading,
-                sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=views,
+                **loading, sampler=dict(type='InfiniteSampler', shuffle=True), dataset=views
             ),
             val_dataloader=dict(
                 **loading,
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 dataset=dict(views, test_mode=True),
             ),
-            train_cfg=dict(by_epoch=False, max_iters=args.iters, val_interval=interval),
+            train_cfg=dict(by_epoch=False, max_iters=iters, val_interval=interval),
             val_cfg=dict(),
-            val_evaluator=dict(type='mmca.TransferError'),
+            val_evaluator=dict(type='mmca.DistillationError'),
             optim_wrapper=dict(
-                type='AmpOptimWrapper' if args.amp else 'OptimWrapper',
-                optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0),
+                type='AmpOptimWrapper' if amp else 'OptimWrapper',
+                optimizer=dict(type='AdamW', lr=lr, weight_decay=0.0),
                 clip_grad=dict(max_norm=1.0),
             ),
             param_scheduler=[
                 dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
-                dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=args.iters),
+                dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=iters),
             ],
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
                 checkpoint=dict(
                     type='CheckpointHook', by_epoch=False, interval=interval, max_keep_ckpts=1
                 ),
-                **{name: dict(type=kind) for name, kind in OWN_HOOKS.items()},
             ),
-            custom_hooks=[dict(type='mmca.SeedHook'), dict(type='mmca.TransferReportHook')],
+            custom_hooks=[
+                dict(type='mmca.SeedHook'),
+                dict(type='mmca.DistillationReportHook'),
+            ],
             log_processor=dict(by_epoch=False),
-            randomness=dict(seed=args.seed),
+            randomness=dict(seed=seed),
         )
     )

@@ -1,62 +1,52 @@
 """Images without labels."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import mmcv
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmca.analysis.images import middle_view, to_tensor
 from mmca.errors import InputError
+from mmca.io import find_images, image_size, read_image
 from mmca.registry import DATASETS
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
-SHARE = (0.25, 1.0)  # of the image's area that a crop covers
+AREA = (0.25, 1.0)  # of the image that a crop covers
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
-HELD_OUT = 20  # one image of so many is never trained on
+HELD_OUT = 20  # one image in this many is for validation
 
 
-def find_images(folders: Sequence[str]) -> list[str]:
-    """All images in folders and the folders in them, in the order of their names.
-
-    Args:
-        folders: paths.
-
-    Returns:
-        Paths of the files, `SUFFIXES` by name.
-
-    Raises:
-        InputError: a folder that is not there, or that holds no image.
-    """
-    found: list[str] = []
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise InputError(f'--images {folder}: no such folder')
-        files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in SUFFIXES)
-        if not files:
-            raise InputError(f'--images {folder}: no images in it ({", ".join(SUFFIXES)})')
-        found += map(str, files)
-    return found
+def list_images(folders: Sequence[str]) -> list[str]:
+    """Find the images in folders and their subfolders; all must be readable."""
+    files = [str(file) for folder in folders for file in find_images(folder)]
+    if len(files) < HELD_OUT:
+        raise InputError(f'--images: found {len(files)} images, at least {HELD_OUT} are needed')
+    unreadable = []
+    for file in files:
+        try:
+            image_size(file)
+        except InputError as error:
+            unreadable.append(str(error))
+    if unreadable:
+        count = f'{len(unreadable)} of {len(files)} images cannot be read'
+        raise InputError(f'--images: {count}, the first: {unreadable[0]}')
+    return files
 
 
 @DATASETS.register_module()
 class UnlabeledImages(Dataset):
-    """Square views of images: random crops, flipped in half of the cases, or the middle.
+    """Square views of images: random crops, flipped half of the time.
 
     Args:
-        folders: where the images are, see :func:`find_images`.
-        side: of the views in pixels.
-        test_mode: the largest square in the middle of the images that are held out, one in
-            `HELD_OUT`, instead of random crops of the others.
-
-    Raises:
-        InputError: no images; or one that cannot be read, when it is asked for.
+        folders: the image folders, searched with their subfolders.
+        side: size of the views in pixels.
+        test_mode: return centered squares of the held-out images, one in `HELD_OUT`, instead of
+            crops of the others.
     """
 
     def __init__(self, folders: Sequence[str], side: int = 288, test_mode: bool = False) -> None:
-        files = find_images(folders)
+        files = [str(file) for folder in folders for file in find_images(folder)]
         held_out = files[::HELD_OUT]
         self.files = held_out if test_mode else sorted(set(files) - set(held_out))
         self.side = side
@@ -70,58 +60,16 @@ class UnlabeledImages(Dataset):
         image = read_image(self.files[index])
         if self.test_mode:
             return {'inputs': middle_view(image, self.side)}
-        view = mmcv.imcrop(image, _random_box(image.shape[:2]))
-        view = mmcv.imresize(view, (self.side, self.side))
-        return {'inputs': _to_tensor(mmcv.imflip(view) if np.random.rand() < 0.5 else view)}
+        view = mmcv.imresize(_random_crop(image), (self.side, self.side))
+        return {'inputs': to_tensor(mmcv.imflip(view) if np.random.rand() < 0.5 else view)}
 
 
-def read_image(path: str) -> np.ndarray:
-    """(height, width, 3), uint8, BGR.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    image = mmcv.imread(path)
-    if image is None:
-        raise InputError(f'cannot read the image {path}: remove or replace it')
-    return image
-
-
-def middle_view(image: np.ndarray, side: int) -> Tensor:
-    """The largest square in the middle of an image.
-
-    Args:
-        image: (height, width, 3).
-        side: in pixels that it is resized to.
-
-    Returns:
-        (3, side, side).
-    """
-    return _to_tensor(mmcv.imresize(mmcv.imcrop(image, _middle(image.shape[:2])), (side, side)))
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    """(height, width, 3) -> (3, height, width)."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-
-
-def _middle(shape: tuple[int, int]) -> np.ndarray:
-    """x1, y1, x2, y2 of the largest square, inclusive as mmcv counts."""
-    height, width = shape
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return np.array([left, top, left + side - 1, top + side - 1])
-
-
-def _random_box(shape: tuple[int, int]) -> np.ndarray:
-    """x1, y1, x2, y2 of a crop, inclusive; cut off where its shape does not fit."""
-    height, width = shape
-    area = np.random.uniform(*SHARE) * height * width
+def _random_crop(image: np.ndarray) -> np.ndarray:
+    """A crop of random area and aspect, cut off where it does not fit."""
+    height, width = image.shape[:2]
+    area = np.random.uniform(*AREA) * height * width
     aspect = np.exp(np.random.uniform(*np.log(ASPECT)))
     w = max(1, min(width, round((area * aspect) ** 0.5)))
     h = max(1, min(height, round((area / aspect) ** 0.5)))
     left, top = np.random.randint(width - w + 1), np.random.randint(height - h + 1)
-    return np.array([left, top, left + w - 1, top + h - 1])
+    return image[top : top + h, left : left + w]

@@ -1,23 +1,49 @@
-"""The figures of a transfer, kept with its checkpoints."""
+"""Errors of a student's maps, measured on held-out images and kept with its checkpoints."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmca.registry import HOOKS
+from mmca.registry import HOOKS, METRICS
 
-ERRORS = 'transfer_errors'  # in the message hub: iteration -> figures
+ERRORS = 'distillation_errors'  # in the message hub: iteration -> figures
+
+
+@METRICS.register_module()
+class DistillationError(BaseMetric):
+    """Means over images of what `Distiller` predicts.
+
+    Results: 'NAME/error', the relative error of a map, and 'NAME/cosine', the cosine between
+    student's and teacher's map, for every stage and output; 'mean/error' and 'mean/cosine'.
+    """
+
+    default_prefix = None
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Collect the figures of a batch."""
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Average them."""
+        means = {n: torch.tensor([r[n] for r in results]).mean().item() for n in results[0]}
+        for kind in ('error', 'cosine'):
+            values = [value for name, value in means.items() if name.endswith(kind)]
+            means[f'mean/{kind}'] = sum(values) / len(values)
+        return means
 
 
 @HOOKS.register_module()
-class TransferReportHook(Hook):
-    """Measure before the first iteration, and note every measurement in the message hub.
+class DistillationReportHook(Hook):
+    """Validate before the first iteration, and note all metrics in the message hub.
 
-    Checkpoints hold the message hub, so a resumed run knows all figures.
+    Checkpoints contain the message hub, so a resumed run knows all metrics.
     """
 
-    priority = 'LOWEST'  # the others must be ready for a validation
+    priority = 'LOWEST'  # the other hooks must be ready for a validation
 
     def before_train(self, runner: Runner) -> None:
         """Measure the start."""
@@ -25,6 +51,16 @@ class TransferReportHook(Hook):
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
-        """Note the figures."""
+        """Note the metrics."""
         known = runner.message_hub.runtime_info.get(ERRORS, {})
         runner.message_hub.update_info(ERRORS, {**known, runner.iter: dict(metrics or {})})
+
+
+def before_and_after(errors: Mapping[int, Mapping[str, float]]) -> list[tuple[str, str, str]]:
+    """Name, relative error and cosine of every map before and after, from figures by iteration."""
+    first, last = errors[min(errors)], errors[max(errors)]
+    return [
+        (name, *(f'{first[key]:.3f} -> {last[key]:.3f}' for key in keys))
+        for name in dict.fromkeys(key.rpartition('/')[0] for key in last)
+        for keys in [(f'{name}/error', f'{name}/cosine')]
+    ]

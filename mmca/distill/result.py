@@ -1,55 +1,61 @@
-"""What a transfer leaves: weights, where they come from, and how near they are to the teacher's."""
+"""Distilled weights with their provenance and errors, alone and in a whole model."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import Tensor
 
 from mmca import __version__
 from mmca.checkpoint import match, read_state_dict
-from mmca.io import atomic_write
+from mmca.config.models import build_on_meta
 from mmca.errors import InputError
+from mmca.io import atomic_write
 
 BACKBONE = 'backbone.'
-KINDS = ('error', 'cosine')
 
 
-def surroundings(checkpoint: str, model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint has around its backbone: the neck and the heads of a model.
+def check_outputs(teacher: str, outputs: Mapping[str, str | None]) -> None:
+    """Check the files to write (option -> file or None) before hours of work depend on them."""
+    taken = [Path(teacher).resolve()]
+    for option, path in ((o, Path(file)) for o, file in outputs.items() if file is not None):
+        if path.suffix != '.pth' or not path.parent.is_dir():
+            raise InputError(f'{option} {path}: must be a .pth file in a folder that exists')
+        if path.resolve() in taken:
+            raise InputError(f'{option} {path}: the teacher and all results need different files')
+        taken.append(path.resolve())
+
+
+def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
+    """Read the neck and the heads of a trained model.
 
     Args:
-        checkpoint: the file of a detector, segmentor or classifier.
-        model: one with the same neck and heads, whatever its backbone; the meta device will do.
+        checkpoint: file of a detector, segmentor or classifier.
+        cfg: config of a model with the same neck and heads and any backbone.
 
     Returns:
         Name -> tensor.
 
     Raises:
-        InputError: unreadable file, or it lacks a tensor of the neck or of a head.
+        InputError: unreadable file, or a tensor of the neck or a head is missing.
     """
     tensors = read_state_dict(checkpoint)
-    report = match(tensors, model)
-    absent = [
-        name for name in (*report.mismatched, *report.missing) if not name.startswith(BACKBONE)
-    ]
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        report = match(tensors, build_on_meta(cfg.model))
+    absent = [n for n in (*report.mismatched, *report.missing) if not n.startswith(BACKBONE)]
     if absent:
         raise InputError(
-            f"{checkpoint} lacks {len(absent)} tensors of the config's neck and heads, such as "
-            f'{absent[0]}: it must be of a whole model that differs in its backbone alone'
+            f"--model-out: {checkpoint} lacks {len(absent)} tensors of the config's neck and "
+            f'heads, such as {absent[0]}: only its backbone may differ from the config'
         )
     return {name: tensors[name] for name in report.loaded if not name.startswith(BACKBONE)}
 
 
 def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
-    """Where the weights of a transfer come from.
-
-    Args:
-        teacher: file of the softmax weights.
-        images: their number, held-out ones included.
-        settings: name -> value.
-        errors: iteration -> figures on held-out images.
-    """
+    """The origin of distilled weights; errors are by iteration."""
     return {
         'teacher': Path(teacher).name,
         'teacher_sha256': hashlib.sha256(Path(teacher).read_bytes()).hexdigest(),
@@ -60,21 +66,12 @@ def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
     }
 
 
-def save(path: str, content: dict) -> None:
-    """Write a checkpoint, whole or not at all."""
-    with atomic_write(path) as file:
-        torch.save(content, file)
-
-
-def error_table(errors: dict[int, dict[str, float]]) -> str:
-    """Errors and cosines of every map on held-out images, before and after.
-
-    Args:
-        errors: iteration -> figures.
-    """
-    first, last = errors[min(errors)], errors[max(errors)]
-    rows = [f'{"held-out images":16}{"relative error":>22}{"cosine":>20}']
-    for name in dict.fromkeys(key.rpartition('/')[0] for key in last):
-        cells = (f'{first[f"{name}/{k}"]:.3f} -> {last[f"{name}/{k}"]:.3f}' for k in KINDS)
-        rows.append(f'{name:16}' + ''.join(f'{cell:>20}' for cell in cells))
-    return '\n'.join(rows)
+def save(
+    out: str, model_out: str | None, student: dict[str, Tensor], rest: dict[str, Tensor], info: dict
+) -> None:
+    """Write the student's weights to `out`, and with the rest of a model to `model_out`."""
+    whole = rest | {f'{BACKBONE}{name}': tensor for name, tensor in student.items()}
+    for path, key, weights in ((out, 'model', student), (model_out, 'state_dict', whole)):
+        if path is not None:
+            with atomic_write(path) as file:
+                torch.save({key: weights, 'distill': info}, file)

@@ -1,19 +1,28 @@
-"""What attentions attend to: matrices against maps, kernels against the circulant layers."""
+"""Matrices against maps, kernels against circulant layers, entropies against known weights."""
+
+import math
 
 import pytest
 import torch
 
 from mmca.analysis import (
+    AttentionInput,
     attention_inputs,
     attention_maps,
     attention_matrices,
     bccb_kernel,
     equivalent_kernels,
+    normalized_entropy,
 )
-from mmca.analysis import maps as maps_module
-from mmca.backbones import PVT, CADeiT, DeiT, Swin
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, Swin
 from mmca.errors import InputError
-from mmca.layers import Attention, SelfAttention, SpatialReductionAttention
+from mmca.layers import (
+    Attention,
+    CirculantAttention,
+    SelfAttention,
+    SpatialReductionAttention,
+    WindowAttention,
+)
 from mmca.ops import naive
 from tests.tiny import DEIT
 from tests.tiny import PVT as TINY_PVT
@@ -21,13 +30,21 @@ from tests.tiny import SWIN as TINY_SWIN
 
 
 @pytest.mark.parametrize(
-    ('cls', 'arch', 'count'), [(PVT, TINY_PVT, 5), (Swin, TINY_SWIN, 8), (DeiT, DEIT, 4)]
+    ('cls', 'arch', 'count'),
+    [
+        (PVT, TINY_PVT, 5),
+        (CAPVT, TINY_PVT, 5),
+        (Swin, TINY_SWIN, 8),
+        (CASwin, TINY_SWIN, 8),
+        (DeiT, DEIT, 4),
+    ],
 )
 def test_matrices_are_the_maps_of_all_patches(cls, arch, count):
     model = cls(arch).eval()
     inputs = attention_inputs(model, torch.randn(2, 3, 70, 96))
     assert len(inputs) == count
-    for seen in inputs.values():
+    for path, seen in inputs.items():
+        assert path == seen.path
         matrices = attention_matrices(seen)
         tokens = seen.grid[0] * seen.grid[1]
         assert matrices.shape[2:] == (tokens, tokens)
@@ -35,53 +52,72 @@ def test_matrices_are_the_maps_of_all_patches(cls, arch, count):
         for token in (0, tokens // 2, tokens - 1):
             expected = attention_maps(seen, token).flatten(2)
             torch.testing.assert_close(matrices[:, :, token], expected)
-    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+        assert 0 < normalized_entropy(matrices) <= 1 + 1e-6
 
 
-@pytest.mark.parametrize(
-    'layer',
-    [
-        SelfAttention(8, 2),
-        SpatialReductionAttention(8, 2, sr_ratio=1),
-        SpatialReductionAttention(8, 2, sr_ratio=2),
-        SpatialReductionAttention(8, 2, sr_ratio=8),
-    ],
-    ids=lambda layer: f'{type(layer).__name__}{getattr(layer, "sr_ratio", "")}',
-)
-def test_matrices_of_a_layer_are_those_of_the_base_class(layer):
+@pytest.mark.parametrize('sr_ratio', [None, 1, 2, 8])
+def test_matrices_of_a_layer_equal_the_base_class(sr_ratio):
+    layer = SpatialReductionAttention(8, 2, sr_ratio) if sr_ratio else SelfAttention(8, 2)
     x = torch.randn(2, 35, 8)
     expected = Attention.attention_matrix(layer, x, (5, 7))
     torch.testing.assert_close(layer.attention_matrix(x, (5, 7)), expected)
 
 
-def test_a_class_token_is_left_out():
+def test_the_class_token_is_left_out():
     model = DeiT(DEIT, attn='SCSC', with_cls_token=True).eval()
     inputs = attention_inputs(model, torch.randn(1, 3, 48, 70))
     assert [seen.grid for seen in inputs.values()] == [(3, 5)] * 4
     seen = inputs['blocks.2.attn']
-    q, k, _ = seen.attn._heads(seen.x)
-    weights = (q @ k.mT / q.shape[-1] ** 0.5)[..., 1:, 1:].softmax(-1)
+    q, k, _ = (t.unflatten(2, (2, 8)).transpose(1, 2) for t in seen.attn.qkv(seen.x).chunk(3, 2))
+    weights = (q @ k.mT / 8**0.5)[..., 1:, 1:].softmax(-1)
     torch.testing.assert_close(attention_matrices(seen), weights)
     torch.testing.assert_close(attention_maps(seen, 4).flatten(2), weights[:, :, 4])
 
 
-def test_the_kernel_is_the_first_row_of_the_nearest_bccb_matrix():
+def test_kernels_belong_to_the_nearest_bccb_matrix():
     matrix = torch.rand(2, 15, 15, dtype=torch.float64)
     nearest = naive.nearest_bccb(matrix, (3, 5))
-    torch.testing.assert_close(bccb_kernel(matrix, (3, 5)), nearest[:, 0])
     torch.testing.assert_close(naive.bccb(bccb_kernel(matrix, (3, 5)), (3, 5)), nearest)
-
-
-def test_circulant_attention_has_its_own_kernels():
-    model = CADeiT(DEIT).eval()
-    for seen in attention_inputs(model, torch.randn(1, 3, 48, 70)).values():
+    for seen in attention_inputs(CADeiT(DEIT).eval(), torch.randn(1, 3, 48, 70)).values():
         matrices = seen.attn.attention_matrix(seen.x, seen.hw_shape)
         expected = bccb_kernel(matrices, seen.grid).unflatten(2, seen.grid)
         torch.testing.assert_close(equivalent_kernels(seen), expected)
 
 
-def test_too_large_matrices_are_refused(monkeypatch):
-    inputs = attention_inputs(DeiT(DEIT).eval(), torch.randn(1, 3, 48, 70))
-    monkeypatch.setattr(maps_module, 'MAX_NUMBERS', 449)
-    with pytest.raises(InputError, match=r'blocks\.0\.attn: 2 heads on 15 tokens'):
-        attention_matrices(inputs['blocks.0.attn'])
+def test_too_large_matrices_are_refused():
+    grid = (100, 120)
+    seen = AttentionInput(
+        'blocks.0.attn', SelfAttention(8, 2), torch.zeros(1, 12000, 8), grid, grid
+    )
+    with pytest.raises(InputError, match=r'blocks\.0\.attn: the matrices of 2 heads and 12000'):
+        attention_matrices(seen)
+
+
+def test_entropy_of_known_weights():
+    assert normalized_entropy(torch.full((3, 8), 1 / 8)) == pytest.approx(1)
+    assert normalized_entropy(torch.eye(5)) == 0
+    assert normalized_entropy(torch.ones(4, 1)) == 1
+    half = torch.tensor([[0.5, 0.5, 0.0, 0.0]])
+    assert normalized_entropy(half) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_entropy_of_windows_and_masked_pairs():
+    """On 2 x 2 shifted windows of 4 x 4, three in four windows are cut by the mask."""
+    # Windows of 16, 8 + 8, 8 + 8 and 4 + 4 + 4 + 4 neighbors.
+    cut = (math.log(16) + 2 * math.log(8) + math.log(4)) / 4
+    for shift, expected in ((False, math.log(16)), (True, cut)):
+        layer = WindowAttention(8, 2, 4, shift=shift)
+        layer.qkv.weight.data.zero_()
+        layer.relative_position_bias_table.data.zero_()
+        found = normalized_entropy(layer.attention_matrix(torch.randn(1, 64, 8), (8, 8)))
+        assert found == pytest.approx(expected / math.log(64))
+
+
+def test_circulant_attention_gets_sharper_with_its_scale():
+    x, entropies = torch.randn(1, 35, 6), []
+    for scale in (0.0, 0.3, 3.0):
+        torch.manual_seed(0)
+        layer = CirculantAttention(6, scale=scale)
+        entropies.append(normalized_entropy(layer.attention_matrix(x, (5, 7))))
+    assert entropies[0] == pytest.approx(1)
+    assert entropies[0] > entropies[1] > entropies[2]

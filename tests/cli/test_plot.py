@@ -24,8 +24,8 @@ def work_dirs(tmp_path, monkeypatch):
 def test_curves(work_dirs, capsys):
     assert main(['plot', *work_dirs]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == 'a: 100 iterations, at the end loss 0.01, mIoU 30'
-    assert out[1] == 'b: 100 iterations, at the end loss 0.01, mIoU 40'
+    assert out[0] == 'a: 100 iterations, final loss 0.01, mIoU 30'
+    assert out[1] == 'b: 100 iterations, final loss 0.01, mIoU 40'
     assert out[2] == 'wrote curves.png'
     assert Image.open('curves.png').size == (1320, 440)  # two panels side by side
 
@@ -38,8 +38,11 @@ def test_keys(work_dirs, tmp_path):
 @pytest.mark.parametrize(
     ('argv', 'expected'),
     [
-        (['absent'], 'absent has no log of a training'),
-        (['a', '--keys', 'AP'], 'no log has AP; known are aAcc, iter, loss, lr, mIoU, step'),
+        (['absent'], 'absent has no training log'),
+        (
+            ['a', '--keys', 'AP'],
+            'no log has AP; choose --keys from aAcc, iter, loss, lr, mIoU, step',
+        ),
         (['a', '--out', 'c.xyz'], 'cannot write c.xyz'),
         (['a', '--out', 'absent/c.png'], 'cannot write absent/c.png'),
     ],

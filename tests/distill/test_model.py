@@ -4,35 +4,34 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from mmca.backbones import CADeiT, DeiT
-from mmca.errors import InputError
-from mmca.distill import AttentionTransfer
+from mmca.backbones import DeiT
+from mmca.distill import Distiller
 from mmca.distill.model import traced
+from mmca.errors import InputError
 from tests.tiny import DEIT, PVT, SWIN
 
-# (student, its architecture, side of the images)
+# (student, side of the images)
 PAIRS = {
     'pvt': (dict(type='mmca.CAPVT', arch=PVT, out_indices=(0, 1, 2, 3)), 64),
     'linear_pvt': (dict(type='mmca.PVTv2', arch='b0', attn='LLSS', out_indices=(1, 3)), 64),
     'swin': (dict(type='mmca.CASwin', arch=SWIN, out_indices=(0, 1, 2, 3)), 64),
-    'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS'), 48),
+    'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS', pos_embed=True), 48),
 }
 
 
 def build(name, tmp_path, **options):
-    """A transfer whose two sides start from the same random weights."""
+    """A distiller whose two sides start from the same random weights."""
     config, side = PAIRS[name]
     torch.manual_seed(0)
     settings = dict(config, drop_path_rate=0.0)
     teacher = dict(settings, attn='S')
-    model = AttentionTransfer(settings, teacher, **options)
-    state = model.teacher.state_dict()
+    state = Distiller(settings, teacher, **options).teacher.state_dict()
     for path, tensor in state.items():
         if path.endswith(('qkv.weight', 'q.weight', 'kv.weight', 'attn.proj.weight')):
             tensor.normal_(std=0.5)  # far from uniform attention, which all kinds have in common
     torch.save(state, tmp_path / 'teacher.pth')
     weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
-    model = AttentionTransfer(
+    model = Distiller(
         dict(settings, init_cfg=weights),
         dict(teacher, init_cfg=weights),
         sizes=((side, side), (side, side - 16)),
@@ -40,6 +39,20 @@ def build(name, tmp_path, **options):
     )
     model.init_weights()
     return model.train(), torch.randn(2, 3, side, side)
+
+
+def learn(model, images):
+    """The losses of twenty steps on the same crop."""
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(20):
+        torch.manual_seed(0)
+        (loss,) = model(images, mode='loss').values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
 
 
 @pytest.fixture
@@ -55,16 +68,8 @@ def at_iteration():
 def test_both_parts_learn(name, iteration, tmp_path, at_iteration):
     model, images = build(name, tmp_path, block_iters=1)
     at_iteration(iteration)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     before = {n: p.clone() for n, p in model.named_parameters()}
-    losses = []
-    for _ in range(20):
-        torch.manual_seed(0)
-        (loss,) = model(images, mode='loss').values()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = learn(model, images)
     assert losses[-1] < 0.95 * losses[0]
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     trained = {f'student.{path}' for path in model.changed}
@@ -80,37 +85,32 @@ def test_a_student_equal_to_its_teacher_has_no_loss(tmp_path, at_iteration):
         at_iteration(iteration)
         (loss,) = model.train()(images, mode='loss').values()
         assert loss.item() < 1e-12
-    rows = model.eval()(images, mode='predict')
-    assert len(rows) == 2
-    assert rows[0]['output0/error'] < 1e-6
-    assert rows[1]['blocks.3/cosine'] == pytest.approx(1)
+    first, second = model.eval()(images, mode='predict')
+    assert first['output0/error'] < 1e-6
+    assert second['blocks.3/cosine'] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
-    ('train', 'parts'),
+    ('train', 'parts', 'blocks'),
     [
-        ('attention', {'attn', 'norm1', 'cpe'}),
-        ('blocks', {'attn', 'norm1', 'cpe', 'norm2', 'mlp'}),
+        ('attention', {'attn', 'norm1', 'cpe'}, {'0', '1'}),
+        ('blocks', {'attn', 'norm1', 'cpe', 'norm2', 'mlp'}, {'0', '1'}),
+        ('all', {'attn', 'norm1', 'cpe', 'norm2', 'mlp'}, {'0', '1', '2', '3'}),
     ],
 )
-def test_what_is_trained(train, parts, tmp_path):
+def test_what_is_trained(train, parts, blocks, tmp_path):
     model, images = build('deit', tmp_path, train=train, block_iters=9)
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    assert {n.split('.')[3] for n in trained} == parts
-    assert {n.split('.')[2] for n in trained} == {'0', '1'}
+    assert all(n.startswith('student.') for n in trained)
+    names = [n.split('.') for n in trained if '.blocks.' in n]
+    assert {n[3] for n in names} == parts
+    assert {n[2] for n in names} == blocks
+    assert (train == 'all') == ('student.pos_embed' in trained)
     model(images, mode='loss')['loss_blocks'].backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_all_is_trained_without_the_teacher(tmp_path):
-    model, images = build('deit', tmp_path, train='all', block_iters=9)
-    assert all(p.requires_grad for p in model.student.parameters())
-    assert not any(p.requires_grad for p in model.teacher.parameters())
-    model(images, mode='loss')['loss_blocks'].backward()
-    assert all(p.grad is not None for p in model.student.parameters())
-
-
-def test_a_student_of_the_same_attention_learns_what_the_class_token_brings(tmp_path):
+def test_a_softmax_student_learns_what_the_class_token_brings(tmp_path):
     torch.manual_seed(0)
     teacher = DeiT(DEIT, with_cls_token=True)
     for parameter in teacher.parameters():
@@ -118,17 +118,9 @@ def test_a_student_of_the_same_attention_learns_what_the_class_token_brings(tmp_
     torch.save(teacher.state_dict(), tmp_path / 'deit.pth')
     weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'deit.pth'))
     student = dict(type='mmca.DeiT', arch=DEIT, drop_path_rate=0.0, init_cfg=weights)
-    model = AttentionTransfer(student, dict(student, with_cls_token=True), train='all').train()
+    model = Distiller(student, dict(student, with_cls_token=True), train='all', sizes=[(48, 48)])
     model.init_weights()
-    images = torch.randn(2, 3, 48, 48)
-    optimizer = torch.optim.Adam(model.student.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(20):
-        (loss,) = model(images, mode='loss').values()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = learn(model.train(), torch.randn(2, 3, 48, 48))
     assert 0 < losses[-1] < 0.9 * losses[0]
 
 
@@ -140,15 +132,13 @@ def test_a_trace_leaves_out_the_class_token():
     for x, hw_shape, out in trace.values():
         assert x.shape == out.shape == (1, 15, 16)
         assert hw_shape == (3, 5)
-    assert not any(block._forward_hooks for block in model.blocks)
 
 
 def test_bad_input_is_named():
     config = dict(type='mmca.CADeiT', arch=DEIT)
     with pytest.raises(InputError, match="attention, blocks, all, got 'none'"):
-        AttentionTransfer(config, dict(config, attn='S'), train='none')
+        Distiller(config, dict(config, attn='S'), train='none')
     with pytest.raises(InputError, match='has the attention of the teacher'):
-        AttentionTransfer(config, config)
+        Distiller(config, config)
     with pytest.raises(InputError, match='--train all --block-iters 0'):
-        AttentionTransfer(config, config, train='all', block_iters=1)
-    assert CADeiT(DEIT)
+        Distiller(config, config, train='all', block_iters=1)

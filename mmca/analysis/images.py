@@ -1,0 +1,49 @@
+"""Images as backbones take them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mmca.errors import InputError
+from mmca.io import find_images, read_image
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) -> (3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+
+
+def middle_view(image: np.ndarray, side: int) -> Tensor:
+    """Crop (H, W, 3) to the largest centered square and resize it to (3, side, side)."""
+    height, width = image.shape[:2]
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    crop = image[top : top + square, left : left + square]
+    return to_tensor(mmcv.imresize(crop, (side, side)))
+
+
+def normalize(image: Tensor, cfg: Config) -> Tensor:
+    """Normalize (3, H, W), BGR from 0 to 255, as a config's data preprocessor does; to RGB."""
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    if not (preprocessor.get('mean') and preprocessor.get('std')):
+        raise InputError('model.data_preprocessor of the config must have mean and std')
+    mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ('mean', 'std'))
+    return (image.flip(0).float() - mean) / std
+
+
+def spread(folders: Sequence[str], number: int) -> list[Path]:
+    """At most `number` images, evenly spaced over folders, which are often sorted by class."""
+    files = [file for folder in folders for file in find_images(folder)]
+    number = min(number, len(files))
+    return [files[i * len(files) // number] for i in range(number)]
+
+
+def middle_views(files: Sequence[Path], side: int, cfg: Config) -> Iterator[Tensor]:
+    """Read images one by one, each as a normalized :func:`middle_view`."""
+    for file in files:
+        yield normalize(middle_view(read_image(file), side), cfg)
