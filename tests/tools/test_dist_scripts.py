@@ -13,31 +13,20 @@ from tests.helpers import ROOT
 CONFIG = 'configs/mini/upernet_ca_swin_mini.py'
 # Nothing random, nothing that depends on one process's batch. SGD, because Adam turns gradients
 # that are rounding errors into full steps. One epoch: 16 images.
-OPTIONS = [
-    'model.backbone.arch._delete_=True',
-    'model.backbone.arch.embed_dims=16',
-    'model.backbone.arch.depths=(1,1,2,1)',
-    'model.backbone.arch.num_heads=(1,2,4,8)',
-    'model.backbone.drop_path_rate=0.0',
-    'model.decode_head.in_channels=[16,32,64,128]',
-    'model.auxiliary_head.in_channels=64',
-    'train_dataloader.dataset.pipeline.2.prob=[0.0,0.0]',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'train_cfg.max_iters=4',
-    'train_cfg.val_interval=4',
-    'default_hooks.logger.interval=1',
-    'optim_wrapper.optimizer.type=SGD',
-    'optim_wrapper.optimizer.lr=1.0',
-    'param_scheduler.0.end=1',
-    'randomness.seed=3',
-]
-for head in ('decode_head', 'auxiliary_head'):
-    OPTIONS += [
-        f'model.{head}.dropout_ratio=0.0',
-        f'model.{head}.norm_cfg.type=GN',
-        f'model.{head}.norm_cfg.num_groups=4',
-    ]
+DETERMINISTIC = """
+model.backbone.arch._delete_=True model.backbone.arch.embed_dims=16
+model.backbone.arch.depths=(1,1,2,1) model.backbone.arch.num_heads=(1,2,4,8)
+model.backbone.drop_path_rate=0.0 model.decode_head.in_channels=[16,32,64,128]
+model.auxiliary_head.in_channels=64 train_dataloader.dataset.pipeline.2.prob=[0.0,0.0]
+train_dataloader.num_workers=0 train_dataloader.persistent_workers=False
+train_cfg.max_iters=4 train_cfg.val_interval=4 default_hooks.logger.interval=1
+optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=1.0 param_scheduler.0.end=1
+randomness.seed=3
+"""
+OPTIONS = DETERMINISTIC.split()
+for head in ('model.decode_head', 'model.auxiliary_head'):
+    OPTIONS += [f'{head}.dropout_ratio=0.0', f'{head}.norm_cfg.type=GN']
+    OPTIONS += [f'{head}.norm_cfg.num_groups=4']
 
 
 def train(command, work_dir, batch_size, data_root):
@@ -68,12 +57,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
 
 @pytest.mark.parametrize(
     ('script', 'argv'),
-    [
-        ('dist_train.sh', ['config.py']),
-        ('dist_train.sh', ['config.py', '--amp']),
-        ('dist_test.sh', ['config.py', '2']),
-        ('dist_test.sh', []),
-    ],
+    [('dist_train.sh', ['config.py', '--amp']), ('dist_test.sh', ['config.py', '2'])],
 )
 def test_missing_arguments_print_the_usage(script, argv):
     done = subprocess.run([ROOT / 'tools' / script, *argv], capture_output=True, text=True)

@@ -32,16 +32,12 @@ def split(request) -> str:
     return request.param
 
 
-@pytest.fixture
-def coco(data, split) -> COCO:
-    return COCO(data / f'coco/annotations/{split}.json')
-
-
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
 
 
-def test_coco_annotations_are_consistent(data, split, coco):
+def test_coco_annotations_are_consistent(data, split):
+    coco = COCO(data / f'coco/annotations/{split}.json')
     assert [c['name'] for c in coco.loadCats(range(1, 6))] == list(THINGS)
     assert sorted(coco.imgs) == list(range(COUNTS[split]))
     assert len(coco.anns) == len(coco.dataset['annotations'])
@@ -58,7 +54,8 @@ def test_coco_annotations_are_consistent(data, split, coco):
         assert annotation['iscrowd'] == 0
 
 
-def test_ade_labels_agree_with_instances(data, split, coco):
+def test_ade_labels_agree_with_instances(data, split):
+    coco = COCO(data / f'coco/annotations/{split}.json')
     assert files(data / 'coco' / split) == files(data / 'ade/images' / ADE_NAMES[split])
     seen = set()
     for index in coco.imgs:
@@ -75,15 +72,6 @@ def test_ade_labels_agree_with_instances(data, split, coco):
         assert (labels == 0).mean() < 0.05
         seen |= set(np.unique(labels))
     assert seen == set(range(len(THINGS + STUFF) + 1))
-
-
-def test_things_are_cut_and_vary_in_scale(data):
-    coco = COCO(data / 'coco/annotations/train.json')
-    boxes = np.array([a['bbox'] for a in coco.anns.values()])
-    cut = (boxes[:, :2] == 0).any(1) | (boxes[:, :2] + boxes[:, 2:] == (160, 128)).any(1)
-    assert 0.1 < cut.mean() < 0.7
-    sides = np.sqrt(boxes[~cut, 2:].prod(1))
-    assert sides.max() > 2.5 * sides.min()
 
 
 def test_portraits_are_sorted_by_class(data, split):
@@ -124,37 +112,27 @@ def test_only_force_replaces_another_synthetic_data_set(tmp_path):
     assert [name for name in after if name.startswith('coco/train')] == ['coco/train/000000.jpg']
 
 
-@pytest.mark.parametrize('force', [False, True])
-def test_other_files_are_never_touched(tmp_path, force):
-    (tmp_path / 'coco').mkdir()
-    (tmp_path / 'coco/photo.jpg').write_bytes(b'real')
+def test_other_files_are_never_touched(tmp_path):
+    (tmp_path / 'photo.jpg').write_bytes(b'real')
     with pytest.raises(InputError, match='holds something else'):
-        make_mini(tmp_path, **SMALL, force=force)
-    assert files(tmp_path) == {'coco/photo.jpg': b'real'}
+        make_mini(tmp_path, **SMALL, force=True)
+    assert files(tmp_path) == {'photo.jpg': b'real'}
 
 
 def test_the_remains_of_an_interrupted_run_disappear(tmp_path):
     (tmp_path / '.unfinished/coco/train').mkdir(parents=True)
     (tmp_path / '.unfinished/coco/train/000007.jpg').write_bytes(b'half')
     make_mini(tmp_path, **SMALL)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *('ade', 'coco', 'imagenet', 'mini.json')
-    ]
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ['ade', 'coco', 'imagenet', 'mini.json']
     assert len(list((tmp_path / 'coco/train').iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    ('option', 'message'),
-    [
-        (dict(train=0), 'train must be 1 or more, got 0'),
-        (dict(seed=-1), 'seed must be 0 or more, got -1'),
-        (dict(size=(100, 64)), 'multiples of 32 .*, got 100 x 64'),
-        (dict(size=(32, 64)), 'from 64 to 4096, got 32 x 64'),
-    ],
-)
-def test_bad_arguments_are_refused(option, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        make_mini(tmp_path / 'mini', **{**SMALL, **option})
+def test_bad_arguments_are_refused(tmp_path):
+    with pytest.raises(InputError, match='train must be 1 or more, got 0'):
+        make_mini(tmp_path / 'mini', train=0)
+    with pytest.raises(InputError, match='multiples of 32 from 64 to 4096, got 100 x 64'):
+        make_mini(tmp_path / 'mini', size=(100, 64))
     assert not (tmp_path / 'mini').exists()
 
 

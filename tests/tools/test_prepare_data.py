@@ -41,8 +41,7 @@ def camvid(tmp_path):
 def penn_fudan(tmp_path):
     names = [f'FudanPed{i:05}' for i in range(1, 75)] + [f'PennPed{i:05}' for i in range(1, 97)]
     mask = np.zeros((10, 12))
-    mask[2:5, 3:9] = 1
-    mask[6:9, 1:4] = 2
+    mask[2:5, 3:9], mask[6:9, 1:4] = 1, 2
     for name in names:
         write_image(tmp_path / f'PennFudanPed/PNGImages/{name}.png', np.full((10, 12, 3), 90))
         write_image(tmp_path / f'PennFudanPed/PedMasks/{name}_mask.png', mask)
