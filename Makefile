@@ -19,7 +19,7 @@ EXTRAS := app export notebook pretrain triton
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
-	@echo 'make test          the tests (under 10 minutes on 2 cores)'
+	@echo 'make test          the tests (under 5 minutes on 2 cores)'
 	@echo 'make test-slow     the longer tests'
 	@echo 'make stress        thousands of random cases, hostile files, kills: hours'
 	@echo 'make lint          ruff, as CI runs it'
@@ -54,7 +54,7 @@ $(EXTRAS:=-env): %-env: env
 	$(RUN) -m pip install -r requirements-$*.txt
 
 demo: env
-	$(RUN) -m mmca demo
+	$(RUN) tools/demo.py
 
 test: env
 	$(PYTEST)

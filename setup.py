@@ -1,4 +1,4 @@
-"""Puts configs and tools into the package, where OpenMMLab's tools look: mmca/.mim."""
+"""Copy configs and tools into mmca/.mim, where OpenMMLab's tools look for them."""
 
 import shutil
 from pathlib import Path
@@ -10,15 +10,15 @@ ROOT = Path(__file__).resolve().parent
 PARTS = (
     'configs/**/*.py',
     'configs/**/metafile.yml',
-    'tools/*.py',
-    'tools/*.sh',
+    'tools/train.py',
+    'tools/test.py',
+    'tools/dist*.sh',
     'model-index.yml',
 )
-CHECKOUT_ONLY = ('benchmark.py', 'error_study.py')  # they run benchmarks/, which is not shipped
 
 
 class BuildWithConfigs(build_py):
-    """Copies them when a wheel is built; an editable install uses the checkout's own."""
+    """Copy them into a wheel; an editable install uses those of the checkout."""
 
     def run(self) -> None:
         """Build the package."""
@@ -28,8 +28,6 @@ class BuildWithConfigs(build_py):
         target = Path(self.build_lib) / 'mmca' / '.mim'
         shutil.rmtree(target, ignore_errors=True)
         for path in (path for part in PARTS for path in ROOT.glob(part)):
-            if path.name in CHECKOUT_ONLY:
-                continue
             copy = target / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)

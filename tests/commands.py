@@ -1,4 +1,4 @@
-"""Fixtures that run the commands of mmca in the process of the tests."""
+"""Fixtures for tests that run commands of mmca in their own process."""
 
 import sys
 
@@ -11,14 +11,14 @@ from tests.helpers import SMALL_IMAGES, TINY, error_line, forget_mmengine, write
 
 @pytest.fixture(autouse=True)
 def forget():
-    """Start without mmengine's global state; returns what makes it forget again."""
+    """Start without mmengine's global state; returns the function that clears it."""
     forget_mmengine()
     return forget_mmengine
 
 
 @pytest.fixture
 def fail(capsys):
-    """Run a command that must end with one line on stderr and the exit code 2; returns the line."""
+    """Run a command that must fail with exit code 2; returns its one line on stderr."""
 
     def run(*argv):
         assert main([str(word) for word in argv]) == 2
@@ -32,17 +32,14 @@ def fail(capsys):
 
 @pytest.fixture
 def tiny_run(tmp_path, monkeypatch):
-    """A small segmentor with a few images in ADE20K's layout: its config and options."""
+    """Config and options of a small segmentor with two images a split in ADE20K's layout."""
     rng = np.random.default_rng(0)
     folder = tmp_path / 'ADEChallengeData2016'
     for split in ('training', 'validation'):
-        for kind, suffix, shape in (
-            ('images', 'jpg', (32, 48, 3)),
-            ('annotations', 'png', (32, 48)),
-        ):
-            for i in range(2):
-                values = rng.integers(0, 150, shape, dtype=np.uint8)
-                write_image(folder / kind / split / f'{i}.{suffix}', values)
+        for i in range(2):
+            pixels, labels = rng.integers(0, 150, (32, 48, 3)), rng.integers(0, 150, (32, 48))
+            write_image(folder / f'images/{split}/{i}.jpg', pixels)
+            write_image(folder / f'annotations/{split}/{i}.png', labels)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
     monkeypatch.setattr(sys, 'argv', ['tool'])
     config = tmp_path / 'tiny.py'

@@ -1,41 +1,41 @@
-"""Count all backbones in all sizes, as rows of a table in Markdown.
+"""Print parameters and multiply-adds of every backbone as a Markdown table.
 
-Parameters are those of an ImageNet classifier (backbone, final norm, 1000-class head), as papers
-count them; multiply-adds are the backbone's alone.
+Parameters include an ImageNet classifier (final norm and 1000-class head), as papers count them;
+multiply-adds are for the backbone alone.
 """
 
-from __future__ import annotations
-
 import argparse
-from typing import TYPE_CHECKING
+import sys
 
-from mmca.cli.arguments import add_shape
+import torch
 
-if TYPE_CHECKING:
-    from mmca.backbones.base import Backbone
+from mmca.analysis import count_flops
+from mmca.backbones import DeiT, PVTv2
+from mmca.backbones.base import Backbone
+from mmca.cli.main import guarded
+from mmca.registry import MODELS
 
-REQUIRES = ('torch', 'mmengine', 'mmcv')
 CLASSES = 1000
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add_shape(parser, 'size of the image; default 224 224', (224, 224))
-
-
-def run(args: argparse.Namespace) -> int:
+def main() -> int:
     """Print the table; returns the exit code."""
-    import torch
-
-    from mmca import backbones
-    from mmca.analysis import count_flops
-    from mmca.registry import MODELS
-
-    height, width = args.shape
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        default=(224, 224),
+        metavar=('H', 'W'),
+        help='image size; default 224 224',
+    )
+    height, width = parser.parse_args().shape
     print(f'| backbone | params M | GMACs at {height} x {width} | of which DFT |')
     print('|---|---|---|---|')
     for name, cls in MODELS.module_dict.items():
-        for arch in cls.arch_zoo if issubclass(cls, backbones.base.Backbone) else ():
+        for arch in cls.arch_zoo if issubclass(cls, Backbone) else ():
             with torch.device('meta'):  # shapes are all that counts
                 model = cls(arch).eval()
                 report = count_flops(model, torch.empty(1, 3, height, width))
@@ -46,19 +46,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def classifier_params(model: Backbone) -> int:
-    """Count the parameters of the classifier that a backbone was made from.
+    """Count the parameters of the ImageNet classifier built on a backbone.
 
     Args:
         model: a backbone.
 
     Returns:
-        Its parameters with a 1000-class head and the norms that it had: one, PVTv2 four.
+        Its parameters, with the classifier's norms (PVTv2 has four, others one) and a 1000-class
+        head.
     """
-    from mmca.backbones import DeiT, PVTv2
-
     dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
     body = sum(p.numel() for p in model.parameters())
-    if not isinstance(model, PVTv2):  # which keeps the norms of all stages
+    if not isinstance(model, PVTv2):  # its classifier keeps the norms of all stages
         body -= sum(p.numel() for n, p in model.named_parameters() if n.startswith('norm'))
         body += 2 * dims
     return body + (dims + 1) * CLASSES
+
+
+if __name__ == '__main__':
+    sys.exit(guarded(main))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `mmca train` or `mmca test` with several processes, one per GPU, or on CPUs where there is no GPU;
-# dist_train.sh and dist_test.sh call it. On several machines, set NNODES, NODE_RANK, MASTER_ADDR
-# and PORT on each.
+# Run `mmca train` or `mmca test` in several processes: one per GPU, or on CPUs without a GPU. Called
+# by dist_train.sh and dist_test.sh. On several machines, set NNODES, NODE_RANK, MASTER_ADDR and PORT
+# on each.
 set -euo pipefail
 
 command=$1 count=$2 usage=$3
@@ -9,7 +9,7 @@ shift 3
 inputs=("${@:1:count}")
 gpus=${*:count+1:1}
 if [[ ! $gpus =~ ^[1-9][0-9]*$ ]]; then
-    echo "usage: tools/dist_$command.sh $usage GPUS [flags of mmca $command]" >&2
+    echo "usage: tools/dist_$command.sh $usage GPUS [flags]" >&2
     exit 2
 fi
 shift $((count + 1))

@@ -1,26 +1,28 @@
-"""Write the synthetic data set of the mini configs, from a seed.
+"""Write the synthetic data set of configs/mini: python tools/make_mini.py [--out DIR].
 
-The same images in COCO instance and in ADE20K layout, and others, of one thing each, in ImageNet
-layout; a minute.
+The same images in COCO instance and in ADE20K layout, and single-object images in ImageNet layout.
+Takes a minute; the images depend on the seed alone.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
+from mini import make_mini
+from mmca.cli.main import guarded
 from mmca.errors import InputError
 
-REQUIRES = ('numpy', 'cv2', 'pycocotools')
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
+def main() -> int:
+    """Write the data set; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         '--out',
         default=str(Path(os.environ.get('MMCA_DATA_ROOT', 'data'), 'mini')),
-        help='folder to fill; default mini in data, or in MMCA_DATA_ROOT',
+        help='output folder; default data/mini, or mini in MMCA_DATA_ROOT',
     )
     parser.add_argument('--train', type=int, default=720, help='training images; default 720')
     parser.add_argument('--val', type=int, default=48, help='validation images; default 48')
@@ -30,18 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         default=(160, 128),
         metavar=('W', 'H'),
-        help='in pixels; default 160 128',
+        help='image size in pixels; default 160 128',
     )
-    parser.add_argument('--seed', type=int, default=0, help='of everything random; default 0')
-    parser.add_argument('--force', action='store_true', help='replace a synthetic data set')
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write the data set; returns the exit code."""
-    from tools.mini import make_mini
-
+    parser.add_argument('--seed', type=int, default=0, help='random seed; default 0')
+    parser.add_argument('--force', action='store_true', help='replace another synthetic data set')
+    args = parser.parse_args()
     try:
         print(make_mini(**vars(args)))
     except OSError as error:
         raise InputError(str(error)) from error
     return 0
+
+
+if __name__ == '__main__':
+    sys.exit(guarded(main))

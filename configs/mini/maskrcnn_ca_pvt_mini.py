@@ -1,4 +1,4 @@
-# Mask R-CNN with a small CA-PVT on the synthetic data set of `mmca make-mini`; minutes on a CPU.
+# Mask R-CNN with a small CA-PVT on the synthetic data set of tools/make_mini.py; minutes on a CPU.
 _base_ = ['../_base_/models/maskrcnn_fpn.py', '../_base_/det_runtime.py']
 
 data_root = '{{$MMCA_DATA_ROOT:data}}/mini/coco'

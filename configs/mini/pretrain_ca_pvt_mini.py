@@ -1,5 +1,5 @@
 # Pre-trains the backbone of maskrcnn_ca_pvt_mini.py, alone, on the one-object images of
-# `mmca make-mini`; minutes on a CPU.
+# tools/make_mini.py; minutes on a CPU.
 _base_ = 'maskrcnn_ca_pvt_mini.py'
 
 default_scope = 'mmpretrain'

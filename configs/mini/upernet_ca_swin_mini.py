@@ -1,4 +1,4 @@
-# UperNet with a small CA-Swin on the synthetic data set of `mmca make-mini`; minutes on a CPU.
+# UperNet with a small CA-Swin on the synthetic data set of tools/make_mini.py; minutes on a CPU.
 _base_ = ['../_base_/models/upernet.py', '../_base_/seg_runtime.py']
 
 data_root = '{{$MMCA_DATA_ROOT:data}}/mini/ade'

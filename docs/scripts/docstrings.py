@@ -1,4 +1,4 @@
-"""A griffe extension: what mmca's docstrings write otherwise than the site's parser expects."""
+"""A griffe extension that adapts mmca's docstrings to the site's parser."""
 
 import re
 

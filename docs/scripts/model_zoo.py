@@ -17,7 +17,7 @@ from experiments.logs import Run, find_runs, spread  # noqa: E402
 
 PAGE = ROOT / 'docs/model_zoo.md'
 RESULTS = ROOT / 'docs/results'
-# Folder of configs -> heading, and size of the image that multiply-adds are counted for.
+# Folder of configs -> heading, and the image size for multiply-adds.
 FOLDERS = {
     'coco': ('COCO 2017', '1280 x 800'),
     'ade20k': ('ADE20K', '2048 x 512'),
@@ -31,12 +31,15 @@ HEAD = """\
 
 Every config trains with this command, where CONFIG is a name from the tables:
 
-    mmca train CONFIG --auto-scale-lr
+    mmca train CONFIG
+
+Unless you train with the recipe's number of images a step, scale the learning rate:
+[Flags](train_and_test.md#flags).
 
 A figure under *paper* is the paper's; it has not been reproduced here. A figure under *ours* was
 measured with this code: [Runs](#runs) has its command, its log and the SHA-256 of its checkpoint.
-An empty cell means that nobody has published or measured it. No weights of ours are for download;
-[Weights](weights.md) tells which third-party files fit. Multiply-adds include the DFTs, and
+Empty cells have been neither published nor measured. We publish no weights; [Weights](weights.md)
+lists the third-party files that fit. Multiply-adds include the DFTs, and
 `mmca flops CONFIG` counts them again.
 
 `python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
@@ -52,7 +55,7 @@ def page() -> str:
 
 
 def section(folder: str, runs: Sequence[Run]) -> str:
-    """The table of one data set: a row a config, or one for each way that it was trained here."""
+    """The table of one data set: one row per config, or one per way it was trained here."""
     models = yaml.safe_load((ROOT / 'configs' / folder / 'metafile.yml').read_text())['Models']
     heading, size = FOLDERS[folder]
     own = [r for r in runs if r.row.config.startswith(f'{folder}/') and not other_model(r)]
@@ -90,7 +93,7 @@ def other_model(run: Run) -> bool:
 
 
 def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
-    """Parameters, multiply-adds and length of training, which options may change."""
+    """Parameters, multiply-adds and schedule; options may change them."""
     changed = dict(option.split('=', 1) for option in options)
     epochs = changed.get('train_cfg.max_epochs', metadata.get('Epochs'))
     iterations = changed.get('train_cfg.max_iters', metadata.get('Iterations'))
@@ -104,9 +107,10 @@ def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
 
 
 def runs_section(runs: Sequence[Run]) -> str:
-    """Every row of a table: what its runs gave, their logs, their checkpoints, the command."""
+    """Every row of a table: results, logs and checkpoints of its runs, and the command."""
     parts = ['## Runs', '', 'The last iteration of each run; `deit_tiny_imagenet.pth` is DeiT-T']
-    parts[-1] += ' trained on ImageNet. Commands are those of seed 0, others differ in'
+    parts[-1] += ' trained on ImageNet. Commands are as typed at the commit in the log, for seed 0;'
+    parts[-1] += ' others differ in'
     parts[-1] += ' `randomness.seed`. [Results](results/README.md) compares the rows.'
     for row, group in groupby(runs, key=lambda run: run.row):
         group = list(group)
@@ -121,7 +125,7 @@ def runs_section(runs: Sequence[Run]) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown."""
+    """The lines of a Markdown table."""
     return [f'| {" | ".join(cells)} |' for cells in (heads, ['---'] * len(heads), *rows)] + ['']
 
 

@@ -1,26 +1,34 @@
 """The documentation's commands parse, its configs exist, its Python code compiles and imports."""
 
-import argparse
 import ast
 import re
 import runpy
 import shlex
+import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
+from mmca.engine.launch import find_tool
 
 from benchmarks.__main__ import _parser
 from mmca.cli.main import COMMANDS, main
-from mmca.config.shipped import config_names, find_config
+from mmca.config.reader import library_of, load_config
+from mmca.config.shipped import config_names
 from tests.helpers import ROOT
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
+PAGES.remove(ROOT / 'docs/results/README.md')  # commands as typed at older commits, like RUNS
+RUNS = '\n## Runs\n'  # heading in the model zoo
+each_page = pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 FENCED = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r'(?:^    .*\n?)+', re.MULTILINE)
 INLINE = re.compile(r'`(mmca [a-z][^`]*)`')
-EVERY = '{train,val,test}'  # bash makes several words of it; one tells as much
+STARTS_MMCA = re.compile(r'([A-Z_]+=\S+|.*-m|srun.*|docker run.*)?')
+EVERY = '{train,val,test}'  # bash makes several words of it; one is enough here
 
 
 def blocks(text: str, language: str) -> Iterator[str]:
@@ -28,80 +36,76 @@ def blocks(text: str, language: str) -> Iterator[str]:
     return (code for name, code in FENCED.findall(text) if name == language)
 
 
-def commands(text: str) -> Iterator[str]:
-    """The lines of shell code, fenced or indented, continued ones joined."""
+def commands(page) -> Iterator[list[str]]:
+    """The words of each shell command, fenced or indented."""
+    text = page.read_text().partition(RUNS)[0]
     code = [*blocks(text, 'bash'), *INDENTED.findall(FENCED.sub('', text))]
     for line in '\n'.join(code).replace('\\\n', ' ').splitlines():
-        if line.strip() and not line.lstrip().startswith('#'):
-            yield line.strip()
+        if words := shlex.split(line.replace(EVERY, 'train'), comments=True):
+            yield words
 
 
-def argv_of(line: str) -> list[str] | None:
-    """What comes after `mmca` in a command, whoever starts it; None for other commands."""
-    words = shlex.split(line.replace(EVERY, 'train'), comments=True)
+def argv_of(words: list[str]) -> list[str] | None:
+    """The words after `mmca` in a command, whatever starts it; None for other commands."""
     for index, word in enumerate(words):
-        before = ' '.join(words[:index])
-        started = not before or before.endswith('-m') or before.startswith(('srun', 'docker run'))
-        if word == 'mmca' and started:
+        if word == 'mmca' and STARTS_MMCA.fullmatch(' '.join(words[:index])):
             return words[index + 1 :]
-        if word.startswith('tools/') and before.endswith('python'):
-            script = (ROOT / word).read_text()  # such as run_command('train', ...)
-            found = re.search(r"run_command\('([\w-]+)'", script)
-            return found and [found[1], *words[index + 1 :]]
-        if found := re.fullmatch(r'tools/dist_(train|test)\.sh', word):
-            number = index + (2 if found[1] == 'train' else 3)  # where GPUS stands
-            assert words[number].isdigit(), line
-            return [found[1], *words[index + 1 : number], *words[number + 1 :]]
+        if found := re.fullmatch(r'tools/(?:dist_)?(train|test)\.(?:sh|py)', word):
+            rest = words[index + 1 :]
+            if word.endswith('.sh'):
+                assert rest.pop(1 if found[1] == 'train' else 2).isdigit(), words  # GPUS
+            return [found[1], *rest]
     return None
 
 
-@pytest.fixture
-def parse(monkeypatch):
-    """Parse a command of mmca without running it; returns its arguments."""
+@cache
+def parser_of(config: str, tool: str):
+    """The function with which the tool of a config's library parses its command line."""
+    shipped = config in config_names()
+    if not shipped:  # a placeholder (CONFIG), a file of the checkout, or the reader's own file
+        own = config.endswith('.py') and ('/' not in config or (ROOT / config).is_file())
+        assert config.isupper() or own, config
+    elif config.startswith('imagenet') and not find_spec('mmpretrain'):
+        return lambda: None
+    library = library_of(load_config(config), config) if shipped else 'mmdet'
+    return runpy.run_path(str(find_tool(library, tool)))['parse_args']
 
-    def run(argv: list[str]) -> argparse.Namespace | None:
-        if not argv or argv[0].startswith('-'):
-            assert main(argv) == 0
-            return None
-        seen = []
-        command = import_module(f'mmca.cli.{argv[0].replace("-", "_")}')
+
+def parse(argv: list[str], monkeypatch) -> None:
+    """Parse a command of mmca, and the words for its library's tool, without running it."""
+    seen = []
+    if argv and argv[0] in COMMANDS:
+        command = import_module(f'mmca.cli.{argv[0]}')
         monkeypatch.setattr(command, 'run', lambda args: seen.append(args) or 0)
         monkeypatch.setattr(command, 'REQUIRES', ())
-        assert main(argv) == 0
-        (args,) = seen
-        if 'parser' in args:  # flags that mmca does not know would go to a library's tool
-            args.parser.parse_args(args.argv)
-        return args
-
-    return run
-
-
-def check_config(name: str) -> None:
-    """A config is shipped, unless it is a placeholder (CONFIG) or a file of the reader's."""
-    own = name.isupper() or (name.endswith('.py') and '/' not in name)
-    if not own:
-        find_config(name)
+    assert main(argv) == 0
+    config = getattr(seen[0], 'config', None) if seen else None
+    if config:
+        tool = argv[0] if argv[0] in ('train', 'test') else ''
+        parse_args = parser_of(config, tool or 'train')
+        monkeypatch.setattr(sys, 'argv', argv)
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        assert not tool or parse_args()
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_of_mmca_parse_and_their_configs_exist(page, parse, capsys):
-    text = page.read_text()
-    for line in commands(text):
-        argv = argv_of(line)
-        if argv is None:
-            assert not line.startswith(('mmca', 'python tools/')), line
-            continue
-        try:
-            args = parse(argv)
-        except SystemExit as error:  # 0 after --help
-            if error.code:
-                pytest.fail(f'{line}: {capsys.readouterr().err}')
-            continue
-        if getattr(args, 'config', None):
-            check_config(args.config)
+@each_page
+def test_commands_of_mmca_parse_and_their_configs_exist(page, monkeypatch, capsys):
+    for words in commands(page):
+        argv = argv_of(words)
+        if argv is not None:
+            try:
+                parse(argv, monkeypatch)
+            except SystemExit as stop:  # 0 after --help
+                if stop.code:
+                    pytest.fail(f'{words}: {capsys.readouterr().err}')
+        elif words[0] == 'python' and words[1].startswith('tools/'):
+            script = (ROOT / words[1]).read_text()
+            assert all(f"'{word}'" in script for word in words if word.startswith('--')), words
+        else:
+            assert words[0] != 'mmca', words
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@each_page
 def test_commands_within_sentences_name_known_flags(page, capsys):
     for command in INLINE.findall(page.read_text()):
         name, *words = command.split()[1:]
@@ -113,38 +117,31 @@ def test_commands_within_sentences_name_known_flags(page, capsys):
             assert re.search(rf'{flag}\b', usage), command
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@each_page
 def test_python_compiles_and_its_imports_exist(page):
     for code in blocks(page.read_text(), 'python'):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith('mmca'):
                 module = import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names), code
-        for name in re.findall(r"'mmca::([^']+)'", code):
-            find_config(name)
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_targets_of_make_files_of_pip_and_flags_of_benchmarks_exist(page):
+@each_page
+def test_targets_of_make_files_of_pip_flags_of_benchmarks_and_configs_exist(page):
     makefile = (ROOT / 'Makefile').read_text()
     targets = re.findall(r'^([\w-]+):', makefile, re.MULTILINE)
     targets += [f'{name}-env' for name in re.search('EXTRAS := (.*)', makefile)[1].split()]
-    for line in commands(page.read_text()):
-        words = shlex.split(line.replace(EVERY, 'train'), comments=True)
-        if words and words[0] == 'make':
-            assert set(words[1:]) <= set(targets), line
+    for words in commands(page):
+        if words[0] == 'make':
+            assert set(words[1:]) <= set(targets), words
         if words[:3] == ['python', '-m', 'benchmarks'] and '--device' not in words:
-            _parser().parse_args(words[3:])  # raises what is wrong
+            _parser().parse_args(words[3:])
         for flag, value in pairwise(words):
-            if flag in ('-r', '-f'):
-                assert (ROOT / value).is_file(), line
-
-
-def test_names_of_configs_in_tables_exist():
+            assert flag not in ('-r', '-f') or (ROOT / value).is_file(), words
     folders = '|'.join(sorted({name.partition('/')[0] for name in config_names()}))
-    for page in PAGES:
-        for name in re.findall(rf'`((?:{folders})/[a-z0-9_]+)`', page.read_text()):
-            assert name in config_names(), page
+    named = rf'`((?:{folders})/[a-z0-9_]+)`|_base_ = .configs/(\w+/\w+)\.py'
+    for pair in re.findall(named, page.read_text()):
+        assert ''.join(pair) in config_names()
 
 
 def test_the_model_zoo_is_up_to_date():

@@ -1,4 +1,4 @@
-"""Several processes: the scripts' arguments, and training as one process with twice the batch."""
+"""dist_train.sh and dist_test.sh: their arguments, and two processes against one."""
 
 import os
 import subprocess
@@ -11,37 +11,26 @@ import torch
 from tests.helpers import ROOT
 
 CONFIG = 'configs/mini/upernet_ca_swin_mini.py'
-# Whatever is random, or depends on the batch of one process, is off; SGD, because Adam makes
-# steps of equal size out of gradients that are rounding errors. One epoch: 16 pictures.
-OPTIONS = [
-    'model.backbone.arch._delete_=True',
-    'model.backbone.arch.embed_dims=16',
-    'model.backbone.arch.depths=(1,1,2,1)',
-    'model.backbone.arch.num_heads=(1,2,4,8)',
-    'model.backbone.drop_path_rate=0.0',
-    'model.decode_head.in_channels=[16,32,64,128]',
-    'model.auxiliary_head.in_channels=64',
-    'train_dataloader.dataset.pipeline.2.prob=[0.0,0.0]',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'train_cfg.max_iters=4',
-    'train_cfg.val_interval=4',
-    'default_hooks.logger.interval=1',
-    'optim_wrapper.optimizer.type=SGD',
-    'optim_wrapper.optimizer.lr=1.0',
-    'param_scheduler.0.end=1',
-    'randomness.seed=3',
-]
-for head in ('decode_head', 'auxiliary_head'):
-    OPTIONS += [
-        f'model.{head}.dropout_ratio=0.0',
-        f'model.{head}.norm_cfg.type=GN',
-        f'model.{head}.norm_cfg.num_groups=4',
-    ]
+# Nothing random, nothing that depends on one process's batch. SGD, because Adam turns gradients
+# that are rounding errors into full steps. One epoch: 16 images.
+DETERMINISTIC = """
+model.backbone.arch._delete_=True model.backbone.arch.embed_dims=16
+model.backbone.arch.depths=(1,1,2,1) model.backbone.arch.num_heads=(1,2,4,8)
+model.backbone.drop_path_rate=0.0 model.decode_head.in_channels=[16,32,64,128]
+model.auxiliary_head.in_channels=64 train_dataloader.dataset.pipeline.2.prob=[0.0,0.0]
+train_dataloader.num_workers=0 train_dataloader.persistent_workers=False
+train_cfg.max_iters=4 train_cfg.val_interval=4 default_hooks.logger.interval=1
+optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=1.0 param_scheduler.0.end=1
+randomness.seed=3
+"""
+OPTIONS = DETERMINISTIC.split()
+for head in ('model.decode_head', 'model.auxiliary_head'):
+    OPTIONS += [f'{head}.dropout_ratio=0.0', f'{head}.norm_cfg.type=GN']
+    OPTIONS += [f'{head}.norm_cfg.num_groups=4']
 
 
 def train(command, work_dir, batch_size, data_root):
-    """The weights after training; the seed fixes those before it."""
+    """Train from seeded weights; returns the weights afterward."""
     options = [*OPTIONS, f'train_dataloader.batch_size={batch_size}']
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     env = {**os.environ, 'PATH': path, 'MMCA_DATA_ROOT': str(data_root), 'PORT': '29631'}
@@ -68,20 +57,15 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
 
 @pytest.mark.parametrize(
     ('script', 'argv'),
-    [
-        ('dist_train.sh', ['config.py']),
-        ('dist_train.sh', ['config.py', '--amp']),
-        ('dist_test.sh', ['config.py', '2']),
-        ('dist_test.sh', []),
-    ],
+    [('dist_train.sh', ['config.py', '--amp']), ('dist_test.sh', ['config.py', '2'])],
 )
-def test_dist_scripts_ask_for_what_is_missing(script, argv):
+def test_missing_arguments_print_the_usage(script, argv):
     done = subprocess.run([ROOT / 'tools' / script, *argv], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f'usage: tools/{script} CONFIG ')
 
 
-def test_dist_script_hands_over_quoted_arguments(tmp_path):
+def test_quoted_arguments_are_passed_on(tmp_path):
     python = tmp_path / 'python'
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     python.chmod(0o755)
@@ -96,15 +80,3 @@ def test_dist_script_hands_over_quoted_arguments(tmp_path):
     assert argv[:2] == ['-m', 'torch.distributed.run']
     assert {'--nnodes=2', '--node_rank=0', '--master_port=1234', '--nproc_per_node=3'} < set(argv)
     assert argv[-6:] == ['my config.py', 'x.pth', '--launcher', 'pytorch', '--show-dir', 'a b']
-
-
-@pytest.mark.slow
-def test_two_processes_train(tiny_run, tmp_path):
-    config, *options = tiny_run
-    command = [ROOT / 'tools/dist_train.sh', config, '2', *options]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    env = {**os.environ, 'PATH': path, 'PORT': '29617', 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    assert (done.stdout + done.stderr).count('2 train images, 150 classes') == 1
-    assert (tmp_path / 'work/iter_1.pth').is_file()

@@ -1,6 +1,9 @@
-"""Public data sets in their own layouts, with tiny images, become those of the configs."""
+"""tools/prepare_data.py converts public data sets, here with tiny images."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +11,20 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mmca.cli.main import main
+from tests.helpers import ROOT, error_line, write_image
 from tools.public_data.camvid import SPLITS
 from tools.public_data.penn_fudan import split_of
-from tests.helpers import write_image
 
-SHARED = Path(__file__).parents[3] / 'shared/data'
+SHARED = ROOT.parent / 'shared/data'
+
+
+def prepare(*argv, root=''):
+    """Run the script; returns what it prints, or its one line on stderr."""
+    command = [sys.executable, ROOT / 'tools/prepare_data.py', *argv]
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'MMCA_DATA_ROOT': str(root)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode in (0, 2), done.stderr
+    return error_line(done.stderr) if done.returncode else done.stdout
 
 
 @pytest.fixture
@@ -30,54 +41,44 @@ def camvid(tmp_path):
 def penn_fudan(tmp_path):
     names = [f'FudanPed{i:05}' for i in range(1, 75)] + [f'PennPed{i:05}' for i in range(1, 97)]
     mask = np.zeros((10, 12))
-    mask[2:5, 3:9] = 1
-    mask[6:9, 1:4] = 2
+    mask[2:5, 3:9], mask[6:9, 1:4] = 1, 2
     for name in names:
         write_image(tmp_path / f'PennFudanPed/PNGImages/{name}.png', np.full((10, 12, 3), 90))
         write_image(tmp_path / f'PennFudanPed/PedMasks/{name}_mask.png', mask)
     return tmp_path / 'PennFudanPed'
 
 
-def test_camvid(camvid, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path / 'data'))
-    assert main(['prepare-data', 'camvid', str(camvid)]) == 0
-    assert '367 train, 101 val, 233 test' in capsys.readouterr().out
+def test_camvid(camvid, tmp_path):
+    text = prepare('camvid', camvid, root=tmp_path / 'data')
+    assert '367 train, 101 val, 233 test' in text
     root = tmp_path / 'data/camvid'
     for folder, number in SPLITS.values():
         assert len(list((root / 'images' / folder).glob('*.jpg'))) == number
         assert len(list((root / 'annotations' / folder).glob('*.png'))) == number
     labels = np.array(Image.open(root / 'annotations/validation/0000.png'))
     assert labels.ravel()[:13].tolist() == [*range(11), 255, 0]
+    assert 'is not empty' in prepare('camvid', camvid, '--out', root)
+    (camvid / 'valannot/0000.png').write_bytes(b'damaged')
+    assert 'valannot/0000.png' in prepare('camvid', camvid, '--out', tmp_path / 'again')
 
 
-def test_penn_fudan(penn_fudan, tmp_path, capsys):
+def test_penn_fudan(penn_fudan, tmp_path):
     out = tmp_path / 'out'
-    assert main(['prepare-data', 'penn_fudan', str(penn_fudan), '--out', str(out)]) == 0
-    assert '100 train, 30 val, 40 test' in capsys.readouterr().out
+    assert '100 train, 30 val, 40 test' in prepare('penn_fudan', penn_fudan, '--out', out)
     coco = COCO(out / 'val.json')
     assert len(coco.imgs) == len(list((out / 'val').glob('*.jpg'))) == 30
     first, second = coco.loadAnns(coco.getAnnIds(1))
     assert (first['bbox'], first['area']) == ([3, 2, 6, 3], 18)
     assert coco.annToMask(second)[6:9, 1:4].all()
     assert coco.annToMask(second).sum() == 9
+    text = prepare('camvid', penn_fudan, '--out', tmp_path / 'other')
+    assert 'has 0 .png files, the data set has 367' in text
+    assert 'no such folder: gone' in prepare('camvid', 'gone')
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason='needs the real data')
-def test_the_split_is_that_of_the_data_at_hand():
+def test_the_split_matches_the_data_at_hand():
     for split in ('train', 'val'):
         content = json.loads((SHARED / f'penn_fudan/{split}.json').read_text())
         names = [Path(image['file_name']).stem for image in content['images']]
         assert {split_of(name) for name in names} == {split}
-
-
-def test_bad_sources_are_one_line(camvid, penn_fudan, tmp_path, fail):
-    assert 'no such folder: gone' in fail('prepare-data', 'camvid', 'gone')
-    full = tmp_path / 'full'
-    full.mkdir()
-    (full / 'file').touch()
-    assert 'is not empty' in fail('prepare-data', 'camvid', camvid, '--out', full)
-    out = tmp_path / 'out'
-    text = fail('prepare-data', 'camvid', penn_fudan, '--out', out)
-    assert 'has 0 .png files, the data set has 367' in text
-    (camvid / 'valannot/0000.png').write_bytes(b'damaged')
-    assert 'valannot/0000.png' in fail('prepare-data', 'camvid', camvid, '--out', out)

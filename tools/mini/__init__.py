@@ -1,6 +1,6 @@
-"""The synthetic data set of configs/mini, made from a seed."""
+"""The synthetic data set of configs/mini, generated from a seed."""
 
-from tools.mini.drawing import STUFF, THINGS
-from tools.mini.layouts import make_mini
+from .drawing import STUFF, THINGS
+from .layouts import make_mini
 
 __all__ = ['STUFF', 'THINGS', 'make_mini']

@@ -1,4 +1,4 @@
-"""Drawing the synthetic images from random streams: things on stuff.
+"""Draw the synthetic images from random streams: things on stuff.
 
 Things are the five shapes of `THINGS`, stuff the three textures of `STUFF`. Images are OpenCV's:
 BGR, H x W x 3.
@@ -13,7 +13,7 @@ STUFF_LOOK = {
     'sand': (42, 0.32, ((0.13, 1.2, 1.2), (0.08, 4, 5), (0.10, 30, 40))),
     'water': (190, 0.42, ((0.17, 2.5, 14), (0.10, 2, 5), (0.12, 20, 45))),
 }
-# Usual hue and pattern, then contours: (corners, radii that take turns); a second one is a hole.
+# Usual hue and pattern, then contours: (corners, alternating radii); the second one is a hole.
 THING_LOOK = {
     'disc': (10, 'blotches', ((48, 1),)),
     'square': (75, 'stripes', ((4, 1.15),)),
@@ -23,15 +23,15 @@ THING_LOOK = {
 }
 THINGS = tuple(THING_LOOK)
 STUFF = tuple(STUFF_LOOK)
-HUE_SCATTER = 25  # the hues are 65 to 85 apart: color tells most, shape and pattern the rest
-OWN_PATTERN = 0.85  # probability that a thing wears the pattern of its class
+HUE_SCATTER = 25  # hues are 65 to 85 apart: color tells most things apart
+OWN_PATTERN = 0.85  # probability that a thing has the pattern of its class
 RADIUS = (0.08, 0.24)  # of the image's shorter side
-MIN_VISIBLE = 0.3  # of the area of a thing, the part outside the image included
-HIDDEN = 0.5  # probability that stuff stands before the thing of a portrait
+MIN_VISIBLE = 0.3  # share of the area of a thing, including the part outside the image
+HIDDEN = 0.5  # probability that stuff occludes the thing of a portrait
 
 
 def noise(rng: np.random.Generator, shape: tuple, cell_h: float, cell_w: float) -> np.ndarray:
-    """Smooth noise (H, W) of mean 0 and deviation 1, its lattice made of cells of that size."""
+    """Smooth noise (H, W) with mean 0, deviation 1 and lattice cells of that size."""
     h, w = shape
     lattice = rng.standard_normal((max(round(h / cell_h), 3), max(round(w / cell_w), 3)))
     field = cv2.resize(lattice, (w, h), interpolation=cv2.INTER_CUBIC)
@@ -112,7 +112,7 @@ def draw_thing(
 
     Returns:
         Its surface (H, W, 3), its coverage (H, W), its shadow's (H, W), and its whole area in
-        pixels, the part outside the image included.
+        pixels, including the part outside the image.
     """
     h, w = shape
     hue, pattern, polygons = THING_LOOK[name]
@@ -162,7 +162,7 @@ def draw_image(entropy: tuple, size: tuple) -> tuple[np.ndarray, np.ndarray, lis
 
     Returns:
         The bytes of the JPEG file, the label map (H, W), both uint8, and the things as pairs
-        (label, visible mask (H, W)), the farthest first.
+        (label, visible mask (H, W)), farthest first.
     """
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
     w, h = size
@@ -176,7 +176,7 @@ def draw_image(entropy: tuple, size: tuple) -> tuple[np.ndarray, np.ndarray, lis
         mask = cover > 0.5
         after = [(n, seen & ~mask, whole) for n, seen, whole in things] + [(label, mask, area)]
         if any(seen.sum() < MIN_VISIBLE * whole for _, seen, whole in after):
-            continue  # it would be, or would leave, a mere shred: draw another
+            continue  # too little of a thing would be visible: draw another
         things = after
         image *= 1 - 0.5 * shadow[..., None]
         image += cover[..., None] * (surface - image)
@@ -190,7 +190,7 @@ def draw_image(entropy: tuple, size: tuple) -> tuple[np.ndarray, np.ndarray, lis
 def draw_portrait(entropy: tuple, name: str, side: int) -> np.ndarray:
     """Draw one image (side, side, 3), uint8, of one thing, from the random stream of `entropy`.
 
-    At least MIN_VISIBLE of the thing is to be seen.
+    At least MIN_VISIBLE of the thing is visible.
     """
     rng = np.random.default_rng(np.random.SeedSequence(entropy))
     shape = (side, side)
@@ -198,7 +198,7 @@ def draw_portrait(entropy: tuple, name: str, side: int) -> np.ndarray:
     light = turn(rng.uniform(0, 2 * np.pi)) @ (1, 0)
     hidden = rng.random() < HIDDEN
     while True:
-        # Twice the size on half the side: as many pixels as in the other images.
+        # Twice the size on half the side: as many pixels as in the other layouts.
         surface, cover, shadow, area = draw_thing(rng, name, shape, light, scale=2.0)
         before = draw_border(rng, shape) if hidden else np.zeros(shape)
         if ((cover > 0.5) & (before < 0.5)).sum() >= MIN_VISIBLE * area:

@@ -7,8 +7,8 @@
 COCO category ids and ADE20K labels agree: things are 1..5, stuff is 6..8. Label 0 (ignored with
 `reduce_zero_label=True`) is the strip between two kinds of stuff where neither prevails.
 
-The images in ImageNet layout are others: half as high, square, one thing on each, as large in
-pixels as in the other two sets, and in half of them partly hidden behind stuff.
+The images in ImageNet layout differ: square, half as high, with one thing each, as large in pixels
+as in the other two layouts; half of the things are partly hidden behind stuff.
 """
 
 import json
@@ -20,25 +20,26 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_api
 
-from tools.mini.drawing import THINGS, draw_image, draw_portrait
 from mmca.errors import InputError
 
-VERSION = 1  # raise it whenever the images or the files change
+from .drawing import THINGS, draw_image, draw_portrait
+
+VERSION = 1  # increment when images or files change
 LAYOUTS = ('coco', 'ade', 'imagenet')
-PORTRAITS = 4  # images in ImageNet layout for each in the other two: they are a fifth as large
+PORTRAITS = 4  # ImageNet images per image of the other layouts; they are a fifth as large
 
 
 def write_portraits(out: Path, split: int, count: int, side: int, seed: int) -> str:
     """Draw and write one split, 0 (train) or 1 (val), in ImageNet layout; describe it.
 
-    The classes take turns; no two files of a split share a name.
+    Classes alternate; file names are unique within a split.
     """
     folder = out / 'imagenet' / ('train', 'val')[split]
     for name in THINGS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     for index in range(count):
         name = THINGS[index % len(THINGS)]
-        # Streams of their own: the other images have those of splits 0 and 1.
+        # Random streams 0 and 1 belong to the other layouts.
         portrait = draw_portrait((seed, 2 + split, index), name, side)
         png = cv2.imencode('.png', portrait)[1]
         (folder / name / f'{index:06d}.png').write_bytes(png)
@@ -88,21 +89,21 @@ def make_mini(
     seed: int = 0,
     force: bool = False,
 ) -> str:
-    """Write the data set, unless the folder holds this very one already.
+    """Write the data set, unless the folder already holds it.
 
     Args:
-        out: The folder to fill.
-        train: Number of training images; in ImageNet layout PORTRAITS times as many.
-        val: Number of validation images, likewise.
-        size: Their width and height, multiples of 32.
-        seed: Seed of everything random.
-        force: Replace a synthetic data set that is there.
+        out: output folder.
+        train: number of training images; PORTRAITS times as many in ImageNet layout.
+        val: number of validation images, likewise.
+        size: width and height in pixels, multiples of 32.
+        seed: random seed.
+        force: replace another synthetic data set.
 
     Returns:
-        One line that says what was written, and where.
+        One line that describes what was written.
 
     Raises:
-        InputError: For a bad count, size or seed, or a folder that holds something else.
+        InputError: bad count, size or seed, or a folder with other content.
     """
     for name, number, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
         if number < least:
@@ -118,14 +119,14 @@ def make_mini(
         dict(version=VERSION, layouts=LAYOUTS, train=train, val=val, size=tuple(size), seed=seed)
     )
     if not force and stamp.is_file() and stamp.read_text() == content:
-        return f'{out} holds this data set already: nothing to do'
+        return f'{out} already holds this data set: nothing to do'
     if out.is_dir() and any(path != aside for path in out.iterdir()):
-        if not stamp.is_file():  # not ours: it could be the real COCO
+        if not stamp.is_file():  # it could be the real COCO
             raise InputError(f'{out} holds something else: choose another --out')
         if not force:
             raise InputError(f'{out} holds another synthetic data set: --force replaces it')
 
-    # Written aside and moved at the end: an interrupted run leaves nothing that looks complete.
+    # Moved into place at the end, so that an interrupted run never looks complete.
     shutil.rmtree(aside, ignore_errors=True)
     parts = []
     for split, count in enumerate((train, val)):

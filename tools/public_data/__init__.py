@@ -1,1 +1,1 @@
-"""Public data sets: from their own layouts to those of the configs."""
+"""Convert public data sets to the layouts of the shipped configs."""

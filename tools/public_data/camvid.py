@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tools.public_data.images import listed, read, with_progress, write_jpeg
 from mmca.errors import InputError
 
-# Folder of the source: folder of the result, images.
+from .images import listed, read, with_progress, write_jpeg
+
+# Source folder: output folder, number of images.
 SPLITS = {'train': ('training', 367), 'val': ('validation', 101), 'test': ('test', 233)}
 UNLABELED, IGNORED = 11, 255
 
@@ -21,14 +22,14 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     """Write images/ and annotations/ with training, validation and test.
 
     Args:
-        source: the downloaded folder.
-        out: the folder to write.
+        source: downloaded folder.
+        out: output folder.
 
     Returns:
-        Split -> images.
+        Number of images per split.
 
     Raises:
-        InputError: a file is absent or is not what the data set has.
+        InputError: a file is missing, damaged or unexpected.
     """
     files = {split: listed(source / split, number) for split, (_, number) in SPLITS.items()}
     for split, images in files.items():

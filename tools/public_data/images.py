@@ -1,4 +1,4 @@
-"""What the conversions share."""
+"""Image files, shared by all converters."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,17 +12,17 @@ QUALITY = 95
 
 
 def listed(folder: Path, number: int) -> list[Path]:
-    """The .png files of a folder of a known number of them.
+    """List the .png files of a folder and verify their number.
 
     Args:
-        folder: where they should be.
-        number: how many the data set has.
+        folder: the folder.
+        number: their number in the data set.
 
     Returns:
-        Their paths in the order of their names.
+        Their paths, sorted by name.
 
     Raises:
-        InputError: the folder is absent or incomplete.
+        InputError: the folder is missing or incomplete.
     """
     files = sorted(folder.glob('*.png'))
     if len(files) != number:
@@ -33,10 +33,10 @@ def listed(folder: Path, number: int) -> list[Path]:
 
 
 def read(path: Path) -> np.ndarray:
-    """The values of an image file, as they are.
+    """Read the values of an image file without conversion.
 
     Raises:
-        InputError: it is absent or damaged.
+        InputError: the file is missing or damaged.
     """
     try:
         with Image.open(path) as image:
@@ -46,13 +46,13 @@ def read(path: Path) -> np.ndarray:
 
 
 def write_jpeg(values: np.ndarray, path: Path) -> None:
-    """Write (H, W, 3) RGB values, with the folder."""
+    """Write (H, W, 3) RGB values and create the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).convert('RGB').save(path, quality=QUALITY)
 
 
 def with_progress(files: Iterable[Path], label: str) -> Iterator[Path]:
-    """Go through files behind a progress bar."""
+    """Yield files and show a progress bar."""
     from rich.progress import track
 
     yield from track(list(files), label)

@@ -1,7 +1,7 @@
 """Penn-Fudan pedestrians as COCO instances, one class.
 
 Wang, Shi, Song, Shen, "Object detection combining recognition and segmentation", ACCV 2007. The
-split is ours: the data set has none.
+data set has no official split; this one is ours.
 """
 
 import json
@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from tools.public_data.images import listed, read, with_progress, write_jpeg
 from mmca.errors import InputError
 
+from .images import listed, read, with_progress, write_jpeg
+
 NUMBER = 170
-# A letter an image, in the order of their numbers, from 1.
+# One letter per image, in numerical order.
 SPLITS = {'t': 'train', 'v': 'val', '.': 'test'}
 SPLIT_OF = {
     'FudanPed': '.tt.ttttvt.vtvt.tt.tttt...ttvtvtttt.t.vtvvtttttttttt.tt.tvttttvt.v.ttvvt.t',
@@ -26,7 +27,7 @@ SPLIT_OF = {
 
 
 def split_of(stem: str) -> str:
-    """'train', 'val' or 'test', by an image's name without its suffix.
+    """Return 'train', 'val' or 'test' for an image name without suffix.
 
     Raises:
         InputError: the data set has no such image.
@@ -42,14 +43,14 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     """Write {train,val,test}.json and folders of images.
 
     Args:
-        source: the downloaded folder, PennFudanPed.
-        out: the folder to write.
+        source: downloaded folder, PennFudanPed.
+        out: output folder.
 
     Returns:
-        Split -> images.
+        Number of images per split.
 
     Raises:
-        InputError: a file is absent or is not what the data set has.
+        InputError: a file is missing, damaged or unexpected.
     """
     images = listed(source / 'PNGImages', NUMBER)
     content = {

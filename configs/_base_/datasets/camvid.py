@@ -1,4 +1,4 @@
-# CamVid, 11 classes, as `mmca prepare-data camvid` writes it, at 320 x 240 for
+# CamVid, 11 classes, as `prepare_data.py camvid` writes it, at 320 x 240 for
 # CPUs; mIoU is that of the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that holds
 # camvid/; for another place use --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 _base_ = 'ade20k.py'
