@@ -67,7 +67,7 @@ def _find_files(root: Path, named: dict[str, str]) -> dict[str, tuple[Path, dict
             )
         if split in named and not read:
             raise InputError(f'{paths[0]} is not a COCO file with {", ".join(LISTS)}')
-        files.update({split: file for file in read.items()})
+        files.update(zip([split], read.items(), strict=False))
     return files
 
 
