@@ -4,6 +4,7 @@
 imports `mmca.registry` by itself as soon as a config names a type such as 'mmca.CAPVT'.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
@@ -21,7 +22,9 @@ _SUBMODULES = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> ModuleType | Callable:
+    if name == 'find_config':  # for `_base_` in configs
+        return import_module('mmca.config.shipped').find_config
     if name in _SUBMODULES:
         return import_module(f'mmca.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

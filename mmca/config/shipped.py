@@ -1,14 +1,34 @@
-"""The configs that come with mmca: where they are, and what they are called."""
+"""Find and list the configs that come with mmca."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmca.errors import InputError
 
 PACKAGE = Path(__file__).resolve().parents[1]
-PREFIX = 'mmca::'  # of a shipped config in `_base_`
+FOLDERS = {  # folder -> task, data set and input size
+    'coco': 'Detection and instance segmentation on COCO (mmdet), GMACs at 1280 x 800',
+    'ade20k': 'Semantic segmentation on ADE20K (mmseg), GMACs at 2048 x 512',
+    'imagenet': 'Classification on ImageNet for pre-training (mmpretrain), GMACs at 224 x 224',
+    'penn_fudan': 'Instance segmentation on Penn-Fudan (mmdet), for CPUs, GMACs at 400 x 300',
+    'camvid': 'Semantic segmentation on CamVid (mmseg), for CPUs, GMACs at 320 x 240',
+    'mini': 'The synthetic data set of tools/make_mini.py, minutes on a CPU',
+}
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A model of the shipped metafiles."""
+
+    name: str  # of its config, such as 'coco/maskrcnn_ca_pvt_s'
+    head: str
+    backbone: str
+    parameters: int
+    flops: int  # multiply-adds
+    published: dict[str, float]  # metric -> figure in the paper
 
 
 def checkout() -> Path | None:
@@ -18,18 +38,11 @@ def checkout() -> Path | None:
 
 
 def config_root() -> Path:
-    """The folder of the shipped configs: in the installed package, else the checkout's.
-
-    Raises:
-        InputError: there is none.
-    """
-    installed = PACKAGE / '.mim' / 'configs'
-    if installed.is_dir():
-        return installed
-    root = checkout()
-    if root is None:
+    """The folder of the shipped configs, in the installed package or the checkout."""
+    installed, root = PACKAGE / '.mim' / 'configs', checkout()
+    if not installed.is_dir() and root is None:
         raise InputError(f'{installed} is missing: install mmca again')
-    return root / 'configs'
+    return installed if installed.is_dir() else root / 'configs'
 
 
 def config_names() -> list[str]:
@@ -39,35 +52,49 @@ def config_names() -> list[str]:
     return sorted(path.as_posix() for path in paths if path.parts[0] != '_base_')
 
 
+def shipped_models(folder: str) -> list[ShippedModel]:
+    """The models in a folder of shipped configs, a key of `FOLDERS`, by its metafile."""
+    from mmengine.fileio import load
+
+    models = []
+    for model in load(config_root() / folder / 'metafile.yml')['Models']:
+        data, results = model['Metadata'], model.get('Results', ())
+        published = [result['Metrics'] for result in results if result['Source'] == 'paper']
+        models.append(
+            ShippedModel(
+                model['Config'].removeprefix('configs/').removesuffix('.py'),
+                *data['Architecture'],
+                data['Parameters'],
+                data['FLOPs'],
+                {metric: value for metrics in published for metric, value in metrics.items()},
+            )
+        )
+    return models
+
+
 def find_config(name: str) -> str:
-    """Find a config by its file or by the name of a shipped one.
+    """Find a config by its file or by the name of a shipped config.
 
     Args:
-        name: a file, or a name with or without 'mmca::', 'configs/' and '.py'.
+        name: a file, or a name with or without 'configs/' and '.py'.
 
     Returns:
-        The file; `name` itself where that is one.
+        The file; `name` itself if it is one.
 
     Raises:
-        InputError: neither; the message tells the nearest names.
+        InputError: there is neither; the message suggests the nearest names.
     """
     if Path(name).is_file():
         return name
-    wanted = name.removeprefix(PREFIX).removeprefix('./').removeprefix('configs/')
-    wanted = wanted.removesuffix('.py')
+    wanted = name.removeprefix('./').removeprefix('configs/').removesuffix('.py')
     path = config_root() / f'{wanted}.py'
     if '..' not in Path(wanted).parts and path.is_file():
         return str(path)
-    raise InputError(f'config not found: {name}{_nearest(wanted)}')
-
-
-def _nearest(wanted: str) -> str:
     names = config_names()
-    found = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    by_stem = {name.rpartition('/')[2]: name for name in names}
-    if not found:  # a name without its folder, or in another one
-        stems = get_close_matches(wanted.rpartition('/')[2], by_stem, n=3, cutoff=0.6)
-        found = [by_stem[stem] for stem in stems]
-    if found:
-        return f'; the nearest shipped ones are {", ".join(found)} (mmca config --list)'
-    return ' (mmca config --list shows the shipped ones)'
+    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
+    if not near:  # without its folder, or in another one
+        stems = {name.rpartition('/')[2]: name for name in names}
+        near = get_close_matches(wanted.rpartition('/')[2], stems, n=3, cutoff=0.6)
+        near = [stems[stem] for stem in near]
+    hint = f'; nearest shipped configs: {", ".join(near)}' if near else ''
+    raise InputError(f'config not found: {name}{hint} (mmca config --list)')

@@ -1,0 +1,220 @@
+"""Write configs that inherit from shipped ones."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmca.config.dataset_info import DatasetInfo, Split
+from mmca.config.models import class_counts
+from mmca.config.reader import read_config
+from mmca.config.recipe import Recipe
+from mmca.errors import InputError
+from mmca.io import atomic_write
+
+VALIDATIONS = 3  # per training
+WARM_UP = 50  # iterations, at most a tenth of the training
+LOGS = 40  # log lines per training, at least
+MAX_INTERVAL = 50  # iterations between log lines
+# mmengine evaluates `_base_` as it reads a config, so the base is found wherever mmca is installed.
+BASE = "_base_ = __import__('mmca').find_config({!r})\n"
+STYLE = '{based_on_style: pep8, column_limit: 100, split_before_first_argument: true}'
+
+
+class Name(str):
+    """Code that a config contains as it is, such as a variable's name."""
+
+
+def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
+    """Write a config for a data set, and listings of the splits that were held out.
+
+    Args:
+        info: the data set; the listings' paths are entered into its splits.
+        recipe: what to train.
+        path: the new config, FILE.py.
+
+    Returns:
+        The written files: the config, and listings beside it.
+
+    Raises:
+        InputError: a file exists already or cannot be written.
+    """
+    path = Path(path)
+    files = {}
+    for name, split in info.splits.items():
+        if split.content is not None:
+            suffix = 'json' if split.labels is None else 'txt'
+            file = path.with_name(f'{path.stem}_{name}.{suffix}').resolve()
+            files[file], split.listing = split.content, str(file)
+    files[path] = _config_text(info, recipe)
+    return write_new(files)
+
+
+def write_starter(name: str, path: str | Path) -> list[Path]:
+    """Write a short config that inherits from the shipped config `name`, for editing."""
+    cfg = read_config(name)
+    text = (
+        f'{BASE.format(name)}\n'
+        f'# These values replace the base; `mmca config {path} --print` shows the result.\n'
+        f'train_dataloader = dict(batch_size={cfg.train_dataloader.batch_size})\n'
+        f'optim_wrapper = dict(optimizer=dict(lr={cfg.optim_wrapper.optimizer.lr}))\n'
+    )
+    return write_new({Path(path): text})
+
+
+def write_new(files: Mapping[Path, str]) -> list[Path]:
+    """Write new text files, all or none.
+
+    Args:
+        files: path -> text.
+
+    Returns:
+        The paths.
+
+    Raises:
+        InputError: one exists already, or cannot be written.
+    """
+    for path in files:
+        if path.exists():
+            raise InputError(f'{path} exists already: choose another name')
+    try:
+        for path, text in files.items():
+            with atomic_write(path, 'w') as file:
+                file.write(text)
+    except OSError as error:
+        for written in files:
+            written.unlink(missing_ok=True)
+        raise InputError(f'cannot write {path}: {error.strerror}') from error
+    return list(files)
+
+
+def _config_text(info: DatasetInfo, recipe: Recipe) -> str:
+    # Without colors of its own, a data set gets mmseg's.
+    colors = {'palette': []} if info.task == 'labels' else {}
+    metainfo = {'classes': tuple(info.classes), **colors}
+    sections = {
+        'Images and classes.': {'data_root': str(info.root), 'metainfo': metainfo},
+        f'Images become {recipe.size}, width and height.': _pipelines(info, recipe),
+        'Splits.': _data(info, recipe),
+        "The model's differences from the base.": {'model': _model(info, recipe)},
+        'The schedule.': _schedule(info, recipe),
+    }
+    text = f'# Written by: mmca config --data {info.root}\n'
+    text += ''.join(f'# {name}: {reason}\n' for name, reason in recipe.reasons.items())
+    text += BASE.format(recipe.base)
+    for comment, section in sections.items():
+        if section:
+            text += f'\n# {comment}\n{format_assignments(section)}'
+    return text
+
+
+def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+    """The pipelines of a small shipped data set, at the recipe's size."""
+    if recipe.size is None:
+        return {}
+    small = 'camvid' if info.task == 'labels' else 'penn_fudan'
+    shipped = read_config(f'_base_/datasets/{small}')
+    pipelines = {name: shipped[name] for name in ('train_pipeline', 'test_pipeline')}
+    masks = recipe.head.endswith('maskrcnn')
+    changes = {'scale': recipe.size, 'crop_size': recipe.size[::-1], 'with_mask': masks}
+    for step in (step for pipeline in pipelines.values() for step in pipeline):
+        step.update({key: value for key, value in changes.items() if key in step})
+    return {**pipelines, 'tta_pipeline': None} if info.task == 'labels' else pipelines
+
+
+def _data(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for name, split in info.splits.items():
+        loader = {'batch_size': recipe.batch} if name == 'train' else {}
+        data[f'{name}_dataloader'] = {**loader, 'dataset': _dataset(split, name, recipe)}
+        if info.task != 'labels' and name != 'train':
+            file = split.listing
+            if not os.path.isabs(file):
+                file = Name(f'data_root + {"/" + file!r}')
+            data[f'{name}_evaluator'] = {'ann_file': file}
+    if 'test' in info.splits:
+        return data
+    return data | {f'test{key[3:]}': Name(key) for key in data if key.startswith('val')}
+
+
+def _dataset(split: Split, name: str, recipe: Recipe) -> dict[str, Any]:
+    dataset = {'data_root': Name('data_root'), 'metainfo': Name('metainfo')}
+    if split.listing:
+        dataset['ann_file'] = split.listing
+    if recipe.size:
+        dataset['pipeline'] = Name(f'{"train" if name == "train" else "test"}_pipeline')
+    if split.labels is None:
+        return {**dataset, 'data_prefix': {'img': split.images}}
+    prefix = {'img_path': split.images, 'seg_map_path': split.labels}
+    suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), split.suffixes, strict=True))
+    return {'type': 'BaseSegDataset', **dataset, 'data_prefix': prefix, **suffixes}
+
+
+def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+    model: dict[str, Any] = {}
+    if recipe.weights:
+        start = {'type': 'Pretrained', 'checkpoint': recipe.weights}
+        model['backbone'] = {**recipe.options, 'init_cfg': start}
+    if info.task == 'labels' and recipe.size:
+        model['data_preprocessor'] = {'size': recipe.size[::-1]}
+    base = read_config(recipe.base).model
+    for key in class_counts(base, 'mmseg' if info.task == 'labels' else 'mmdet'):
+        node, own = model, base
+        for name in key.split('.')[1:-1]:
+            own = own[name]
+            if isinstance(own, (list, tuple)):  # configs replace lists as a whole
+                node = node.setdefault(name, copy.deepcopy(own))
+                break
+            node = node.setdefault(name, {})
+        for head in node if isinstance(node, list) else [node]:
+            head['num_classes'] = len(info.classes)
+    return model
+
+
+def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+    end = min(WARM_UP if recipe.lr else 10 * WARM_UP, recipe.iterations // 10)
+    ramp = {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
+    if info.task == 'labels':
+        last, max_norm, interval = recipe.iterations, 5.0, recipe.iterations // (VALIDATIONS + 1)
+        decay = {'type': 'PolyLR', 'power': 0.9, 'eta_min': 0.0, 'by_epoch': False, 'begin': end}
+    else:
+        last, max_norm, interval = recipe.epochs, 10.0, recipe.epochs // VALIDATIONS
+        drops = sorted({max(1, round(share * last)) for share in (0.75, 0.92)} - {last})
+        decay = {'type': 'MultiStepLR', 'milestones': drops, 'gamma': 0.1, 'begin': 0}
+    interval = max(1, interval)
+    unit = 'max_iters' if info.task == 'labels' else 'max_epochs'
+    schedule = {
+        'train_cfg': {unit: last, 'val_interval': interval},
+        'param_scheduler': [*([ramp] if end else []), {**decay, 'end': last}],
+    }
+    if recipe.lr:
+        rate = {'optimizer': {'lr': recipe.lr}, 'clip_grad': {'max_norm': max_norm}}
+        schedule |= {'optim_wrapper': rate, 'auto_scale_lr': {'base_batch_size': recipe.batch}}
+    logger = {'interval': max(1, min(MAX_INTERVAL, recipe.iterations // LOGS))}
+    return {**schedule, 'default_hooks': {'logger': logger, 'checkpoint': {'interval': interval}}}
+
+
+def format_assignments(values: Mapping[str, Any]) -> str:
+    """Write variables as Python code, formatted as mmengine formats configs.
+
+    Example:
+        >>> print(format_assignments({'head': {'type': Name('kind'), 'sizes': (3, 5)}}), end='')
+        head = dict(type=kind, sizes=(3, 5))
+    """
+    from yapf.yapflib.yapf_api import FormatCode
+
+    code = ''.join(f'{name} = {_code(value)}\n' for name, value in values.items())
+    return FormatCode(code, style_config=STYLE)[0]
+
+
+def _code(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f'dict({", ".join(f"{key}={_code(item)}" for key, item in value.items())})'
+    if isinstance(value, (list, tuple)):
+        start, end = '[]' if isinstance(value, list) else '()'
+        comma = ',' if isinstance(value, tuple) and len(value) == 1 else ''
+        return f'{start}{", ".join(map(_code, value))}{comma}{end}'
+    return str(value) if isinstance(value, Name) else repr(value)

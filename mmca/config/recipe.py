@@ -1,0 +1,188 @@
+"""Choose what to train on a data set: model, backbone, image size, schedule."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import ceil
+from typing import NamedTuple
+
+from mmca.config.dataset_info import DatasetInfo
+from mmca.config.shipped import config_names
+from mmca.errors import InputError
+
+HEADS = {  # start of a config's name -> model
+    'maskrcnn': 'Mask R-CNN',
+    'cascade_maskrcnn': 'Cascade Mask R-CNN',
+    'fasterrcnn': 'Faster R-CNN',
+    'retinanet': 'RetinaNet',
+    'fpn': 'Semantic FPN',
+    'upernet': 'UperNet',
+}
+TASKS = {  # task -> the reason, heads in order of preference
+    'masks': (
+        'the objects have masks',
+        ('maskrcnn', 'cascade_maskrcnn', 'fasterrcnn', 'retinanet'),
+    ),
+    'boxes': ('the objects have boxes, no masks', ('fasterrcnn', 'retinanet')),
+    'labels': ('there are label maps', ('fpn', 'upernet')),
+}
+BACKBONE = 'ca_pvt_t'
+DEVICES = {'cpu': 'on a CPU', 'cuda': 'on a GPU'}
+STEP = 100  # iterations
+MULTIPLE = 20  # of image sides, in pixels
+MIN_SIDE = 32  # pixels
+MIN_EPOCHS = 4
+
+
+class Budget(NamedTuple):
+    """The training budget of a task on a device; None keeps the shipped config's value."""
+
+    folders: tuple[str, ...]  # of shipped configs, in order of preference
+    batch: int  # images per iteration
+    seen: int  # least number of training images, counting repetitions
+    epochs: int  # least number; large data sets get the published schedules
+    lr: float | None  # for that batch
+    lr_from_weights: float | None
+    pixels: int | None  # largest image area
+
+
+BUDGETS = {
+    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, MIN_EPOCHS, 4e-4, 2e-4, 400 * 300),
+    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, MIN_EPOCHS, 3e-4, 3e-4, 320 * 240),
+    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None),
+    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, and how; None keeps the base's value."""
+
+    base: str  # shipped config to inherit from
+    head: str  # key of `HEADS`
+    weights: str | None  # checkpoint of the backbone; None trains from scratch
+    options: dict[str, bool]  # of the backbone, as the weights need them
+    size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
+    batch: int  # images per iteration
+    epochs: int
+    iterations: int
+    lr: float | None
+    reasons: dict[str, str]  # setting -> the choice and its reason
+
+
+def choose(
+    info: DatasetInfo,
+    model: str | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    size: tuple[int, int] | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> Recipe:
+    """Choose a training recipe; every argument replaces the default choice.
+
+    Args:
+        info: the data set.
+        model: key of `HEADS`.
+        backbone: backbone as in the shipped configs' names, such as 'ca_swin_t'.
+        weights: checkpoint to start the backbone from; without `backbone`, it selects one.
+        size: (width, height) that images are resized to, in pixels.
+        epochs: number of epochs.
+        batch_size: images per iteration.
+        device: 'cpu' or 'cuda'; default: a GPU if there is one.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: an argument is out of range, or no shipped config matches.
+    """
+    shortest = size and min(size)
+    for name, value, least in (
+        ('epochs', epochs, 1),
+        ('batch-size', batch_size, 1),
+        ('size', shortest, MIN_SIDE),
+    ):
+        if value is not None and value < least:
+            raise InputError(f'--{name} {value}: must be at least {least}')
+    if device is None:
+        import torch
+
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    budget = BUDGETS['labels' if info.task == 'labels' else 'objects', device]
+    backbone, why_backbone, options = _backbone(backbone, weights)
+    base, head = _base(info.task, budget, model, backbone)
+    number = len(info.splits['train'].names)
+    batch = batch_size or budget.batch
+    schedule = '--epochs' if epochs else f'{number} images, {DEVICES[device]}'
+    epochs = epochs or max(budget.epochs, ceil(budget.seen / number))
+    iterations = epochs * ceil(number / batch)
+    if info.task == 'labels' and iterations > STEP:  # so that validations divide it
+        iterations = ceil(epochs * number / batch / STEP) * STEP
+    why_size = '--size' if size else f'{DEVICES[device]}; most are about {_by(info.size)}'
+    size = tuple(size) if size else _size(info, budget)
+    lr = budget.lr_from_weights if weights else budget.lr
+    reasons = {
+        'model': f'{HEADS[head]}: {"--model" if model else TASKS[info.task][0]}',
+        'backbone': f'{backbone}: {why_backbone}',
+        'start': weights or 'from scratch; --weights FILE starts from a checkpoint',
+        'images': f'{_by(size)}: {why_size}' if size else f'the size of {base}',
+        'schedule': f'{epochs} epoch{"s" * (epochs > 1)}, {iterations} iterations of {batch} '
+        f'images: {schedule}',
+        'lr': f'{lr:g}' if lr else f'the rate of {base}, scaled to the batch size',
+    }
+    return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f'{size[0]} x {size[1]}'
+
+
+def _backbone(given: str | None, weights: str | None) -> tuple[str, str, dict[str, bool]]:
+    """The backbone's name in configs, the reason, and the options that the weights need."""
+    if not weights or (given and 'deit' not in given):
+        reason = '--backbone' if given else 'the smallest with circulant attention'
+        return given or BACKBONE, reason, {}
+    from mmca.backbones.catalog import best_fit
+
+    kind, arch, found = best_fit(weights)
+    options = {'pos_embed': True} if found.get('pos_embed') else {}
+    if given:
+        return given, '--backbone', options
+    name = re.sub('^(CA|FLatten)', lambda match: f'{match[1]}_', kind).lower()
+    circulant = name if '_' in name else f'ca_{name}'
+    return f'{circulant}_{arch[0]}', f'fits {weights}', options
+
+
+def _base(task: str, budget: Budget, model: str | None, backbone: str) -> tuple[str, str]:
+    """The shipped config to inherit from, and its head."""
+    reason, heads = TASKS[task]
+    if model is not None and model not in heads:
+        raise InputError(f'--model {model}: {reason}; choose from {", ".join(heads)}')
+    heads = (model,) if model else heads
+    names = config_names()
+    for head in heads:
+        for folder in budget.folders:
+            if (base := f'{folder}/{head}_{backbone}') in names:
+                return base, head
+    pattern = re.compile(rf'(?:{"|".join(budget.folders)})/(?:{"|".join(heads)})_(.*)')
+    known = sorted({match[1] for name in names if (match := pattern.fullmatch(name))})
+    raise InputError(
+        f'no shipped {" or ".join(heads)} has the backbone {backbone}; known: {", ".join(known)}'
+    )
+
+
+def _size(info: DatasetInfo, budget: Budget) -> tuple[int, int] | None:
+    """Width and height within the budget, in the images' proportion."""
+    if budget.pixels is None:
+        return None
+    longer, shorter = info.size
+    factor = (budget.pixels / (longer * shorter)) ** 0.5
+    if factor >= 1:
+        return longer, shorter
+    width, height = (
+        max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in (longer, shorter)
+    )
+    return width, height
