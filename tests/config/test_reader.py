@@ -58,7 +58,7 @@ def test_options_read_as_the_libraries_do():
     ('absent', 'config', 'expected'),
     [
         ('mmcv', SEG, 'error: mmcv is not installed; run in the folder of mmca: make env\n'),
-        ('mmcv._ext', SEG, 'error: mmcv without its operators (mmcv-lite) is not enough'),
+        ('mmcv._ext', SEG, 'error: mmcv has no compiled operators; `mmca doctor` shows how to fix it'),
         ('mmseg', SEG, 'error: mmseg is not installed; run in the folder of mmca: make env\n'),
         (
             'mmpretrain',
