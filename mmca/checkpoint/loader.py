@@ -94,12 +94,7 @@ def _collapse(names: Iterable[str]) -> str:
 def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
     """Compare a state dict with a model by name and shape; neither changes.
 
-    Args:
-        state_dict: name -> tensor.
-        model: any module, also on the meta device.
-
-    Returns:
-        The report; `moved`, `converted`, `resized`, `dropped` and `source` are empty.
+    The report's `moved`, `converted`, `resized`, `dropped` and `source` are empty.
     """
     report, own = Report(), model.state_dict()
     for name, tensor in own.items():
@@ -115,15 +110,12 @@ def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
 
 
 def check_position_embedding(report: Report, source: str | Path, backbone: str = '') -> None:
-    """Reject a file that has a position embedding if the DeiT lacks one, or vice versa.
+    """Raise an InputError unless both file and DeiT have a position embedding, or neither.
 
     Args:
         report: comparison of the file with the model.
         source: the file, for the message.
         backbone: prefix of the backbone's names in the model, such as 'backbone.'.
-
-    Raises:
-        InputError: the two differ.
     """
     name = f'{backbone}pos_embed'
     if name in report.unexpected:
@@ -140,12 +132,11 @@ def fit(
 ) -> tuple[dict[str, Tensor], Report]:
     """Adapt a file's weights to the names and sizes of a backbone; neither changes.
 
-    The backbone's tensors are found by their common prefix, even in a whole detector, and renamed
-    to the original names (`mmca.checkpoint.key_mapping`). Class heads, class and distillation
-    tokens (with their part of the position embedding) and index buffers are dropped, position
-    embeddings and tables are resized to the model's grid, a Swin classifier's last norm becomes
-    `norm3`, and attention other than the file's is initialized from its softmax attention
-    (`mmca.checkpoint.softmax_init`).
+    The backbone is found by its prefix, even in a whole detector, and renamed to the original names
+    (`mmca.checkpoint.key_mapping`). Class heads, class and distillation tokens (with their part of
+    the position embedding) and index buffers are dropped, position embeddings and tables resized, a
+    Swin classifier's last norm becomes `norm3`, and attention other than the file's is initialized
+    from its softmax attention (`mmca.checkpoint.softmax_init`).
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
@@ -154,9 +145,6 @@ def fit(
 
     Returns:
         The state dict for the model, unexpected and mismatched tensors included, and the report.
-
-    Raises:
-        InputError: a tensor's shape contradicts its name.
     """
     prefix = find_prefix(checkpoint.tensors)
     inside = {
@@ -182,18 +170,17 @@ def load_pretrained(
 ) -> str:
     """Fill a backbone from a checkpoint file of its family.
 
-    The file may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
-    classifier or a whole detector or segmentor; :func:`fit` adapts it.
+    It may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
+    classifier or a whole detector; :func:`fit` adapts it.
 
     Args:
         model: a backbone of `mmca.backbones`.
         checkpoint: the file, see :func:`read_checkpoint`.
         min_share: least fraction of the model's tensors that the file must fill.
-        gain: factor of the logits of attention initialized from softmax weights, see
-            `mmca.checkpoint.softmax_init`.
+        gain: factor of the logits of attention initialized from softmax weights.
 
     Returns:
-        A report in words: loaded, moved, converted, resized, dropped, missing, unexpected tensors.
+        The report in words.
 
     Raises:
         InputError: the file cannot be read, fills less than min_share, or differs from the model
@@ -215,14 +202,7 @@ def load_pretrained(
 
 
 def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
-    """The options of a DeiT that contains all of a checkpoint's tokens and positions.
-
-    Args:
-        checkpoint: of a DeiT or CA-DeiT, alone or in a whole model.
-
-    Returns:
-        `pos_embed` and `with_cls_token`, as :class:`mmca.backbones.DeiT` takes them.
-    """
+    """Options `pos_embed` and `with_cls_token` of a DeiT that agrees with a checkpoint."""
     prefix = find_prefix(checkpoint.tensors)
     names = {'pos_embed': 'pos_embed', 'with_cls_token': 'cls_token'}
     return {option: prefix + name in checkpoint.tensors for option, name in names.items()}

@@ -139,24 +139,6 @@ def test_averaged_weights_are_mentioned_and_not_taken(tmp_path):
     assert (alone.keys, alone.place) == (('model_ema',), "in 'model_ema'")
 
 
-def test_renamed_weights_load_whole(tmp_path):
-    """A Swin classifier of timm: its downsampling is one stage further on."""
-    state = swin_classifier()
-    timm = {
-        name.replace(f'layers.{i}.downsample', f'layers.{i + 1}.downsample'): value
-        for name, value in state.items()
-        for i in [int(name.split('.')[1]) if name.startswith('layers') else 0]
-    }
-    timm['head.fc.weight'] = timm.pop('head.weight')
-    model = Swin(SHORT_SWIN)
-    message = load_pretrained(model, save(timm, tmp_path / 'timm.pth'))
-    assert "names: timm's Swin; family: Swin" in message
-    assert '6 missing, 0 unexpected, 0 mismatched' in message
-    for i in range(3):
-        name = f'layers.{i}.downsample.reduction.weight'
-        assert torch.equal(model.state_dict()[name], state[name])
-
-
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
 def test_safetensors_and_half_precision(suffix, dtype, tmp_path):
