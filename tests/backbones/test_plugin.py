@@ -13,7 +13,6 @@ from mmca.analysis import (
     count_flops,
     normalized_entropy,
 )
-from mmca.backbones import DeiT
 from mmca.checkpoint import load_pretrained
 from mmca.layers.attention import unregister_attention
 from tests.tiny import DEIT, PVT, SWIN
@@ -120,9 +119,3 @@ def test_is_exempt_from_weight_decay(build):
     names = {name.split('.')[-1] for name, p in model.named_parameters() if id(p) in free}
     assert names == {'bias', 'relative_position_bias_table'}
     assert all('.attn.' in name for name, p in model.named_parameters() if id(p) in free)
-
-
-def test_an_unknown_name_lists_it(build):
-    build('DeiT', DEIT, 'M')
-    with pytest.raises(ValueError, match=r"unknown attention 'Z'.*'mean' \(M\)"):
-        DeiT(DEIT, attn='Z')
