@@ -1,4 +1,4 @@
-"""Other libraries' names, by hand; `tests/backbones/test_against_mmdet.py` maps mmdet's own models."""
+"""Other libraries' names, by hand; test_against_mmdet.py maps the models of mmdet."""
 
 import pytest
 import torch

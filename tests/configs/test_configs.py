@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.runner import Runner
 from torch import nn
 
-from mmca.checkpoint import load_pretrained
 from mmca.config.models import class_counts
 from mmca.layers import DropPath
 from tests.configs.table import CONFIGS, RECIPES, backbone_of, demo_data, load, params, shrink
@@ -227,16 +226,3 @@ def test_the_synthetic_data_set(name, tmp_path, monkeypatch):
     with torch.no_grad():
         (sample,) = model.eval().test_step(batch)
     assert sample.ori_shape == (128, 160)
-
-
-@needs_mmpretrain
-def test_the_synthetic_classifier_gives_the_detector_its_backbone(tmp_path):
-    detector = load('mini/maskrcnn_ca_pvt_mini').model.backbone
-    cfg = load('mini/pretrain_ca_pvt_mini')
-    assert cfg.model.backbone == {**detector, 'out_indices': (3,)}
-    model = MODELS.build(cfg.model)
-    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'epoch_1.pth')
-    init_default_scope('mmdet')
-    backbone, own = MODELS.build(detector), model.backbone.state_dict()
-    load_pretrained(backbone, tmp_path / 'epoch_1.pth', min_share=1.0)
-    assert all(torch.equal(tensor, own[name]) for name, tensor in backbone.state_dict().items())
