@@ -97,15 +97,14 @@ def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
     The report's `moved`, `converted`, `resized`, `dropped` and `source` are empty.
     """
     report, own = Report(), model.state_dict()
-    for name, tensor in own.items():
-        if name not in state_dict:
-            report.missing.append(name)
-        elif state_dict[name].shape != tensor.shape:
-            shapes = f'file {tuple(state_dict[name].shape)}, model {tuple(tensor.shape)}'
-            report.mismatched.append(f'{name}: {shapes}')
-        else:
-            report.loaded.append(name)
+    report.missing = [name for name in own if name not in state_dict]
     report.unexpected = [name for name in state_dict if name not in own]
+    for name in (name for name in own if name in state_dict):
+        shape, own_shape = tuple(state_dict[name].shape), tuple(own[name].shape)
+        if shape == own_shape:
+            report.loaded.append(name)
+        else:
+            report.mismatched.append(f'{name}: file {shape}, model {own_shape}')
     return report
 
 
@@ -146,12 +145,8 @@ def fit(
     Returns:
         The state dict for the model, unexpected and mismatched tensors included, and the report.
     """
-    prefix = find_prefix(checkpoint.tensors)
-    inside = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint.tensors.items()
-        if name.startswith(prefix)
-    }
+    prefix, tensors = find_prefix(checkpoint.tensors), checkpoint.tensors
+    inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     state_dict, mapping = to_original_names(inside)
     family = guess_family(state_dict) or 'unknown'
     state_dict, converted, unused = start_from_softmax(state_dict, model, gain)
@@ -159,8 +154,7 @@ def fit(
     report = match(state_dict, model)
     report.moved, report.resized, report.converted = adapted.moved, adapted.resized, converted
     report.dropped = adapted.dropped + unused
-    total = len(checkpoint.tensors)
-    under = f', under {prefix!r} ({len(inside)} of {total} tensors)' if prefix else ''
+    under = f', under {prefix!r} ({len(inside)} of {len(tensors)} tensors)' if prefix else ''
     report.source = f'{checkpoint.place}{under}; names: {mapping or "original"}; family: {family}'
     return state_dict, report
 
