@@ -10,9 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmca.analysis.maps import watch
 from mmca.layers import Attention, Block
 from mmca.ops import use_backend
-from mmca.ops.circulant import dft_macs
-
-__all__ = ['FlopReport', 'block_macs', 'count_flops', 'dft_macs']
 
 
 @dataclass(frozen=True)

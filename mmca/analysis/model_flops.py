@@ -24,8 +24,7 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
         shape: height and width of the image in pixels.
 
     Returns:
-        Name of the part -> its report, in the order of the forward pass; 'training only' has
-        parameters but no multiply-adds.
+        Name of the part -> its report, in the order of the forward pass.
 
     Raises:
         InputError: the model has none of the heads that can be counted.
@@ -58,11 +57,8 @@ def _count_roi_head(model: nn.Module, x: tuple, shape: tuple[int, int]) -> FlopR
     boxes = model.test_cfg['rpn']['max_per_img']
     if type(model.roi_head) is CascadeRoIHead:
         return _count_cascade(model.roi_head, boxes)
-    sample = DetDataSample(
-        metainfo=dict(
-            img_shape=shape, ori_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0)
-        )
-    )
+    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape'), shape)
+    sample = DetDataSample(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
     box = torch.tensor([0.25, 0.25, 0.5, 0.5]) * torch.tensor(shape[::-1]).repeat(2)
     proposals = InstanceData(bboxes=box.repeat(boxes, 1))
     # RoIAlign does not run on the meta device.

@@ -12,7 +12,7 @@ from mmca.cli.main import main
 from mmca.config.reader import load_config
 from mmca.distill.config import distill_config
 from mmca.engine import Runner
-from tests.helpers import SEG, write_image
+from tests.helpers import SEG, error_line, write_image
 from tests.tiny import DEIT
 
 CONFIG = f"""
@@ -41,6 +41,18 @@ def job(tmp_path):
         return [str(word) for word in argv]
 
     return command
+
+
+@pytest.fixture
+def fail(capsys):
+    """Run a command that ends with status 2 and one line of error; returns the line."""
+
+    def run(*argv):
+        with pytest.raises(SystemExit, match='2'):  # which the runner raises itself
+            raise SystemExit(main(list(argv)))
+        return error_line(capsys.readouterr().err)
+
+    return run
 
 
 @HOOKS.register_module(force=True)
