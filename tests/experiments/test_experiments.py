@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
@@ -10,12 +9,10 @@ import yaml
 
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
-from experiments.rows import TABLES, TRANSFERS, Row
+from experiments.rows import TABLES, TRANSFERS
 from experiments.run import DATA, RESULTS, ROOT, Lab, run_missing, run_transfers
-from experiments.speed import time_rows
 from mmca.config.reader import load_config
 from mmca.errors import InputError
-from tools.mini import make_mini
 
 TABLE = TABLES['camvid_deit']
 
@@ -85,28 +82,6 @@ def test_each_run_is_done_once_and_the_page_shows_its_seeds(lab):
     assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
 
 
-def test_rows_are_timed_in_turn_and_other_tables_stay(tmp_path, monkeypatch):
-    make_mini(tmp_path / 'mini', train=4, val=1, size=(96, 64))
-    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    name = 'mini/maskrcnn_ca_pvt_mini'
-    rows = (
-        Row('first', '', name),
-        Row('second', '', 'mini/upernet_ca_swin_mini'),
-        Row('made', '', name, teacher='elsewhere/first'),
-        Row('seen', '', name, table='elsewhere'),
-    )
-    path = tmp_path / 'seconds.json'
-    path.write_text('{"elsewhere": {"seconds": {"first": [1.0]}}}')
-    threads = torch.get_num_threads()
-    time_rows([replace(TABLE, name='two', rows=rows)], 2, path)
-    torch.set_num_threads(threads)
-    timed = json.loads(path.read_text())
-    assert timed.keys() == {'elsewhere', 'two'}
-    assert timed['two']['command'] == 'python -m experiments time two --rounds 2'
-    assert timed['two']['seconds'].keys() == {'first', 'second', 'seen'}
-    assert all(len(values) == 2 and min(values) > 0 for values in timed['two']['seconds'].values())
-
-
 def test_images_of_a_distillation(lab, tmp_path):
     images = tmp_path / 'images'
     images.mkdir()
@@ -142,13 +117,6 @@ def test_a_run_that_fails_is_named(tmp_path):
 @pytest.mark.parametrize('row', [row for t in TABLES.values() for row in t.rows], ids=str)
 def test_rows_are_of_shipped_configs(row):
     assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
-
-
-def test_every_plot_is_on_the_page():
-    page = (RESULTS / 'README.md').read_text()
-    plots = [file.name for file in RESULTS.glob('*.png')]
-    assert plots
-    assert [name for name in plots if f']({name})' not in page] == []
 
 
 def test_metafiles_have_the_results_of_the_logs(tmp_path):
