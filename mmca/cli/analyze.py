@@ -73,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     print(f'{used}; million multiply-adds (M) of the block {at}')
     rows = found.rows()
     print_table(('block', 'grid', 'heads', *FIGURES, 'attn'), map(_cells, rows))
-    found_any = 'recommended' if 'C' in found.attn else 'no stage recommended'
-    print(f'\n{found_any} (explained >= {args.threshold:g}):')
-    print(f'  --cfg-options model.backbone.attn={found.attn}')
+    advice = f'recommended:\n  --cfg-options model.backbone.attn={found.attn}'
+    least = f'{args.threshold:g} or more'
+    print(f'\nexplained {least}, {advice}' if 'C' in found.attn else f'\nno stage explains {least}')
     print(f'multiply-adds of the backbone {at} (without class token):')
     for name, macs in found.totals.items():
         saved = macs / found.totals['S'] - 1
