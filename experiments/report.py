@@ -127,7 +127,7 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     """
     from mmengine.registry import MODELS, DefaultScope
 
-    from mmca.analysis.model_flops import count_parts
+    from mmca.analysis import count_parts
     from mmca.config.reader import library_of, load_config
 
     cfg = load_config(row.config, list(row.options))

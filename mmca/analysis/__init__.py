@@ -7,7 +7,7 @@ from mmca.analysis.circulant_share import (
     recommend,
     stage_shares,
 )
-from mmca.analysis.flops import FlopReport, block_macs, count_flops, dft_macs
+from mmca.analysis.flops import FlopReport, block_macs, count_flops, count_parts
 from mmca.analysis.maps import (
     AttentionInput,
     attention_inputs,
@@ -30,7 +30,7 @@ __all__ = [
     'block_macs',
     'circulant_share',
     'count_flops',
-    'dft_macs',
+    'count_parts',
     'equivalent_kernels',
     'measure_blocks',
     'normalized_entropy',

@@ -55,12 +55,8 @@ def visualize(
         heads: one kernel for each of these heads, from 0; default the mean of all.
         teacher: file of softmax weights to compare a circulant backbone with.
 
-    Returns:
-        The figure, one row per block.
-
     Raises:
-        InputError: unreadable files, weights of another model, or a pixel, block or head that
-            does not exist.
+        InputError: unreadable files, other weights, or no such pixel, block or head.
     """
     pixels = read_image(image)
     height, width = pixels.shape[:2]
@@ -83,12 +79,11 @@ def visualize(
 
 
 def _choose(paths: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
-    last = len(paths) - 1
-    if last < 0:
+    if not paths:
         raise InputError('no attention of the backbone has weights to draw')
-    if blocks is None:
-        count = min(SHOWN, len(paths))
-        blocks = [round(i * last / max(count - 1, 1)) for i in range(count)]
+    last = len(paths) - 1
+    if blocks is None:  # from first to last
+        blocks = sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})
     for number in blocks:
         if not 0 <= number <= last:
             raise InputError(f'--blocks {number}: the backbone has blocks 0 to {last}')

@@ -33,21 +33,18 @@ SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'threshold')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='softmax weights of that size')
-    parser.add_argument('--images', nargs='+', required=True, metavar='DIR', help='folders')
-    number = 'number of images, evenly spaced over the files; default 10'
-    parser.add_argument('--number', type=int, default=10, help=number)
+    add = parser.add_argument
+    add('checkpoint', metavar='CHECKPOINT', help='softmax weights of the same size')
+    add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
+    number = 'number of images, evenly spaced over the folders; default 10'
+    add('--number', type=int, default=10, help=number)
     side = 'size that the largest centered square is resized to; default 224'
-    parser.add_argument('--side', type=int, default=224, help=side)
-    parser.add_argument(
-        '--threshold',
-        type=float,
-        default=0.6,
-        help='smallest `explained` of a circulant stage; default 0.6. A lower one makes more '
-        'stages circulant, and their results less like those of softmax attention',
-    )
+    add('--side', type=int, default=224, help=side)
+    threshold = 'smallest `explained` of a circulant stage; default 0.6. A lower one makes more '
+    threshold += 'stages circulant, and their results less like those of softmax attention'
+    add('--threshold', type=float, default=0.6, help=threshold)
+    add('--out', metavar='DIR', help='write analysis.json and analysis.png here')
     add_shape(parser, 'image size for counting multiply-adds; default --side')
-    parser.add_argument('--out', metavar='DIR', help='write analysis.json and analysis.png here')
     add_cfg_options(parser)
 
 
@@ -72,15 +69,14 @@ def run(args: argparse.Namespace) -> int:
     views = middle_views(files, args.side, cfg)
     found = analyze(cfg, args.checkpoint, views, args.threshold, shape)
     used = f'{len(files)} images of {args.side} x {args.side}'
-    print(f'{used}; million multiply-adds (M) of the block at {shape[0]} x {shape[1]}')
+    at = f'at {shape[0]} x {shape[1]}'
+    print(f'{used}; million multiply-adds (M) of the block {at}')
     rows = found.rows()
     print_table(('block', 'grid', 'heads', *FIGURES, 'attn'), map(_cells, rows))
-    if 'C' in found.attn:
-        print(f"\nrecommended (explained >= {args.threshold:g}): attn='{found.attn}'")
-        print(f'  --cfg-options model.backbone.attn={found.attn}')
-    else:
-        print(f"\nno stage explains {args.threshold:g} or more: attn='{found.attn}'")
-    print(f'multiply-adds of the backbone at {shape[0]} x {shape[1]} (without class token):')
+    advice = f'recommended:\n  --cfg-options model.backbone.attn={found.attn}'
+    least = f'{args.threshold:g} or more'
+    print(f'\nexplained {least}, {advice}' if 'C' in found.attn else f'\nno stage explains {least}')
+    print(f'multiply-adds of the backbone {at} (without class token):')
     for name, macs in found.totals.items():
         saved = macs / found.totals['S'] - 1
         print(f"  attn='{name}'".ljust(26) + f'{macs / 1e9:8.2f} G  {saved:+.1%}')

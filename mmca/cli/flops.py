@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the table for one config; returns the exit code."""
     from mmengine.registry import MODELS, DefaultScope
 
-    from mmca.analysis.model_flops import SHAPES, count_parts
+    from mmca.analysis.flops import SHAPES, count_parts
 
     cfg = load_config(args.config, args.cfg_options)
     library = library_of(cfg, args.config)

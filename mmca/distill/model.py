@@ -32,12 +32,11 @@ class Distiller(BaseModel):
         block_iters: iterations of the first part.
         train: what learns: 'attention' (with norm1 and the positional convolution of its block),
             'blocks' (those whose attention differs) or 'all'.
-        sizes: (height, width) of random crops of the input, none larger than the input.
+        sizes: (height, width) of random crops, none larger than the input.
         data_preprocessor: as in every mmengine model.
 
     Raises:
-        InputError: an unknown `train`; or no block differs, and not everything learns from the
-            maps alone (a DeiT may learn what its teacher's class token brings).
+        InputError: an unknown `train`, or no block differs and not everything learns from maps.
 
     Example (in a config):
         model = dict(

@@ -35,15 +35,11 @@ def test_known_shares():
     rest *= part.norm() / rest.norm()
     mixture = 1 / TOKENS + part + 3**0.5 * rest
     assert circulant_share(mixture, GRID).item() == pytest.approx(0.25)
+    row, column = torch.arange(28).repeat_interleave(28) // 7, torch.arange(28).repeat(28) // 7
+    windows = ((row * 4 + column)[:, None] == row * 4 + column).double() / 49
+    assert circulant_share(windows, (28, 28)).item() == pytest.approx(0.42, abs=0.005)  # the help
     shuffled = circulant(4000).gather(-1, torch.rand(4000, TOKENS, TOKENS).argsort(-1))
     assert circulant_share(shuffled, GRID).mean() == pytest.approx(1 / TOKENS, rel=0.05)
-
-
-def test_even_windows_have_the_share_in_the_help():
-    row, column = torch.arange(28).repeat_interleave(28) // 7, torch.arange(28).repeat(28) // 7
-    window = row * 4 + column
-    matrix = (window[:, None] == window).double() / 49
-    assert circulant_share(matrix, (28, 28)).item() == pytest.approx(0.42, abs=0.005)
 
 
 def test_blocks_are_means_over_heads_and_images():
@@ -64,10 +60,8 @@ def test_blocks_are_means_over_heads_and_images():
 
 
 def test_recommendations_are_by_stage():
-    def block(stage, explained):
-        return BlockShare('', stage, (1, 1), explained, [], 0.0, 0.0)
-
-    blocks = [block(0, 0.2), block(0, 0.4), block(1, 0.25), block(2, 0.0)]
+    shares = ((0, 0.2), (0, 0.4), (1, 0.25), (2, 0.0))
+    blocks = [BlockShare('', stage, (1, 1), share, [], 0.0, 0.0) for stage, share in shares]
     assert stage_shares(blocks) == pytest.approx([0.3, 0.25, 0.0])
     assert recommend(blocks, 0.25) == 'CCS'
     assert recommend(blocks, 0.5) == 'SSS'

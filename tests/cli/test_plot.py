@@ -8,9 +8,9 @@ from PIL import Image
 from mmca.cli.main import main
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def work_dirs(tmp_path, monkeypatch):
-    """Two trainings of 100 iterations, with one validation each."""
+    """Two trainings of 100 iterations, a and b, with one validation each."""
     monkeypatch.chdir(tmp_path)
     for name, best in (('a', 30.0), ('b', 40.0)):
         file = tmp_path / name / '20260101_000000/vis_data/scalars.json'
@@ -18,19 +18,16 @@ def work_dirs(tmp_path, monkeypatch):
         lines = [{'loss': 1 / i, 'lr': 0.1, 'iter': i, 'step': i} for i in range(1, 101)]
         lines.append({'mIoU': best, 'aAcc': 50.0, 'step': 100})
         file.write_text('\n'.join(map(json.dumps, lines)))
-    return ['a', 'b']
 
 
-def test_curves(work_dirs, capsys):
-    assert main(['plot', *work_dirs]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == 'a: 100 iterations, final loss 0.01, mIoU 30'
-    assert out[1] == 'b: 100 iterations, final loss 0.01, mIoU 40'
-    assert out[2] == 'wrote curves.png'
+def test_curves(capsys, tmp_path):
+    assert main(['plot', 'a', 'b']) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        'a: 100 iterations, final loss 0.01, mIoU 30',
+        'b: 100 iterations, final loss 0.01, mIoU 40',
+        'wrote curves.png',
+    ]
     assert Image.open('curves.png').size == (1320, 440)  # two panels side by side
-
-
-def test_keys(work_dirs, tmp_path):
     assert main(['plot', 'a', '--keys', 'lr', 'aAcc', 'loss', '--out', 'c.svg']) == 0
     assert (tmp_path / 'c.svg').stat().st_size > 10_000
 
@@ -38,14 +35,11 @@ def test_keys(work_dirs, tmp_path):
 @pytest.mark.parametrize(
     ('argv', 'expected'),
     [
-        (['absent'], 'absent has no training log'),
-        (
-            ['a', '--keys', 'AP'],
-            'no log has AP; choose --keys from aAcc, iter, loss, lr, mIoU, step',
-        ),
-        (['a', '--out', 'c.xyz'], 'cannot write c.xyz'),
-        (['a', '--out', 'absent/c.png'], 'cannot write absent/c.png'),
+        ('absent', 'absent has no training log'),
+        ('a --keys AP', 'no log has AP; choose --keys from aAcc, iter, loss, lr, mIoU, step'),
+        ('a --out c.xyz', 'cannot write c.xyz'),
+        ('a --out absent/c.png', 'cannot write absent/c.png'),
     ],
 )
-def test_bad_input(argv, expected, work_dirs, fail):
-    assert expected in fail('plot', *argv)
+def test_bad_input(argv, expected, fail):
+    assert expected in fail('plot', *argv.split())

@@ -6,8 +6,6 @@ from mmengine.logging import MessageHub
 
 from mmca.backbones import DeiT
 from mmca.distill import Distiller
-from mmca.distill.model import traced
-from mmca.errors import InputError
 from tests.tiny import DEIT, PVT, SWIN
 
 # (student, side of the images)
@@ -122,23 +120,3 @@ def test_a_softmax_student_learns_what_the_class_token_brings(tmp_path):
     model.init_weights()
     losses = learn(model.train(), torch.randn(2, 3, 48, 48))
     assert 0 < losses[-1] < 0.9 * losses[0]
-
-
-def test_a_trace_leaves_out_the_class_token():
-    model = DeiT(DEIT, attn='SCSC', with_cls_token=True).eval()
-    with traced(model) as trace:
-        model(torch.randn(1, 3, 48, 70))
-    assert list(trace) == [f'blocks.{i}' for i in range(4)]
-    for x, hw_shape, out in trace.values():
-        assert x.shape == out.shape == (1, 15, 16)
-        assert hw_shape == (3, 5)
-
-
-def test_bad_input_is_named():
-    config = dict(type='mmca.CADeiT', arch=DEIT)
-    with pytest.raises(InputError, match="attention, blocks, all, got 'none'"):
-        Distiller(config, dict(config, attn='S'), train='none')
-    with pytest.raises(InputError, match='has the attention of the teacher'):
-        Distiller(config, config)
-    with pytest.raises(InputError, match='--train all --block-iters 0'):
-        Distiller(config, config, train='all', block_iters=1)
