@@ -138,7 +138,7 @@ def test_targets_of_make_files_of_pip_flags_of_benchmarks_and_configs_exist(page
         for flag, value in pairwise(words):
             assert flag not in ('-r', '-f') or (ROOT / value).is_file(), words
     folders = '|'.join(sorted({name.partition('/')[0] for name in config_names()}))
-    named = rf'`((?:{folders})/[a-z0-9_]+)`|_base_ = .configs/(\w+/\w+)\.py'
+    named = rf"`((?:{folders})/[a-z0-9_]+)`|find_config\('(\w+/\w+)'\)"
     for pair in re.findall(named, page.read_text()):
         assert ''.join(pair) in config_names()
 
