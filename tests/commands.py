@@ -1,12 +1,14 @@
 """Fixtures for tests that run commands of mmca in their own process."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from mmca.cli.main import main
-from tests.helpers import SMALL_IMAGES, TINY, error_line, forget_mmengine, write_image
+from tests.helpers import ROOT, SMALL_IMAGES, TINY, error_line, forget_mmengine, write_image
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,15 @@ def tiny_run(tmp_path, monkeypatch):
             write_image(folder / f'images/{split}/{i}.jpg', pixels)
             write_image(folder / f'annotations/{split}/{i}.png', labels)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    monkeypatch.setattr(sys, 'argv', ['tool'])
     config = tmp_path / 'tiny.py'
     config.write_text(TINY)
     return [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options', *SMALL_IMAGES]
+
+
+def run_script(name, *argv, root=''):
+    """Run a script of tools/; returns what it prints, or its one line on stderr."""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'MMCA_DATA_ROOT': str(root)}
+    command = [sys.executable, ROOT / 'tools' / name, *argv]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode in (0, 2), done.stderr
+    return error_line(done.stderr) if done.returncode else done.stdout

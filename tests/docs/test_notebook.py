@@ -16,9 +16,8 @@ pytest.importorskip('onnxruntime', reason='needs requirements-export.txt')
 
 def printed(cell) -> str:
     """Everything a cell prints or shows as text."""
-    parts = [output.get('text', '') for output in cell.outputs]
-    parts += [output.get('data', {}).get('text/plain', '') for output in cell.outputs]
-    return ''.join(parts)
+    outputs = cell.outputs
+    return ''.join(o.get('text') or o.get('data', {}).get('text/plain', '') for o in outputs)
 
 
 @pytest.mark.slow
@@ -31,8 +30,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     notebook = nbformat.read(ROOT / 'docs/afternoon.ipynb', 4)
     resources = {'metadata': {'path': tmp_path / 'docs'}}
     # The longest cell takes 10 minutes on a quiet core.
-    client = nbclient.NotebookClient(notebook, timeout=3000, resources=resources)
-    client.execute()
+    nbclient.NotebookClient(notebook, timeout=3000, resources=resources).execute()
     plot = next(cell for cell in notebook.cells if 'mmca plot' in cell.source)
     found = re.search(r'coco/bbox_mAP (\S+), coco/segm_mAP (\S+)', printed(plot))
     assert all(float(value) > 0.1 for value in found.groups())

@@ -81,11 +81,10 @@ def parse(argv: list[str], monkeypatch) -> None:
     assert main(argv) == 0
     config = getattr(seen[0], 'config', None) if seen else None
     if config:
-        tool = argv[0] if argv[0] in ('train', 'test') else ''
-        parse_args = parser_of(config, tool or 'train')
+        parse_args = parser_of(config, 'test' if argv[0] == 'test' else 'train')
         monkeypatch.setattr(sys, 'argv', argv)
-        monkeypatch.setenv('LOCAL_RANK', '0')
-        assert not tool or parse_args()
+        monkeypatch.setenv('LOCAL_RANK', '0')  # parse_args sets it, too
+        assert argv[0] not in ('train', 'test') or parse_args()
 
 
 @each_page
@@ -99,8 +98,8 @@ def test_commands_of_mmca_parse_and_their_configs_exist(page, monkeypatch, capsy
                 if stop.code:
                     pytest.fail(f'{words}: {capsys.readouterr().err}')
         elif words[0] == 'python' and words[1].startswith('tools/'):
-            script = (ROOT / words[1]).read_text()
-            assert all(f"'{word}'" in script for word in words if word.startswith('--')), words
+            flags = {f"'{word}'" for word in words if word.startswith('--')}
+            assert all(flag in (ROOT / words[1]).read_text() for flag in flags), words
         else:
             assert words[0] != 'mmca', words
 
@@ -139,7 +138,7 @@ def test_targets_of_make_files_of_pip_flags_of_benchmarks_and_configs_exist(page
         for flag, value in pairwise(words):
             assert flag not in ('-r', '-f') or (ROOT / value).is_file(), words
     folders = '|'.join(sorted({name.partition('/')[0] for name in config_names()}))
-    named = rf'`((?:{folders})/[a-z0-9_]+)`|_base_ = .configs/(\w+/\w+)\.py'
+    named = rf"`((?:{folders})/[a-z0-9_]+)`|find_config\('(\w+/\w+)'\)"
     for pair in re.findall(named, page.read_text()):
         assert ''.join(pair) in config_names()
 
