@@ -129,12 +129,12 @@ def _open(path: Path) -> Image.Image:
 
 
 def _class_names(root: Path, given: str | None, labels: set[int], notes: list[str]) -> list[str]:
-    if len(labels) < 2:
+    number = max(labels, default=0) + 1
+    if number < 2:
         raise InputError(
-            f'the label maps in {root} have the labels {sorted(labels)} besides {IGNORED} '
-            '(ignored): write class numbers from 0 on, such as 0 for background, 1 for objects'
+            f'the label maps in {root} have no labels but 0 and {IGNORED} (ignored): write class '
+            'numbers from 0 on, such as 0 for background, 1 for objects'
         )
-    number = max(labels) + 1
     lists = (root / name for name in CLASS_LISTS)
     given = given or next((str(file) for file in lists if file.is_file()), None)
     if given is None:
