@@ -97,7 +97,8 @@ def _print_list() -> None:
             + (', '.join(f'{metric} {value}' for metric, value in m.published.items()),)
             for m in shipped_models(folder)
         ]
-        print_table(header, rows, title=f'\n{title}')
+        print(f'\n{title}')
+        print_table(header, rows)
 
 
 def _print_or_write(args: argparse.Namespace, out: str | None) -> None:
@@ -144,7 +145,8 @@ def _report(info: DatasetInfo, recipe: Recipe, out: Path) -> None:
         (name, len(split.names), split.images or '.', split.listing or f'all with {kind}')
         for name, split in info.splits.items()
     ]
-    print_table(('split', 'images', 'folder', 'listed in'), splits, title=title)
+    print(title)
+    print_table(('split', 'images', 'folder', 'listed in'), splits)
     classes = [(name, *(s.objects[name] for s in info.splits.values())) for name in info.classes]
     print_table((f'class ({kind})', *info.splits), classes)
     print_table(('setting', 'choice'), recipe.reasons.items())

@@ -12,6 +12,7 @@ from mmca.config.dataset_info import DatasetInfo, Split
 from mmca.config.models import class_counts
 from mmca.config.reader import read_config
 from mmca.config.recipe import Recipe
+from mmca.config.shipped import config_names
 from mmca.errors import InputError
 from mmca.io import atomic_write
 
@@ -55,6 +56,8 @@ def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
 
 def write_starter(name: str, path: str | Path) -> list[Path]:
     """Write a short config that inherits from the shipped config `name`, for editing."""
+    if name not in config_names():
+        raise InputError(f'{name} is not a shipped config; mmca config --list shows them')
     cfg = read_config(name)
     text = (
         f'{BASE.format(name)}\n'
