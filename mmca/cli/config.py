@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
 from mmca.cli.table import print_table
+from mmca.config.config_writer import write, write_new, write_starter
+from mmca.config.dataset_info import DatasetInfo, inspect_folder
 from mmca.config.packages import FULL_STACK, require
+from mmca.config.reader import read_config
 from mmca.config.recipe import HEADS, Recipe, choose
 from mmca.config.shipped import FOLDERS, find_config, shipped_models
 from mmca.errors import InputError
-
-if TYPE_CHECKING:
-    from mmca.config.dataset_info import DatasetInfo
 
 REQUIRES = ('mmengine',)
 EPILOG = """\
@@ -82,10 +81,17 @@ def run(args: argparse.Namespace) -> int:
         _write_for_data(args, Path(out))
     elif args.list:
         _print_list()
-    elif args.print or args.copy or args.inherit:
-        _print_or_write(args, out)
+    elif args.inherit:
+        write_starter(args.config, out)
+    elif args.copy:  # {{$MMCA_DATA_ROOT:data}} stays
+        cfg = read_config(args.config, args.cfg_options, environment=False)
+        write_new({Path(out): cfg.pretty_text})
+    elif args.print:
+        print(read_config(args.config, args.cfg_options).pretty_text, end='')
     else:
         print(find_config(args.config))
+    if args.inherit or args.copy:
+        print(f'wrote {out}; train it with: mmca train {out}')
     return 0
 
 
@@ -97,22 +103,8 @@ def _print_list() -> None:
             + (', '.join(f'{metric} {value}' for metric, value in m.published.items()),)
             for m in shipped_models(folder)
         ]
-        print_table(header, rows, title=f'\n{title}')
-
-
-def _print_or_write(args: argparse.Namespace, out: str | None) -> None:
-    from mmca.config.config_writer import write_new, write_starter
-    from mmca.config.reader import read_config
-
-    if args.inherit:
-        write_starter(args.config, out)
-    else:  # a copy keeps {{$MMCA_DATA_ROOT:data}}
-        text = read_config(args.config, args.cfg_options, environment=not args.copy).pretty_text
-        if args.print:
-            print(text, end='')
-            return
-        write_new({Path(out): text})
-    print(f'wrote {out}; train it with: mmca train {out}')
+        print(f'\n{title}')
+        print_table(header, rows)
 
 
 def _write_for_data(args: argparse.Namespace, out: Path) -> None:
@@ -120,8 +112,6 @@ def _write_for_data(args: argparse.Namespace, out: Path) -> None:
         raise InputError(f'{args.config}: --data chooses a config; use --model and --backbone')
     require(*FULL_STACK)
     from mmca.cli.check import check_config
-    from mmca.config.config_writer import write
-    from mmca.config.dataset_info import inspect_folder
 
     options = vars(args)
     info = inspect_folder(args.data, **{name: options[name] for name in INSPECTION})
@@ -139,12 +129,12 @@ def _write_for_data(args: argparse.Namespace, out: Path) -> None:
 def _report(info: DatasetInfo, recipe: Recipe, out: Path) -> None:
     labels = info.task == 'labels'
     kind = 'label maps' if labels else 'objects'
-    title = f'{info.root}: {kind}, classes: {len(info.classes)}'
     splits = [
         (name, len(split.names), split.images or '.', split.listing or f'all with {kind}')
         for name, split in info.splits.items()
     ]
-    print_table(('split', 'images', 'folder', 'listed in'), splits, title=title)
+    print(f'{info.root}: {kind}, classes: {len(info.classes)}')
+    print_table(('split', 'images', 'folder', 'listed in'), splits)
     classes = [(name, *(s.objects[name] for s in info.splits.values())) for name in info.classes]
     print_table((f'class ({kind})', *info.splits), classes)
     print_table(('setting', 'choice'), recipe.reasons.items())

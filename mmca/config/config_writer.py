@@ -12,6 +12,7 @@ from mmca.config.dataset_info import DatasetInfo, Split
 from mmca.config.models import class_counts
 from mmca.config.reader import read_config
 from mmca.config.recipe import Recipe
+from mmca.config.shipped import config_root, find_config
 from mmca.errors import InputError
 from mmca.io import atomic_write
 
@@ -55,9 +56,12 @@ def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
 
 def write_starter(name: str, path: str | Path) -> list[Path]:
     """Write a short config that inherits from the shipped config `name`, for editing."""
+    file, root = Path(find_config(name)).resolve(), config_root().resolve()
+    if not file.is_relative_to(root):
+        raise InputError(f'{name} is not a shipped config; mmca config --list shows them')
     cfg = read_config(name)
     text = (
-        f'{BASE.format(name)}\n'
+        f'{BASE.format(file.relative_to(root).with_suffix("").as_posix())}\n'
         f'# These values replace the base; `mmca config {path} --print` shows the result.\n'
         f'train_dataloader = dict(batch_size={cfg.train_dataloader.batch_size})\n'
         f'optim_wrapper = dict(optimizer=dict(lr={cfg.optim_wrapper.optimizer.lr}))\n'
@@ -66,17 +70,7 @@ def write_starter(name: str, path: str | Path) -> list[Path]:
 
 
 def write_new(files: Mapping[Path, str]) -> list[Path]:
-    """Write new text files, all or none.
-
-    Args:
-        files: path -> text.
-
-    Returns:
-        The paths.
-
-    Raises:
-        InputError: one exists already, or cannot be written.
-    """
+    """Write new text files (path -> text), all or none; returns the paths."""
     for path in files:
         if path.exists():
             raise InputError(f'{path} exists already: choose another name')
@@ -198,12 +192,7 @@ def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
 
 
 def format_assignments(values: Mapping[str, Any]) -> str:
-    """Write variables as Python code, formatted as mmengine formats configs.
-
-    Example:
-        >>> print(format_assignments({'head': {'type': Name('kind'), 'sizes': (3, 5)}}), end='')
-        head = dict(type=kind, sizes=(3, 5))
-    """
+    """Write variables as Python code, formatted as mmengine formats configs."""
     from yapf.yapflib.yapf_api import FormatCode
 
     code = ''.join(f'{name} = {_code(value)}\n' for name, value in values.items())

@@ -20,19 +20,15 @@ HEADS = {  # start of a config's name -> model
     'upernet': 'UperNet',
 }
 TASKS = {  # task -> the reason, heads in order of preference
-    'masks': (
-        'the objects have masks',
-        ('maskrcnn', 'cascade_maskrcnn', 'fasterrcnn', 'retinanet'),
-    ),
-    'boxes': ('the objects have boxes, no masks', ('fasterrcnn', 'retinanet')),
-    'labels': ('there are label maps', ('fpn', 'upernet')),
+    'masks': ('objects with masks', ('maskrcnn', 'cascade_maskrcnn', 'fasterrcnn', 'retinanet')),
+    'boxes': ('objects with boxes alone', ('fasterrcnn', 'retinanet')),
+    'labels': ('images with label maps', ('fpn', 'upernet')),
 }
 BACKBONE = 'ca_pvt_t'
 DEVICES = {'cpu': 'on a CPU', 'cuda': 'on a GPU'}
 STEP = 100  # iterations
 MULTIPLE = 20  # of image sides, in pixels
 MIN_SIDE = 32  # pixels
-MIN_EPOCHS = 4
 
 
 class Budget(NamedTuple):
@@ -48,8 +44,8 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {
-    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, MIN_EPOCHS, 4e-4, 2e-4, 400 * 300),
-    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, MIN_EPOCHS, 3e-4, 3e-4, 320 * 240),
+    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, 4, 4e-4, 2e-4, 400 * 300),
+    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, 4, 3e-4, 3e-4, 320 * 240),
     ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None),
     ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None),
 }
@@ -99,12 +95,9 @@ def choose(
     Raises:
         InputError: an argument is out of range, or no shipped config matches.
     """
-    shortest = size and min(size)
-    for name, value, least in (
-        ('epochs', epochs, 1),
-        ('batch-size', batch_size, 1),
-        ('size', shortest, MIN_SIDE),
-    ):
+    limits = {'epochs': (epochs, 1), 'batch-size': (batch_size, 1)}
+    limits['size'] = (size and min(size), MIN_SIDE)
+    for name, (value, least) in limits.items():
         if value is not None and value < least:
             raise InputError(f'--{name} {value}: must be at least {least}')
     if device is None:
@@ -125,7 +118,7 @@ def choose(
     size = tuple(size) if size else _size(info, budget)
     lr = budget.lr_from_weights if weights else budget.lr
     reasons = {
-        'model': f'{HEADS[head]}: {"--model" if model else TASKS[info.task][0]}',
+        'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
         'start': weights or 'from scratch; --weights FILE starts from a checkpoint',
         'images': f'{_by(size)}: {why_size}' if size else f'the size of {base}',
@@ -142,35 +135,36 @@ def _by(size: tuple[int, int]) -> str:
 
 def _backbone(given: str | None, weights: str | None) -> tuple[str, str, dict[str, bool]]:
     """The backbone's name in configs, the reason, and the options that the weights need."""
-    if not weights or (given and 'deit' not in given):
-        reason = '--backbone' if given else 'the smallest with circulant attention'
-        return given or BACKBONE, reason, {}
-    from mmca.backbones.catalog import best_fit
+    name, reason = given or BACKBONE, '--backbone' if given else 'the smallest circulant one'
+    if weights and not given:
+        from mmca.backbones.catalog import best_fit
 
-    kind, arch, found = best_fit(weights)
-    options = {'pos_embed': True} if found.get('pos_embed') else {}
-    if given:
-        return given, '--backbone', options
-    name = re.sub('^(CA|FLatten)', lambda match: f'{match[1]}_', kind).lower()
-    circulant = name if '_' in name else f'ca_{name}'
-    return f'{circulant}_{arch[0]}', f'fits {weights}', options
+        kind, arch, _ = best_fit(weights)
+        name = re.sub('^(CA|FLatten)', lambda match: f'{match[1]}_', kind).lower()
+        name = f'{name if "_" in name else f"ca_{name}"}_{arch[0]}'
+        reason = f'fits {weights}'
+    if not weights or 'deit' not in name:
+        return name, reason, {}
+    from mmca.checkpoint import deit_options, read_checkpoint
+
+    return name, reason, {'pos_embed': deit_options(read_checkpoint(weights))['pos_embed']}
 
 
 def _base(task: str, budget: Budget, model: str | None, backbone: str) -> tuple[str, str]:
     """The shipped config to inherit from, and its head."""
     reason, heads = TASKS[task]
     if model is not None and model not in heads:
-        raise InputError(f'--model {model}: {reason}; choose from {", ".join(heads)}')
-    heads = (model,) if model else heads
+        raise InputError(f'--model {model} cannot train on {reason}: {", ".join(heads)} can')
+    starts = [f'{folder}/{head}_' for head in heads for folder in budget.folders]
+    starts = [start for start in starts if not model or f'/{model}_' in start]
     names = config_names()
-    for head in heads:
-        for folder in budget.folders:
-            if (base := f'{folder}/{head}_{backbone}') in names:
-                return base, head
-    pattern = re.compile(rf'(?:{"|".join(budget.folders)})/(?:{"|".join(heads)})_(.*)')
-    known = sorted({match[1] for name in names if (match := pattern.fullmatch(name))})
+    for start in starts:
+        if f'{start}{backbone}' in names:
+            return f'{start}{backbone}', start.partition('/')[2].rstrip('_')
+    known = {name.removeprefix(start) for name in names for start in starts if start in name}
     raise InputError(
-        f'no shipped {" or ".join(heads)} has the backbone {backbone}; known: {", ".join(known)}'
+        f'no shipped {model or " or ".join(heads)} has the backbone {backbone}: choose from '
+        f'{", ".join(sorted(known))}'
     )
 
 
@@ -178,11 +172,7 @@ def _size(info: DatasetInfo, budget: Budget) -> tuple[int, int] | None:
     """Width and height within the budget, in the images' proportion."""
     if budget.pixels is None:
         return None
-    longer, shorter = info.size
-    factor = (budget.pixels / (longer * shorter)) ** 0.5
+    factor = (budget.pixels / (info.size[0] * info.size[1])) ** 0.5
     if factor >= 1:
-        return longer, shorter
-    width, height = (
-        max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in (longer, shorter)
-    )
-    return width, height
+        return info.size
+    return tuple(max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in info.size)

@@ -29,7 +29,7 @@ def test_names_are_those_of_all_configs_but_bases():
     assert len(names) == sum(len(list(folder.glob('*.py'))) for folder in CONFIGS.glob('[a-z]*'))
 
 
-@pytest.mark.parametrize('prefix', ['', 'configs/', './configs/', 'mmca::'])
+@pytest.mark.parametrize('prefix', ['', 'configs/', './configs/'])
 @pytest.mark.parametrize('suffix', ['', '.py'])
 def test_a_name_may_be_written_in_several_ways(tmp_path, monkeypatch, prefix, suffix):
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
-    with pytest.raises(InputError, match=f'config not found: {name}; the nearest .*{nearest}'):
+    with pytest.raises(InputError, match=f'config not found: {name}; nearest .*{nearest}'):
         find_config(name)
 
 

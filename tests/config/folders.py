@@ -1,0 +1,86 @@
+"""Small data sets in the layouts that `inspect_folder` knows."""
+
+import json
+
+import numpy as np
+
+from tests.helpers import write_image
+
+SQUARE = [[4, 4, 20, 4, 20, 20, 4, 20]]
+
+
+def write_coco(file, images, number=2, masks=True, first=0):
+    """A COCO file whose images show a fig each."""
+    names = [f'{first + i}.jpg' for i in range(number)]
+    for name in names:
+        write_image(images / name, np.zeros((48, 64, 3)))
+    fig = {'category_id': 7, 'bbox': [4, 4, 16, 16], 'area': 256, 'iscrowd': 0}
+    fig |= {'segmentation': SQUARE} if masks else {}
+    sized = [
+        {'id': i, 'file_name': name, 'width': 64, 'height': 48} for i, name in enumerate(names)
+    ]
+    content = {
+        'images': sized,
+        'annotations': [{'id': i + 1, 'image_id': i, **fig} for i in range(number)],
+        'categories': [{'id': 7, 'name': 'fig'}, {'id': 3, 'name': 'date'}],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+def write_labels(images, labels, names=('a', 'b'), values=(0, 1), ends=('.jpg', '.png')):
+    """Images with label maps of stripes."""
+    for name in names:
+        write_image(images / f'{name}{ends[0]}', np.zeros((48, 64, 3)))
+        stripes = np.resize(np.repeat(values, 8), (48, 64)).astype(np.uint8)
+        write_image(labels / f'{name}{ends[1]}', stripes)
+
+
+def as_coco(data):
+    for split, number in (('train', 3), ('val', 2)):
+        write_coco(data / f'annotations/instances_{split}2017.json', data / f'{split}2017', number)
+    (data / 'annotations/captions_train2017.json').write_text('{"images": [], "annotations": []}')
+
+
+def as_roboflow(data):
+    for split, number in (('train', 3), ('valid', 2), ('test', 1)):
+        write_coco(data / split / '_annotations.coco.json', data / split, number)
+
+
+def as_flat_files(data):
+    write_coco(data / 'train.json', data / 'images', 3)
+    write_coco(data / 'val.json', data / 'images', 2, first=3)
+
+
+def as_one_file(data):
+    write_coco(data / 'annotations.json', data / 'images', 10)
+
+
+def as_ade(data):
+    for split in ('training', 'validation'):
+        write_labels(data / 'images' / split, data / 'annotations' / split)
+
+
+def as_segnet(data):
+    for split in ('train', 'val'):
+        write_labels(data / split, data / f'{split}annot', ends=('.png', '.png'))
+
+
+def as_cityscapes(data):
+    for split in ('train', 'val'):
+        ends = '_leftImg8bit.png', '_gtFine_labelTrainIds.png'
+        write_labels(data / f'leftImg8bit/{split}', data / f'gtFine/{split}', ends=ends)
+
+
+def as_voc(data):
+    """VOC has images without a label map."""
+    write_labels(data / 'JPEGImages', data / 'SegmentationClass', ('a', 'b', 'c'))
+    write_image(data / 'JPEGImages/d.jpg', np.zeros((48, 64, 3)))
+    lists = data / 'ImageSets/Segmentation'
+    lists.mkdir(parents=True)
+    (lists / 'train.txt').write_text('a\nc\n')
+    (lists / 'val.txt').write_text('b\n')
+
+
+def as_one_folder(data):
+    write_labels(data / 'images', data / 'masks', [f'n{i}' for i in range(5)])

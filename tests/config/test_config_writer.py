@@ -1,0 +1,142 @@
+"""Recipes and the configs written from them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmca.backbones import DeiT
+from mmca.config.config_writer import Name, format_assignments, write
+from mmca.config.dataset_info import inspect_folder
+from mmca.config.recipe import choose
+from mmca.errors import InputError
+from tests.config import folders
+from tests.helpers import ROOT
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Write a config for a layout; returns config and recipe."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(layout, **options):
+        layout(Path('fruits'))
+        recipe = choose(info := inspect_folder('fruits'), **{'device': 'cpu', **options})
+        write(info, recipe, 'fruits.py')
+        return Config.fromfile('fruits.py'), recipe
+
+    return run
+
+
+def test_a_detector_on_a_cpu(make):
+    cfg, recipe = make(folders.as_roboflow)
+    assert recipe.base == 'penn_fudan/maskrcnn_ca_pvt_t'
+    assert recipe.epochs == cfg.train_cfg.max_epochs == 400  # 1,200 images, 3 of them different
+    assert recipe.iterations == 800  # the last batch of an epoch counts
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == (64, 48)
+    loaders = cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader
+    assert [loader.dataset.data_prefix.img for loader in loaders] == ['train', 'valid', 'test']
+    assert cfg.test_evaluator.ann_file == 'fruits/test/_annotations.coco.json'
+    assert cfg.optim_wrapper.optimizer.lr == 4e-4
+
+
+def test_a_segmentor_on_a_cpu(make):
+    cfg, recipe = make(folders.as_cityscapes)
+    assert recipe.base == 'camvid/fpn_ca_pvt_t'
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.data_prefix == dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
+    assert (dataset.img_suffix, dataset.seg_map_suffix)[1] == '_gtFine_labelTrainIds.png'
+    assert cfg.model.decode_head.num_classes == 2
+    assert cfg.train_cfg.max_iters == recipe.iterations == 1200
+    assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
+
+
+@pytest.mark.parametrize('layout', [folders.as_coco, folders.as_ade])
+def test_a_gpu_gets_the_published_recipe(layout, make):
+    cfg, recipe = make(layout, device='cuda')
+    published = Config.fromfile(f'{ROOT}/configs/{recipe.base}.py')
+    assert cfg.train_pipeline == published.train_pipeline
+    assert cfg.optim_wrapper == published.optim_wrapper
+    assert cfg.auto_scale_lr.base_batch_size == 16
+
+
+def test_arguments_replace_choices(make):
+    options = {'backbone': 'ca_swin_t', 'model': 'cascade_maskrcnn', 'size': (80, 64)}
+    cfg, _ = make(folders.as_coco, **options, epochs=7, batch_size=3)
+    assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
+    assert cfg.model.backbone.type == 'mmca.CASwin'
+    assert cfg.train_cfg.max_epochs == 7
+    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 3
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == (80, 64)
+
+
+@pytest.mark.parametrize('pos_embed', [True, False])
+def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make):
+    weights = {k: v for k, v in DeiT('tiny').state_dict().items() if pos_embed or k != 'pos_embed'}
+    torch.save(weights, 'deit_tiny.pth')
+    cfg, _ = make(folders.as_coco, weights='deit_tiny.pth')
+    assert cfg.model.backbone.type == 'mmca.CADeiT'
+    assert cfg.model.backbone.init_cfg.checkpoint == 'deit_tiny.pth'
+    assert cfg.model.backbone.pos_embed is pos_embed
+    assert cfg.optim_wrapper.optimizer.lr == 2e-4
+
+
+def test_held_out_splits_are_listed_beside_the_config(make):
+    cfg, _ = make(folders.as_one_file)
+    file = Path('fruits_val.json').resolve()
+    assert cfg.val_dataloader.dataset.ann_file == cfg.val_evaluator.ann_file == str(file)
+    assert len(json.loads(file.read_text())['images']) == 2
+
+
+@pytest.mark.parametrize('name', ['fruits.py', 'fruits_train.json', 'fruits_val.json'])
+def test_existing_files_stay(name, make, tmp_path):
+    (tmp_path / name).write_text('mine')
+    with pytest.raises(InputError, match=f'{name} exists already'):
+        make(folders.as_one_file)
+    assert (tmp_path / name).read_text() == 'mine'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['fruits', name]
+
+
+@pytest.mark.parametrize(
+    ('layout', 'options', 'expected'),
+    [
+        (folders.as_ade, {'model': 'maskrcnn'}, '--model maskrcnn cannot train on images with'),
+        (folders.as_coco, {'backbone': 'resnet'}, 'has the backbone resnet: choose from ca_deit_'),
+        (folders.as_coco, {'epochs': 0}, '--epochs 0: must be at least 1'),
+        (folders.as_coco, {'size': (64, 8)}, '--size 8: must be at least 32'),
+        (folders.as_coco, {'weights': 'absent.pth'}, 'absent.pth'),
+    ],
+)
+def test_a_recipe_that_does_not_exist(layout, options, expected, make):
+    with pytest.raises(InputError, match=expected):
+        make(layout, **options)
+
+
+def test_a_config_finds_its_base_in_another_installation(make, tmp_path):
+    """Copied to another machine, a config inherits from the mmca that is there."""
+    cfg, _ = make(folders.as_coco)
+    shutil.copytree(ROOT / 'mmca', tmp_path / 'there/mmca')
+    shutil.copytree(ROOT / 'configs', tmp_path / 'there/mmca/.mim/configs')
+    code = (
+        'from mmengine.config import Config; import mmca; cfg = Config.fromfile("fruits.py"); '
+        'print(mmca.__file__, cfg.text.splitlines()[0], cfg.model.backbone.type)'
+    )
+    env = {'PYTHONPATH': str(tmp_path / 'there'), 'PATH': ''}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
+    assert done.stdout.count(str(tmp_path / 'there/mmca')) == 2, done.stderr
+    assert done.stdout.split()[-1] == cfg.model.backbone.type
+
+
+def test_code_is_read_back():
+    value = {'type': 'X', 'sizes': [(3, 5)] * 20, 'one': (1,), 'none': None, 'at': Name('place')}
+    text = format_assignments({'value': value})
+    assert max(map(len, text.splitlines())) <= 100
+    scope = {'place': 'here'}
+    exec(text, scope)
+    assert scope['value'] == {**value, 'at': 'here'}

@@ -1,0 +1,131 @@
+"""Inspecting folders: layouts of COCO data sets and label maps, and what is wrong with them."""
+
+import json
+
+import pytest
+
+from mmca.config.dataset_info import inspect_folder
+from mmca.errors import InputError
+from tests.config import folders
+from tests.config.folders import write_coco, write_labels
+
+
+@pytest.mark.parametrize(
+    ('layout', 'expected'),
+    [
+        (folders.as_coco, {'train': ('train2017', 3), 'val': ('val2017', 2)}),
+        (folders.as_roboflow, {'train': ('train', 3), 'val': ('valid', 2), 'test': ('test', 1)}),
+        (folders.as_flat_files, {'train': ('images', 3), 'val': ('images', 2)}),
+        (folders.as_one_file, {'train': ('images', 8), 'val': ('images', 2)}),
+        (folders.as_ade, {'train': ('images/training', 2), 'val': ('images/validation', 2)}),
+        (folders.as_segnet, {'train': ('train', 2), 'val': ('val', 2)}),
+        (folders.as_cityscapes, {'train': ('leftImg8bit/train', 2), 'val': ('leftImg8bit/val', 2)}),
+        (folders.as_voc, {'train': ('JPEGImages', 2), 'val': ('JPEGImages', 1)}),
+        (folders.as_one_folder, {'train': ('images', 4), 'val': ('images', 1)}),
+    ],
+    ids=lambda value: getattr(value, '__name__', ''),
+)
+def test_layouts(layout, expected, tmp_path):
+    layout(tmp_path)
+    info = inspect_folder(tmp_path)
+    splits = {name: (split.images, len(split.names)) for name, split in info.splits.items()}
+    assert splits == expected
+    assert info.size == (64, 48)
+    number = expected['train'][1]
+    if info.task == 'labels':
+        assert info.classes == ['class_0', 'class_1']
+        assert info.splits['train'].objects == {'class_0': number, 'class_1': number}
+    else:
+        assert info.task == 'masks'
+        assert info.classes == ['fig', 'date']  # in the file's order
+        assert info.splits['train'].objects == {'fig': number, 'date': 0}
+
+
+def test_held_out_images_are_not_trained_on(tmp_path):
+    folders.as_one_file(tmp_path)
+    info = inspect_folder(tmp_path)
+    assert '2 of its images are held out' in info.notes[0]
+    ids = []
+    for split in info.splits.values():
+        content = json.loads(split.content)
+        ids.append({image['id'] for image in content['images']})
+        assert {entry['image_id'] for entry in content['annotations']} == ids[-1]
+    assert not ids[0] & ids[1]
+    assert inspect_folder(tmp_path).splits == info.splits
+
+
+def test_files_may_be_named_and_lie_elsewhere(tmp_path):
+    data = tmp_path / 'data'
+    for name in ('train_a', 'train_b', 'val'):
+        write_coco(data / f'{name}.json', data / 'images', masks=False)
+    write_coco(tmp_path / 'other.json', data / 'images', masks=False)
+    info = inspect_folder(data, train='train_b.json', val=str(tmp_path / 'other.json'))
+    assert info.task == 'boxes'
+    assert info.splits['train'].listing == 'train_b.json'
+    assert info.splits['val'].listing == str(tmp_path / 'other.json')
+
+
+def test_classes_of_label_maps(tmp_path):
+    folders.as_ade(tmp_path)
+    (tmp_path / 'classes.txt').write_text('sky\nroad\n')
+    assert inspect_folder(tmp_path).classes == ['sky', 'road']
+    assert inspect_folder(tmp_path, classes='a, b,c').classes == ['a', 'b', 'c']
+
+
+def yolo(data):
+    write_labels(data / 'images', data / 'unused')
+    (data / 'unused/a.png').unlink()
+    (data / 'unused/b.png').unlink()
+    (data / 'labels').mkdir()
+    (data / 'labels/a.txt').write_text('0 .5 .5 .1 .1')
+
+
+def two_files(data):
+    for name in ('train_a', 'train_b'):
+        write_coco(data / f'{name}.json', data / 'images')
+
+
+def no_images(data):
+    folders.as_coco(data)
+    for image in (data / 'val2017').iterdir():
+        image.unlink()
+
+
+def changed(name, old, new):
+    def layout(data):
+        folders.as_coco(data)
+        file = data / f'annotations/instances_{name}2017.json'
+        file.write_text(file.read_text().replace(old, new))
+
+    return layout
+
+
+def unlabeled(data):
+    folders.as_ade(data)
+    (data / 'annotations/training/a.png').unlink()
+
+
+@pytest.mark.parametrize(
+    ('layout', 'options', 'expected'),
+    [
+        (lambda data: data.rmdir(), {}, 'no such folder'),
+        (yolo, {}, 'has neither a COCO file nor images with label maps .* YOLO'),
+        (two_files, {}, 'could all be used for train: choose with --train'),
+        (no_images, {}, 'no folder below .* has the images of .*val2017'),
+        (changed('val', '{', ''), {}, 'cannot read .*instances_val2017.json'),
+        (changed('train', 'file_name', 'path'), {}, 'train2017.json is malformed: .* file_name'),
+        (folders.as_coco, {'train': 'absent.json'}, 'cannot read absent.json'),
+        (folders.as_coco, {'val': 'annotations/captions_train2017.json'}, 'is not a COCO file'),
+        (lambda data: write_labels(data / 'x/val', data / 'y/val'), {}, 'needs train and val'),
+        (lambda data: write_labels(data / 'x', data / 'y', values=(0, 255)), {}, 'no labels but 0'),
+        (lambda data: write_labels(data / 'x', data / 'y', values=(0, 75)), {}, 'labels up to 75'),
+        (unlabeled, {}, 'training/a.jpg has no label map .*training/a.png'),
+        (folders.as_ade, {'classes': 'sky'}, 'names 1 classes, but the label maps'),
+    ],
+)
+def test_a_folder_that_cannot_be_used(layout, options, expected, tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    layout(data)
+    with pytest.raises(InputError, match=expected):
+        inspect_folder(data, **options)
