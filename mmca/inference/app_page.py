@@ -1,4 +1,4 @@
-"""The page of `mmca app`. gradio reads its environment when this is imported."""
+"""The page of `mmca app`. gradio reads its environment when this module is imported."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from pathlib import Path
 
 import cv2
 import gradio as gr
-import numpy as np
+import torch
 
 from mmca.errors import InputError
 from mmca.inference.explorer import Explorer, View, draw_attention
 
-SESSIONS = 20  # open pages whose image is kept; the oldest is forgotten first
+SESSIONS = 20  # open pages whose image is kept; the oldest is dropped first
 KEPT = 3600  # seconds that an image is kept
-MAX_FILE = '50mb'
-CLICK = 'Click a place in the image to see what each circulant block attends to from there.'
-NO_IMAGE = 'Drop an image here. The server keeps it for an hour at most.'
+CLICK = 'Click a place in the image to see where each circulant block attends from there.'
+NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
 ATTENTION = (
-    'Left: what the marked patch attends to. Right: the kernel, displacement 0, 0 in the middle.'
+    'Left: attention of the marked patch. Right: the kernel, displacement 0, 0 in the middle.'
 )
 CSS = """
 .attention {display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem}
@@ -29,15 +28,15 @@ CSS = """
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Start the server in a thread of its own.
+    """Start the server in a thread.
 
     Args:
         page: from :func:`build_page`.
-        host: to listen on.
-        port: to listen on.
+        host: address to listen on.
+        port: port to listen on.
 
     Raises:
-        OSError: the port was taken in the meantime.
+        OSError: the port is in use.
     """
     page.launch(
         server_name=host,
@@ -51,7 +50,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         mcp_server=False,
         enable_monitoring=False,
         footer_links=[],
-        max_file_size=MAX_FILE,
+        max_file_size='50mb',
         state_session_capacity=SESSIONS,
         css=CSS,
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
@@ -62,12 +61,12 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     """Build the page.
 
     Args:
-        explorer: which all visitors share.
+        explorer: shared by all visitors.
         title: of the page.
-        score_thr: where the slider starts.
+        score_thr: initial value of the slider.
 
     Returns:
-        The page. What a visitor sees is kept in the visitor's session alone.
+        The page. A visitor's image stays in the visitor's session.
     """
     detects = explorer.predictor.library == 'mmdet'
 
@@ -82,16 +81,15 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     def look(path: str, threshold: float) -> tuple:
         try:
             view = explorer.look(path)
-        except InputError as error:
+        except (InputError, torch.OutOfMemoryError) as error:
             # The visitor knows the file by its name, not by our folder.
             return None, None, None, '', _line(str(error).replace(path, Path(path).name))
-        shown = _rgb(explorer.draw(view, threshold))
-        return None, view, shown, '', status(view, threshold)
+        return None, view, *redraw(view, threshold)[:1], '', status(view, threshold)
 
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:
             return None, _line(NO_IMAGE)
-        return _rgb(explorer.draw(view, threshold)), status(view, threshold)
+        return explorer.draw(view, threshold)[..., ::-1], status(view, threshold)
 
     def attend(view: View | None, place: gr.SelectData) -> tuple:
         if view is None:
@@ -122,24 +120,18 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
                 attention = gr.HTML(padding=False)
         options = {'api_visibility': 'private'}
         file.upload(look, [file, slider], [file, kept, image, attention, line], **options)
-        slider.change(
-            redraw,
-            [kept, slider],
-            [image, line],
-            trigger_mode='always_last',
-            show_progress='hidden',
-            **options,
-        )
+        live = {'trigger_mode': 'always_last', 'show_progress': 'hidden'}
+        slider.change(redraw, [kept, slider], [image, line], **live, **options)
         if not explorer.no_attention:
             image.select(attend, kept, [attention, line], **options)
     return page
 
 
 def attention_html(view: View, x: float, y: float) -> str:
-    """What every circulant block attends to from a pixel, with its kernel, in a grid of figures.
+    """Show the attention of all circulant blocks from a pixel, and their kernels, in a grid.
 
     Args:
-        view: what the session keeps.
+        view: of the session.
         x: column of a pixel of the image.
         y: row of the pixel.
     """
@@ -156,7 +148,3 @@ def attention_html(view: View, x: float, y: float) -> str:
 
 def _line(text: str) -> str:
     return f'<p>{escape(text)}</p>'
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return image[..., ::-1]
