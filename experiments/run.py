@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'docs' / 'results'
 SMALL = ('--side', '224', '--workers', '1')
 INIT = 'model.backbone.init_cfg'
+POSITIONS = 'model.backbone.pos_embed=True'  # all weights here come from DeiT-T, which has them
 DATA = os.environ.get('MMCA_DATA_ROOT', 'data')
 DIGITS = 5  # of the figures that are kept
 
@@ -63,7 +64,7 @@ class Lab:
         options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.max_keep_ckpts=1']
         options += row.options
         if start is not None:
-            options += [f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
+            options += [POSITIONS, f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)
@@ -118,7 +119,7 @@ class Lab:
                 images = [str(self._choose(transfer.images))]
             argv = ['transfer', CA_DEIT, self.teacher, '--images', *images, '--out', str(out)]
             argv += ['--work-dir', str(work), *SMALL, *transfer.flags]
-            argv += ['--cfg-options', *transfer.options] if transfer.options else []
+            argv += ['--cfg-options', POSITIONS, *transfer.options]
             self.call([*argv, *self._resumed(work)], work)
             log = read_scalars(work)
             self.keep(self.results / 'transfers' / f'{transfer.name}.json', argv, log, out)

@@ -47,13 +47,12 @@ def softmax_settings(settings: dict, checkpoint: str | None = None) -> dict:
     from mmengine.registry import MODELS
 
     from mmca.backbones import DeiT
-    from mmca.checkpoint import starts_with
+    from mmca.checkpoint import deit_options, read_checkpoint
 
     dropped = ('attn_cfg', 'with_cls_token', 'out_type')
     original = {**{k: v for k, v in settings.items() if k not in dropped}, 'attn': 'S'}
-    weights = checkpoint and dict(type='Pretrained', checkpoint=checkpoint)
-    if issubclass(MODELS.get(settings['type']), DeiT) and starts_with('cls_token', weights):
-        original['with_cls_token'] = True
+    if issubclass(MODELS.get(settings['type']), DeiT):
+        original |= deit_options(read_checkpoint(checkpoint)) if checkpoint else {'pos_embed': True}
     return original
 
 
@@ -104,9 +103,7 @@ def own_backbone(settings: dict, checkpoint: str) -> Backbone | None:
 
     from mmca.checkpoint import fit, load_pretrained, read_checkpoint
 
-    # A circulant DeiT has a position embedding if its first weights do.
-    init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
-    model = MODELS.build({**settings, 'init_cfg': init_cfg})
+    model = MODELS.build(settings)
     _, report = fit(read_checkpoint(checkpoint), model)
     if set(model.attn) == {'softmax'} or report.converted or _absent(report):
         return None

@@ -1,4 +1,4 @@
-"""What every backbone shares: sizes, attention per stage, freezing, weights."""
+"""Shared by all backbones: sizes, attention per stage, freezing, weights."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mmca.checkpoint import load_pretrained
 from mmca.errors import InputError
 from mmca.layers import Block, StageSpec, build_attention
-from mmca.layers.attention import SOFTMAX, check_options, get_attention, resolve_attn
+from mmca.layers.attention import SOFTMAX, check_options, resolve_attn
 
 ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
 
@@ -19,47 +19,67 @@ ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'lar
 class Backbone(BaseModule):
     """Base of the backbones.
 
-    A subclass defines `arch_zoo` (size name -> settings) and `softmax_attention`, and builds its
-    modules under the parameter names of its original repository; `stem_modules` and
-    `stage_modules` tell which belong to the stem and to each stage.
+    A subclass defines the class attributes and :meth:`build`, which builds its modules under the
+    parameter names of the original repository.
 
     Args:
-        arch: a name of `arch_zoo`, its first letter, or a mapping, see :meth:`resolve_arch`.
-        attn: attention of each stage; None is the class's `default_attn`.
-        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper')).
+        arch: a name in `arch_zoo`, its first letter, or a mapping with the same keys; missing keys
+            have the smallest size's values. None is the smallest size.
+        attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
+            'softmax'; one letter or name for all stages. None is the class's `default_attn`.
+        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
+            linear=dict(focusing_factor=4)); 'softmax' stands for the family's own attention.
+        in_channels: channels of the image.
         out_indices: stages whose maps are returned, from 0; None is the last.
-        with_cp: recompute each block's activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 the patch embedding, n also the first n stages.
-        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) reads
-            third-party weights of the family, with `min_share` and `gain` as for
+        drop_rate: dropout rate after the embedding, in MLPs and projections.
+        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
+            the class's `default_drop_path`.
+        pretrain_img_size: image side in pixels for position embeddings and the linear stages'
+            `positional_encoding`, which are resized bilinearly for other images.
+        with_cp: recompute activations in the backward pass instead of keeping them.
+        frozen_stages: -1 freezes nothing, 0 the embedding, n also the first n stages.
+        init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) loads
+            third-party weights of the family; `min_share` and `gain` as in
             :func:`mmca.checkpoint.load_pretrained`.
+        options: arguments of the family's :meth:`build`.
 
     Attributes:
         arch_zoo: size name -> settings, the smallest size first.
         softmax_attention: registered name of the family's own attention, 'softmax' in `attn`.
         default_attn: the class's own `attn`.
-        no_weight_decay: names of parameters that recipes without weight decay on position tables
-            leave undecayed.
+        no_weight_decay: parameters that recipes without weight decay on position tables exempt.
+        norm_eps: eps of the blocks' LayerNorms.
+
+    Raises:
+        InputError: unknown arch, attention, option or stage index.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {}
     softmax_attention: ClassVar[str]
     default_attn: ClassVar[str] = 'S'
     no_weight_decay: ClassVar[Collection[str]] = ()
+    norm_eps: ClassVar[float] = 1e-6
+    default_drop_path: ClassVar[float] = 0.1
 
     def __init__(
         self,
-        arch: str | Mapping | None,
-        attn: str | Sequence[str] | None,
-        attn_cfg: Mapping[str, Mapping] | None,
-        out_indices: Sequence[int] | None,
-        with_cp: bool,
-        frozen_stages: int,
-        init_cfg: dict | None,
+        arch: str | Mapping | None = None,
+        attn: str | Sequence[str] | None = None,
+        attn_cfg: Mapping[str, Mapping] | None = None,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = (0, 1, 2, 3),
+        drop_rate: float = 0.0,
+        drop_path_rate: float | None = None,
+        pretrain_img_size: int = 224,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: dict | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = self.resolve_arch(arch)
-        self.num_stages = self.count_stages(self.arch)
+        depths = self.stage_depths(self.arch)
+        self.num_stages = len(depths)
         self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
         self.attn_cfg = self.resolve_attn_cfg(attn_cfg)
         if out_indices is None:
@@ -75,24 +95,28 @@ class Backbone(BaseModule):
         self.out_indices = tuple(sorted(out_indices))
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
+        self.drop_rate = drop_rate
+        self.pos_drop = nn.Dropout(drop_rate)
+        rate = self.default_drop_path if drop_path_rate is None else drop_path_rate
+        step, blocks = rate / max(sum(depths) - 1, 1), iter(range(sum(depths)))
+        self.drop_path_rates = [[step * next(blocks) for _ in range(depth)] for depth in depths]
+        self.build(in_channels, pretrain_img_size, **options)
+        self.apply(init_linear)
+        self.train()
+
+    def build(self, in_channels: int, img_size: int) -> None:
+        """Build the modules of all stages up to the last in out_indices.
+
+        Args:
+            in_channels: channels of the image.
+            img_size: image side in pixels for parameters that depend on the grid.
+        """
+        raise NotImplementedError
 
     @classmethod
     def resolve_arch(cls, arch: str | Mapping | None) -> dict:
-        """The settings of a size.
-
-        Args:
-            arch: a name of `arch_zoo`, its first letter, or a mapping with the same keys; keys
-                that are left out are those of the smallest size. None is the smallest.
-
-        Returns:
-            All settings.
-
-        Raises:
-            InputError: unknown name or key, or a list without one value a stage.
-        """
+        """Look up the settings of a size; the class describes `arch`."""
         smallest = next(iter(cls.arch_zoo.values()))
-        if arch is None:
-            return dict(smallest)
         if isinstance(arch, Mapping):
             if unknown := set(arch) - set(smallest):
                 raise InputError(
@@ -100,40 +124,29 @@ class Backbone(BaseModule):
                     f'known are {sorted(smallest)}'
                 )
             for key, value in arch.items():
-                _check_setting(f'arch of {cls.__name__}: {key}', value, smallest[key])
+                wanted, given = _length(smallest[key]), _length(value)
+                if wanted != given:
+                    form = f'{wanted} values, one per stage' if wanted else 'one number'
+                    raise InputError(
+                        f'arch of {cls.__name__}: {key} must have {form}, such as '
+                        f'{smallest[key]!r}, got {value!r}'
+                    )
             return {**smallest, **arch}
-        name = ARCH_LETTERS.get(arch, arch)
+        name = ARCH_LETTERS.get(arch, arch) or next(iter(cls.arch_zoo))
         if name not in cls.arch_zoo:
-            letters = [letter for letter, name in ARCH_LETTERS.items() if name in cls.arch_zoo]
             raise InputError(
                 f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)}'
-                + (f' (or {", ".join(letters)})' if letters else '')
             )
         return dict(cls.arch_zoo[name])
 
     @classmethod
-    def count_stages(cls, arch: Mapping) -> int:
-        """How many stages, each with an attention of its own, an arch has.
-
-        Args:
-            arch: from :meth:`resolve_arch`.
-        """
-        return len(arch['depths'])
+    def stage_depths(cls, arch: Mapping) -> Sequence[int]:
+        """Number of blocks in each stage; each stage has an attention."""
+        return arch['depths']
 
     @classmethod
     def resolve_attn_cfg(cls, attn_cfg: Mapping[str, Mapping] | None) -> dict[str, dict]:
-        """Options of attentions under their registered names.
-
-        Args:
-            attn_cfg: name of an attention, or 'softmax' for the family's own -> options. Those
-                of attentions that no stage has are checked and have no effect.
-
-        Returns:
-            Registered name -> options.
-
-        Raises:
-            InputError: unknown attention or option, or options that are no mapping.
-        """
+        """Collect options under registered names; check those of unused attentions as well."""
         resolved: dict[str, dict] = {}
         for name, options in (attn_cfg or {}).items():
             if not isinstance(options, Mapping):
@@ -148,112 +161,99 @@ class Backbone(BaseModule):
 
     @classmethod
     def attention_name(cls, name: str) -> str:
-        """The registered name of an attention; 'softmax' is the family's own."""
+        """Registered name of an attention; 'softmax' is the family's own."""
         return cls.softmax_attention if name == SOFTMAX else name
 
-    def uses_cpe(self, stage: int) -> bool:
-        """Whether the blocks of a stage have a positional convolution."""
-        return get_attention(self.attention_name(self.attn[stage])).uses_cpe
-
-    def build_block(self, spec: StageSpec, **settings: Any) -> Block:
-        """A block with the attention of its stage.
+    def build_blocks(
+        self,
+        stage: int,
+        embed_dims: int,
+        num_heads: int,
+        mlp_ratio: float,
+        mlp_conv: bool = False,
+        **place: Any,
+    ) -> nn.ModuleList:
+        """Build the blocks of a stage with the attention that the user chose.
 
         Args:
-            spec: its place.
-            settings: further arguments of :class:`mmca.layers.Block`.
+            stage: its index.
+            embed_dims: C.
+            num_heads: heads of the family's softmax attention.
+            mlp_ratio: hidden width of the MLPs in units of C.
+            mlp_conv: whether the MLPs have PVTv2's convolution.
+            place: further fields of :class:`mmca.layers.StageSpec`.
         """
-        name = self.attention_name(self.attn[spec.stage])
-        attn = build_attention(name, spec, self.attn_cfg.get(name))
-        return Block(spec.embed_dims, attn, cpe=attn.uses_cpe, drop=spec.drop_rate, **settings)
+        name, blocks = self.attention_name(self.attn[stage]), nn.ModuleList()
+        for index, rate in enumerate(self.drop_path_rates[stage]):
+            spec = StageSpec(embed_dims, num_heads, stage, index, drop_rate=self.drop_rate, **place)
+            attn = build_attention(name, spec, self.attn_cfg.get(name))
+            blocks.append(
+                Block(
+                    embed_dims,
+                    attn,
+                    mlp_ratio,
+                    cpe=attn.uses_cpe,
+                    mlp_conv=mlp_conv,
+                    drop=self.drop_rate,
+                    drop_path=rate,
+                    norm_eps=self.norm_eps,
+                )
+            )
+        return blocks
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """What frozen_stages >= 0 freezes."""
+        """Modules that frozen_stages >= 0 freezes."""
         raise NotImplementedError
 
     def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        """What frozen_stages > stage freezes besides."""
+        """Modules that frozen_stages > stage freezes in addition."""
         raise NotImplementedError
 
     def run_block(self, block: Block, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """One block, (B, N, C) -> (B, N, C), recomputed in the backward pass if with_cp."""
+        """Run one block, (B, N, C) -> (B, N, C); recompute it in the backward pass if with_cp."""
         if self.with_cp and x.requires_grad:
             return checkpoint(block, x, hw_shape, use_reentrant=False)
         return block(x, hw_shape)
 
-    def freeze(self) -> None:
-        """Take the frozen stages out of training: no gradients, no dropout."""
-        if self.frozen_stages < 0:
-            return
-        frozen = self.stem_modules()
+    def train(self, mode: bool = True) -> 'Backbone':
+        """Switch the mode; frozen stages stay in evaluation mode, without gradients."""
+        super().train(mode)
+        frozen = self.stem_modules() if self.frozen_stages >= 0 else []
         for stage in range(self.frozen_stages):
             frozen += self.stage_modules(stage)
         for item in frozen:
             item.requires_grad_(False)
             if isinstance(item, nn.Module):
                 item.eval()
-
-    def train(self, mode: bool = True) -> 'Backbone':
-        """Switch the mode; frozen stages stay in evaluation mode."""
-        super().train(mode)
-        self.freeze()
         return self
 
     def init_weights(self) -> None:
-        """Fill in the pretrained weights of init_cfg, or say that training starts from scratch.
+        """Load the pretrained weights of init_cfg, or log that training starts from scratch.
 
         Raises:
-            InputError: the checkpoint is missing, corrupt or of another model.
+            InputError: the checkpoint is missing, damaged or from another model.
         """
         logger = MMLogger.get_current_instance()
-        name = type(self).__name__
         if self.init_cfg is None:
-            logger.warning(f'{name}: no pretrained weights, training starts from scratch.')
+            logger.warning(
+                f'{type(self).__name__}: no pretrained weights, training starts from scratch.'
+            )
         elif self.init_cfg.get('type') == 'Pretrained':
             options = {key: value for key, value in self.init_cfg.items() if key != 'type'}
-            if unknown := set(options) - {'checkpoint', 'min_share', 'gain'}:
-                raise InputError(
-                    f'unknown keys {sorted(unknown)} in init_cfg of {name}; with type Pretrained '
-                    'known are checkpoint, min_share, gain (prefixes are found by themselves)'
-                )
-            if not options.get('checkpoint'):
-                raise InputError(f'init_cfg of {name} names no checkpoint')
-            logger.info(load_pretrained(self, options.pop('checkpoint'), **options))
+            logger.info(load_pretrained(self, **options))
         else:
             super().init_weights()
 
 
-def _check_setting(label: str, value: Any, example: Any) -> None:
-    """Refuse a setting that has not as many values as the one in `arch_zoo`."""
-    wanted = len(example) if isinstance(example, tuple) else None
-    given = len(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
-    if wanted == given:
-        return
-    if wanted is None:
-        raise InputError(f'{label} must be one number such as {example!r}, got {value!r}')
-    count = '' if given is None else f'{given} values: '
-    raise InputError(f'{label} must have {wanted} values, one a stage, got {count}{value!r}')
-
-
-def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Stochastic depth rates, growing linearly from 0 to `rate` over all blocks.
-
-    Args:
-        rate: the last block's rate.
-        depths: blocks in each stage.
-
-    Returns:
-        One list a stage.
-    """
-    step = rate / max(sum(depths) - 1, 1)
-    blocks = iter(range(sum(depths)))
-    return [[step * next(blocks) for _ in range(depth)] for depth in depths]
+def _length(setting: Any) -> int | None:
+    return len(setting) if isinstance(setting, (tuple, list)) else None
 
 
 def init_linear(module: nn.Module) -> None:
-    """Linear layers from a normal of deviation 0.02, biases zero."""
+    """Initialize linear layers from a normal of deviation 0.02, biases with zero."""
     if isinstance(module, nn.Linear):
         # The originals call trunc_normal_, which cuts at -2 and 2, a hundred deviations away: the
-        # same numbers, and more time to build a model.
+        # same numbers, in more time.
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

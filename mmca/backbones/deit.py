@@ -1,21 +1,19 @@
-"""DeiT whose attention is chosen block by block."""
+"""DeiT with a choice of attention for each block."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, drop_path_rates, init_linear
-from mmca.checkpoint import starts_with
+from mmca.backbones.base import Backbone
 from mmca.errors import InputError
-from mmca.layers import PatchEmbed, StageSpec, TokenNorm
+from mmca.layers import PatchEmbed, TokenNorm
+from mmca.layers.attention import get_attention
 from mmca.layers.position import resize_tokens
-from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 PATCH_SIZE = 16
-NORM_EPS = 1e-6
 OUT_TYPES = ('featmap', 'cls_token')
 
 
@@ -25,41 +23,27 @@ def _arch(embed_dims: int, num_heads: int) -> dict:
 
 @MODELS.register_module()
 class DeiT(Backbone):
-    """DeiT (arXiv 2012.12877), the attention of each block a parameter.
+    """DeiT (arXiv 2012.12877) with a choice of attention for each block.
 
-    One map, at stride 16, after the final norm; `mmca.SimpleFeaturePyramid` makes the levels
-    that FPN-style heads want. Parameter names are those of the original: `patch_embed.proj`,
+    Returns one map at stride 16, after the final norm; `mmca.SimpleFeaturePyramid` makes the
+    levels for FPN-style heads. Parameter names are the original's: `patch_embed.proj`,
     `cls_token`, `pos_embed`, `blocks.{j}`, `norm`.
 
+    `Backbone` describes the arguments not listed here; each block is a stage. `arch` is 'tiny',
+    'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`, `num_heads`, `mlp_ratio`.
+    The default `attn` is softmax (global) in DeiT, circulant in CADeiT. frozen_stages=0 freezes
+    patch embedding, position embedding and class token.
+
     Args:
-        arch: 'tiny', 'small', 'base' (or t, s, b), or a mapping of `embed_dims`, `depth`,
-            `num_heads`, `mlp_ratio`; what it leaves out is as in 'tiny'. None is the
-            smallest.
-        attn: attention of the blocks, a name such as 'circulant', 'linear', 'softmax' (or a
-            letter, C, L, S) for all, or one a block. None is the class's own: softmax (over all
-            tokens) here, circulant in CADeiT.
-        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
-            linear=dict(focusing_factor=4)).
-        in_channels: channels of the image.
-        drop_rate: dropout rate after the patch embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: side in pixels that `pos_embed`, and the linear blocks'
-            `positional_encoding`, belong to; they are resized bilinearly for other grids.
-        pos_embed: whether there is a position embedding. None keeps that of a checkpoint, in
-            `init_cfg` or loaded later; without one, there is none where the first block has a
-            positional convolution, as circulant blocks do.
-        with_cls_token: whether there is a class token, as in the original. It takes part in the
-            blocks of global softmax attention and passes by the others, whose attention needs a
-            grid.
+        pos_embed: whether the model has a position embedding; it must agree with the weights.
+            None is True in DeiT, False in CADeiT.
+        with_cls_token: whether the model has a class token, as the original does. It takes part
+            in blocks whose attention needs no grid (softmax) and skips the others.
         out_type: 'featmap', or 'cls_token' for a classifier that reads the class token.
-        with_cp: recompute each block's activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 the patch and position embedding, n also the first
-            n blocks.
-        init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with DeiT or CA-DeiT weights.
 
     Raises:
-        InputError: unknown arch, attention, option or out_type; a class token without a block
-            that it takes part in, or asked for where there is none.
+        InputError: unknown arch, attention, option or out_type; a class token that no block
+            takes, or that the model lacks.
 
     Example:
         >>> import torch
@@ -75,6 +59,7 @@ class DeiT(Backbone):
     }
     softmax_attention = 'global'
     no_weight_decay = ('pos_embed', 'cls_token')
+    default_pos_embed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,11 +77,29 @@ class DeiT(Backbone):
         frozen_stages: int = -1,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(arch, attn, attn_cfg, None, with_cp, frozen_stages, init_cfg)
-        self.embed_dims = dims = self.arch['embed_dims']
-        grid_size = -(-pretrain_img_size // PATCH_SIZE)
+        super().__init__(
+            arch,
+            attn,
+            attn_cfg,
+            in_channels,
+            None,
+            drop_rate,
+            drop_path_rate,
+            pretrain_img_size,
+            with_cp,
+            frozen_stages,
+            init_cfg,
+            pos_embed=self.default_pos_embed if pos_embed is None else pos_embed,
+            with_cls_token=with_cls_token,
+            out_type=out_type,
+        )
 
-        self.takes_token = [self.attention_name(name) == 'global' for name in self.attn]
+    def build(
+        self, in_channels: int, img_size: int, pos_embed: bool, with_cls_token: bool, out_type: str
+    ) -> None:
+        """Build embeddings, blocks and the final norm; the class describes the arguments."""
+        classes = [get_attention(self.attention_name(name)) for name in self.attn]
+        self.takes_token = [not attention.needs_grid for attention in classes]
         if with_cls_token and not any(self.takes_token):
             raise InputError(
                 'with_cls_token=True needs a block of softmax attention, '
@@ -108,40 +111,29 @@ class DeiT(Backbone):
             raise InputError("out_type='cls_token' needs with_cls_token=True")
         self.out_type = out_type
 
+        self.embed_dims = dims = self.arch['embed_dims']
+        grid_size = -(-img_size // PATCH_SIZE)
         self.patch_embed = PatchEmbed(in_channels, dims, PATCH_SIZE, pad=True)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
-        self.adopts_pos_embed = pos_embed is None
-        if pos_embed is None:
-            pos_embed = not self.uses_cpe(0) or starts_with('pos_embed', init_cfg)
         tokens = grid_size**2 + with_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dims)) if pos_embed else None
         for embedding in (self.cls_token, self.pos_embed):
             if embedding is not None:
                 nn.init.trunc_normal_(embedding, std=0.02)
-        self.pos_drop = nn.Dropout(drop_rate)
-        (rates,) = drop_path_rates(drop_path_rate, [self.num_stages])
+        heads, ratio = self.arch['num_heads'], self.arch['mlp_ratio']
         self.blocks = nn.ModuleList(
-            self.build_block(
-                StageSpec(
-                    dims, self.arch['num_heads'], stage=i, grid_size=grid_size, drop_rate=drop_rate
-                ),
-                mlp_ratio=self.arch['mlp_ratio'],
-                drop_path=rate,
-                norm_eps=NORM_EPS,
-            )
-            for i, rate in enumerate(rates)
+            self.build_blocks(i, dims, heads, ratio, grid_size=grid_size)[0]
+            for i in range(self.num_stages)
         )
-        self.norm = TokenNorm(dims, NORM_EPS)
-        self.apply(init_linear)
-        self.freeze()
+        self.norm = TokenNorm(dims, self.norm_eps)
 
     @classmethod
-    def count_stages(cls, arch: Mapping) -> int:
-        """Every block is a stage of its own."""
-        return arch['depth']
+    def stage_depths(cls, arch: Mapping) -> Sequence[int]:
+        """Every block is a stage."""
+        return [1] * arch['depth']
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """The patch and position embedding and the class token."""
+        """Patch embedding, position embedding and class token."""
         embeddings = (self.pos_embed, self.cls_token)
         return [self.patch_embed, *(x for x in embeddings if x is not None)]
 
@@ -150,7 +142,7 @@ class DeiT(Backbone):
         return [self.blocks[stage], *([self.norm] if stage == len(self.blocks) - 1 else [])]
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """The feature map, or the class token, after the final norm.
+        """Compute the feature map, or the class token, after the final norm.
 
         Args:
             x: (B, 3, H, W) images, any H and W.
@@ -169,28 +161,22 @@ class DeiT(Backbone):
         for block, takes_token in zip(self.blocks, self.takes_token, strict=True):
             if token is None or not takes_token:
                 x = self.run_block(block, x, hw_shape)
-            else:  # this attention does not mind that the tokens form no grid
+            else:
                 joined = torch.cat([token, x], 1)
                 joined = self.run_block(block, joined, (1, joined.shape[1]))
                 token, x = joined[:, :1], joined[:, 1:]
         if self.out_type == 'cls_token':
             return (self.norm(token)[:, 0],)
-        return (channels_first(self.norm(x)).unflatten(2, hw_shape),)
-
-    def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args: Any) -> None:
-        """Take over a trained model's position embedding, with or without its first weights."""
-        found = state_dict.get(f'{prefix}pos_embed')
-        if self.pos_embed is None and self.adopts_pos_embed and found is not None:
-            self.pos_embed = nn.Parameter(self.patch_embed.proj.weight.new_zeros(found.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        return (self.norm(x).mT.contiguous().unflatten(2, hw_shape),)
 
 
 @MODELS.register_module()
 class CADeiT(DeiT):
-    """DeiT with circulant attention in all blocks, CA-DeiT of arXiv 2512.21542.
+    """DeiT with circulant attention in all blocks, CA-DeiT (arXiv 2512.21542).
 
-    Every block has a 3 x 3 positional convolution, so there is no position embedding unless the
-    weights that it starts from have one; `DeiT` describes the arguments.
+    Every block has a 3 x 3 positional convolution, so there is no position embedding. To start
+    from DeiT weights, which contain one, set pos_embed=True.
     """
 
     default_attn = 'C'
+    default_pos_embed = False

@@ -1,4 +1,4 @@
-"""Pyramid Vision Transformers whose attention is chosen stage by stage."""
+"""Pyramid Vision Transformers with a choice of attention for each stage."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -6,14 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmca.backbones.base import Backbone, drop_path_rates, init_linear
-from mmca.layers import PatchEmbed, StageSpec, TokenNorm
+from mmca.backbones.base import Backbone
+from mmca.layers import PatchEmbed, TokenNorm
 from mmca.layers.position import resize_tokens
-from mmca.ops import channels_first
 from mmca.registry import MODELS
 
 STRIDES = (4, 2, 2, 2)
-NORM_EPS = 1e-6
 PATCH_NORM_EPS = 1e-5
 
 
@@ -31,33 +29,15 @@ def _arch(
 
 @MODELS.register_module()
 class PVT(Backbone):
-    """Pyramid Vision Transformer (arXiv 2102.12122), the attention of each stage a parameter.
+    """Pyramid Vision Transformer (arXiv 2102.12122) with a choice of attention for each stage.
 
-    Parameter names are those of the original classification code: `patch_embed{i}`,
-    `pos_embed{i}`, `block{i}.{j}`, i from 1.
+    Parameter names are the original classification code's: `patch_embed{i}`, `pos_embed{i}`,
+    `block{i}.{j}`, i from 1.
 
-    Args:
-        arch: 'tiny', 'small', 'medium', 'large' (or t, s, m, l), or a mapping of `embed_dims`,
-            `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values each; what it leaves
-            out is as in 'tiny'. None is the smallest.
-        attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
-            'softmax', one for all. None is the class's own: softmax (spatial reduction) here,
-            CCSS in CAPVT, L in FLattenPVT.
-        attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
-            linear=dict(focusing_factor=4)).
-        in_channels: channels of the image.
-        out_indices: stages whose maps are returned, from 0.
-        drop_rate: dropout rate after the position embedding, in MLPs and projections.
-        drop_path_rate: stochastic depth rate of the last block, growing linearly from 0.
-        pretrain_img_size: side in pixels that `pos_embed{i}`, and the linear stages'
-            `positional_encoding`, belong to; other grids take them resized bilinearly.
-        with_cp: recompute each block's activations in the backward pass instead of keeping them.
-        frozen_stages: -1 freezes nothing, 0 the first patch and position embedding, n also the
-            first n stages.
-        init_cfg: None, or dict(type='Pretrained', checkpoint=FILE) with original PVT weights.
-
-    Raises:
-        InputError: unknown arch, attention, option or stage index.
+    `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'medium', 'large' (or t, s, m,
+    l), or a mapping of `embed_dims`, `depths`, `num_heads`, `mlp_ratios`, `sr_ratios`, four values
+    each. The default `attn` is softmax (spatial reduction) in PVT, CCSS in CAPVT, L in FLattenPVT.
+    frozen_stages=0 freezes the first patch and position embedding.
 
     Example:
         >>> import torch
@@ -74,67 +54,37 @@ class PVT(Backbone):
     }
     softmax_attention = 'spatial_reduction'
     no_weight_decay = ('pos_embed1', 'pos_embed2', 'pos_embed3', 'pos_embed4')
-    # PVTv2: overlapping patches, a convolution in the MLP and a norm after each stage, in place
-    # of position embeddings.
+    # PVTv2: overlapping patches, a convolution in the MLPs, a norm after each stage instead of
+    # position embeddings.
     v2 = False
 
-    def __init__(
-        self,
-        arch: str | Mapping | None = None,
-        attn: str | Sequence[str] | None = None,
-        attn_cfg: Mapping[str, Mapping] | None = None,
-        in_channels: int = 3,
-        out_indices: Sequence[int] = (0, 1, 2, 3),
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.1,
-        pretrain_img_size: int = 224,
-        with_cp: bool = False,
-        frozen_stages: int = -1,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(arch, attn, attn_cfg, out_indices, with_cp, frozen_stages, init_cfg)
-        self.embed_dims = tuple(self.arch['embed_dims'])
-        self.pos_drop = nn.Dropout(drop_rate)
-        rates = drop_path_rates(drop_path_rate, self.arch['depths'])
-
-        side = pretrain_img_size
-        for i, (dims, stride) in enumerate(zip(self.embed_dims, STRIDES, strict=True)):
+    def build(self, in_channels: int, img_size: int) -> None:
+        """Build the modules of all stages up to the last in out_indices."""
+        self.embed_dims, side = tuple(self.arch['embed_dims']), img_size
+        for i in range(max(self.out_indices) + 1):
+            dims, stride = self.embed_dims[i], STRIDES[i]
             side = -(-side // stride) if self.v2 else max(side // stride, 1)
-            stage = i + 1
             patch_embed = PatchEmbed(
                 in_channels, dims, stride, overlap=self.v2, norm_eps=PATCH_NORM_EPS
             )
-            setattr(self, f'patch_embed{stage}', patch_embed)
+            setattr(self, f'patch_embed{i + 1}', patch_embed)
             if not self.v2:
                 pos_embed = nn.Parameter(torch.zeros(1, side * side, dims))
-                setattr(self, f'pos_embed{stage}', nn.init.trunc_normal_(pos_embed, std=0.02))
-            blocks = [
-                self.build_block(
-                    StageSpec(
-                        dims,
-                        self.arch['num_heads'][i],
-                        stage=i,
-                        block=j,
-                        grid_size=side,
-                        sr_ratio=self.arch['sr_ratios'][i],
-                        drop_rate=drop_rate,
-                        split_qkv=True,
-                    ),
-                    mlp_ratio=self.arch['mlp_ratios'][i],
-                    mlp_conv=self.v2,
-                    drop_path=rate,
-                    norm_eps=NORM_EPS,
-                )
-                for j, rate in enumerate(rates[i])
-            ]
-            setattr(self, f'block{stage}', nn.ModuleList(blocks))
+                setattr(self, f'pos_embed{i + 1}', nn.init.trunc_normal_(pos_embed, std=0.02))
+            blocks = self.build_blocks(
+                i,
+                dims,
+                self.arch['num_heads'][i],
+                self.arch['mlp_ratios'][i],
+                mlp_conv=self.v2,
+                grid_size=side,
+                sr_ratio=self.arch['sr_ratios'][i],
+                split_qkv=True,
+            )
+            setattr(self, f'block{i + 1}', blocks)
             if self.v2:
-                setattr(self, f'norm{stage}', TokenNorm(dims, NORM_EPS))
+                setattr(self, f'norm{i + 1}', TokenNorm(dims, self.norm_eps))
             in_channels = dims
-            if i == max(self.out_indices):
-                break
-        self.apply(init_linear)
-        self.freeze()
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The first stage's patch and position embedding."""
@@ -149,7 +99,7 @@ class PVT(Backbone):
         return [part for part in parts if part is not None]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Feature maps of the stages in out_indices.
+        """Compute the feature maps of the stages in out_indices.
 
         Args:
             x: (B, 3, H, W) images, any H and W.
@@ -167,7 +117,7 @@ class PVT(Backbone):
                 x = self.run_block(block, x, hw_shape)
             if self.v2:
                 x = getattr(self, f'norm{i + 1}')(x)
-            x = channels_first(x).unflatten(2, hw_shape)
+            x = x.mT.contiguous().unflatten(2, hw_shape)
             if i in self.out_indices:
                 maps.append(x)
         return tuple(maps)
@@ -175,21 +125,14 @@ class PVT(Backbone):
 
 @MODELS.register_module()
 class CAPVT(PVT):
-    """PVT with circulant attention in stages 1 and 2, CA-PVT of arXiv 2512.21542.
-
-    The circulant stages have no spatial reduction and add a 3 x 3 positional convolution to
-    every block; `PVT` describes the arguments.
-    """
+    """PVT with circulant attention in stages 1 and 2, CA-PVT (arXiv 2512.21542)."""
 
     default_attn = 'CCSS'
 
 
 @MODELS.register_module()
 class FLattenPVT(PVT):
-    """PVT with focused linear attention in all stages, FLatten-PVT of arXiv 2308.00442.
-
-    The linear stages have no spatial reduction; `PVT` describes the arguments.
-    """
+    """PVT with focused linear attention in all stages, FLatten-PVT (arXiv 2308.00442)."""
 
     default_attn = 'L'
 
@@ -198,9 +141,8 @@ class FLattenPVT(PVT):
 class PVTv2(PVT):
     """PVTv2 (arXiv 2106.13797): overlapping patches, a convolution in every MLP, no pos_embed.
 
-    Parameter names are those of the original classification code, with `norm{i}` after each
-    stage. `PVT` describes the arguments; `arch` is 'b0' to 'b5' or a mapping, which has what it
-    leaves out from 'b0'.
+    Parameter names are the original classification code's, with `norm{i}` after each stage.
+    `arch` is 'b0' to 'b5', or a mapping.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {
@@ -216,9 +158,6 @@ class PVTv2(PVT):
 
 @MODELS.register_module()
 class FLattenPVTv2(PVTv2):
-    """PVTv2 with focused linear attention in all stages, FLatten-PVTv2 of arXiv 2308.00442.
-
-    `PVTv2` and `PVT` describe the arguments.
-    """
+    """PVTv2 with focused linear attention in all stages, FLatten-PVTv2 (arXiv 2308.00442)."""
 
     default_attn = 'L'

@@ -1,9 +1,9 @@
-"""Key mappings: parameter names of other libraries to those of the original repositories.
+"""Key mappings: from other libraries' parameter names to the original repositories' names.
 
 mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer and facebookresearch/deit do.
-OpenMMLab and timm have names of their own and store a few tensors in another layout; each mapping
-here is a table of substitutions and of such changes. Sources: the modules and converters of
-mmdet 3.x (`models/backbones/pvt.py`, `swin.py`), mmpretrain 1.x and mmseg 1.x
+OpenMMLab and timm use different names and store a few tensors in another layout; each mapping is a
+table of substitutions and layout changes. Sources: the modules and converters of mmdet 3.x
+(`models/backbones/pvt.py`, `swin.py`), mmpretrain 1.x and mmseg 1.x
 (`models/backbones/vision_transformer.py`, `vit.py`), timm (`models/swin_transformer.py`).
 """
 
@@ -16,9 +16,9 @@ from torch import Tensor
 from mmca.errors import InputError
 from mmca.layers import registered_attentions
 
-# Every file has one patch embedding, so what precedes it is the common prefix.
+# Every backbone has a patch embedding; what precedes its name is the backbone's prefix.
 STEM = re.compile(r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection)\.weight')
-FAMILIES = (
+FAMILIES = (  # (name, regular expression for one of its parameters)
     ('PVTv2', r'block1\.0\.mlp\.dwconv\.dwconv\.weight'),
     ('PVT', r'patch_embed1\.proj\.weight'),
     ('Swin', r'layers\.0\.blocks\.0\.norm1\.weight'),
@@ -29,14 +29,14 @@ FAMILIES = (
 
 @dataclass(frozen=True)
 class KeyMapping:
-    """How one library names a family.
+    """One library's names for a family.
 
     Attributes:
-        name: for messages.
-        sign: a regular expression for one name that only this mapping has.
-        names: (regular expression, replacement), all applied in turn with `re.sub`.
-        tensors: (regular expression for an original name, change), where the layout differs too;
-            a change maps a name and its tensor to the original names and tensors.
+        name: used in messages.
+        sign: regular expression for a name that only this library uses.
+        names: (regular expression, replacement) pairs, applied in order with `re.sub`.
+        tensors: (regular expression for an original name, change) pairs for tensors of another
+            layout; a change turns a name and its tensor into original names and tensors.
     """
 
     name: str
@@ -44,15 +44,11 @@ class KeyMapping:
     names: tuple[tuple[str, str | Callable[[re.Match], str]], ...]
     tensors: tuple[tuple[str, Callable[[str, Tensor], dict[str, Tensor]]], ...] = ()
 
-    def applies_to(self, names: Iterable[str]) -> bool:
-        """Whether a file with these names needs this mapping."""
-        return any(re.fullmatch(self.sign, name) for name in names)
-
     def apply(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """The original name or names of a tensor, and the tensors that belong there.
+        """Turn one of the library's tensors into tensors under original names.
 
         Raises:
-            InputError: a tensor whose layout cannot be the library's.
+            InputError: the tensor cannot have the library's layout.
         """
         for pattern, replacement in self.names:
             name = re.sub(pattern, replacement, name)
@@ -62,21 +58,21 @@ class KeyMapping:
                     return change(name, tensor)
                 except (RuntimeError, IndexError) as error:
                     raise InputError(
-                        f'{name} has the shape {tuple(tensor.shape)}, which {self.name} cannot '
-                        'have: the checkpoint is damaged or of another model'
+                        f'{name} has the shape {tuple(tensor.shape)}, impossible in {self.name}: '
+                        'the checkpoint is damaged or from another model'
                     ) from error
         return {name: tensor}
 
 
 def _counted(template: str, *shifts: int) -> Callable[[re.Match], str]:
-    """A replacement whose numbers are counted from elsewhere, such as 'block{}.{}.', 1, -1."""
+    """A replacement that shifts the numbers it matched, such as 'block{}.{}.', 1, -1."""
     return lambda found: template.format(
         *(int(number) + shift for number, shift in zip(found.groups(), shifts, strict=True))
     )
 
 
 def _split_in_proj(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """(3C, ...) of nn.MultiheadAttention to q, (C, ...), and kv, (2C, ...)."""
+    """Split nn.MultiheadAttention's (3C, ...) into q (C, ...) and kv (2C, ...)."""
     dims = tensor.shape[0] // 3
     return {
         name.replace('.qkv.', '.q.'): tensor[:dims],
@@ -85,14 +81,14 @@ def _split_in_proj(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def _to_linear(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """The (C_out, C_in, 1, 1) of a convolution to (C_out, C_in)."""
+    """Flatten a convolution's (C_out, C_in, 1, 1) to (C_out, C_in)."""
     return {name: tensor.flatten(1)}
 
 
 def _from_unfold(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """The 4C inputs of a patch merging from nn.Unfold's order to the original's.
+    """Reorder the 4C inputs of a patch merging from nn.Unfold's order to the original one.
 
-    Unfold counts (channel, row, column) of the 2 x 2 cell, the original (column, row, channel).
+    Unfold orders a 2 x 2 cell by (channel, row, column), the original by (column, row, channel).
     """
     cells = tensor.unflatten(-1, (-1, 2, 2)).movedim(-3, -1).transpose(-3, -2)
     return {name: cells.flatten(-3)}
@@ -177,50 +173,48 @@ KEY_MAPPINGS = (
 
 
 def find_prefix(names: Iterable[str]) -> str:
-    """The common prefix of the names of a file's backbone, found by its patch embedding.
+    """Find the prefix of a backbone's names by its patch embedding.
 
     Args:
-        names: of a backbone, or of anything that has one in it.
+        names: of a backbone, or of any model that contains one.
 
     Returns:
-        Such as 'backbone.' or 'model.encoder.', '' where there is none; the first if the file
-        has several backbones.
+        Such as 'backbone.' or 'model.encoder.', '' without a prefix; the first backbone's.
     """
     found = (STEM.fullmatch(name) for name in names)
     return next((match[1] for match in found if match), '')
 
 
 def to_original_names(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
-    """Bring the names and layouts of another library to the original ones.
+    """Convert another library's names and layouts to the original ones.
 
     Args:
         state_dict: name -> tensor of a backbone, without prefixes, see :func:`find_prefix`.
 
     Returns:
-        The state dict in original names, and the name of the key mapping that applied; None if
-        none did, and then nothing is changed.
+        The state dict under original names, and the name of the key mapping that was applied;
+        None if none was, and nothing changed.
 
     Raises:
-        InputError: a tensor whose layout cannot be the library's.
+        InputError: a tensor cannot have the library's layout.
     """
-    mapping = next((item for item in KEY_MAPPINGS if item.applies_to(state_dict)), None)
-    if mapping is None:
-        return dict(state_dict), None
-    original: dict[str, Tensor] = {}
-    for name, tensor in state_dict.items():
-        original |= mapping.apply(name, tensor)
-    return original, mapping.name
+    for mapping in KEY_MAPPINGS:
+        if any(re.fullmatch(mapping.sign, name) for name in state_dict):
+            original: dict[str, Tensor] = {}
+            for name, tensor in state_dict.items():
+                original |= mapping.apply(name, tensor)
+            return original, mapping.name
+    return dict(state_dict), None
 
 
 def guess_family(names: Iterable[str]) -> str | None:
-    """The family that a file is of, such as 'CA-PVT', by its original names; None if unknown."""
+    """Guess the family of a state dict, such as 'CA-PVT', from its original names."""
     names = list(names)
-    families = (word for word, sign in FAMILIES if any(re.fullmatch(sign, n) for n in names))
-    family = next(families, None)
-    if family is None:
-        return None
-    for attention in registered_attentions().values():
-        sign = f'.attn.{attention.signature}'
-        if attention.signature and any(name.endswith(sign) for name in names):
-            return attention.method + family
-    return family
+    for family, sign in FAMILIES:
+        if any(re.fullmatch(sign, name) for name in names):
+            for attention in registered_attentions().values():
+                end = f'.attn.{attention.signature}'
+                if attention.signature and any(name.endswith(end) for name in names):
+                    return attention.method + family
+            return family
+    return None

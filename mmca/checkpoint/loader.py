@@ -1,4 +1,4 @@
-"""Loading third-party checkpoints into backbones: rename, resize, match, report."""
+"""Load third-party checkpoints into backbones: rename, resize, match, report."""
 
 import math
 import re
@@ -20,33 +20,33 @@ CLASSIFIER_ONLY = re.compile(
     r'head(_dist)?\..+|norm\.(weight|bias)|(cls|dist)_token|.*relative_position_index|.*attn_mask'
 )
 POSITION_EMBEDDING = re.compile(r'pos_embed\d?')
-# What precedes the grid in a position embedding: (first, end) of what is dropped -> its name.
+# Tokens before the grid in a position embedding: (model's, file's) -> the file's surplus.
 EXTRA_TOKENS = {
     (0, 1): '[0] (class token)',
     (0, 2): '[0:2] (class and distillation token)',
     (1, 2): '[1] (distillation token)',
 }
-# A Swin classifier has one norm, after the last of its four stages; the backbone's is norm3.
+# A Swin classifier has one norm, after the last of its four stages: a backbone's norm3.
 MOVED = {'norm.weight': 'norm3.weight', 'norm.bias': 'norm3.bias'}
 MIN_SHARE = 0.5
 
 
 @dataclass
 class Report:
-    """What a checkpoint and a model have in common.
+    """Comparison of a checkpoint with a model.
 
     Attributes:
-        loaded: the model's tensors found in the file, by name and shape.
-        moved: those of them that the file has under another name, as 'norm.. -> norm3..'.
-        converted: those of them that were computed from softmax attention, see
+        loaded: the model's tensors found in the file by name and shape.
+        moved: loaded tensors with another name in the file, as 'norm.. -> norm3..'.
+        converted: loaded tensors computed from softmax attention, see
             `mmca.checkpoint.softmax_init`.
         resized: position embeddings and tables resized to the model's grid.
         dropped: the file's tensors left out on purpose: class heads, class tokens, index buffers,
-            what only softmax attention needs.
+            parts of softmax attention.
         missing: the model's tensors that the file lacks.
         unexpected: the file's tensors that the model lacks.
-        mismatched: tensors of one name and two shapes, as 'name: file (..), model (..)'.
-        source: where in the file the weights were, and which names they had.
+        mismatched: tensors with different shapes, as 'name: file (..), model (..)'.
+        source: location of the weights in the file, and the naming scheme.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -61,17 +61,17 @@ class Report:
 
     @property
     def share(self) -> float:
-        """The part of the model's own tensors that the file fills, from 0 to 1."""
+        """Fraction of the model's tensors that the file fills."""
         own = len(self.loaded) + len(self.missing) + len(self.mismatched)
         return len(self.loaded) / own if own else 1.0
 
     @property
     def counts(self) -> str:
-        """The counts alone, in one line."""
+        """The counts in one line."""
         return ', '.join(f'{len(names)} {kind}' for kind, names in self._kinds())
 
     def __str__(self) -> str:
-        """The counts, the source, and every name, in which '*' stands for several numbers."""
+        """The counts, the source and all names; '*' stands for several numbers."""
         lines = [self.counts, f'  source: {self.source}'] if self.source else [self.counts]
         lines += [f'  {kind}: {_collapse(names)}' for kind, names in self._kinds() if names]
         return '\n'.join(lines)
@@ -81,7 +81,7 @@ class Report:
 
 
 def _collapse(names: Iterable[str]) -> str:
-    """All names in few words: 'block1.*.attn.q.weight (3)' for those of three blocks."""
+    """Abbreviate names: 'block1.*.attn.q.weight (3)' for three blocks."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r'(?<=\.)\d+(?=\.)', '*', name), []).append(name)
@@ -92,17 +92,16 @@ def _collapse(names: Iterable[str]) -> str:
 
 
 def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
-    """Compare a state dict with a model by name and shape; changes neither.
+    """Compare a state dict with a model by name and shape; neither changes.
 
     Args:
         state_dict: name -> tensor.
-        model: any module.
+        model: any module, also on the meta device.
 
     Returns:
-        The report, with `moved`, `converted`, `resized`, `dropped` and `source` empty.
+        The report; `moved`, `converted`, `resized`, `dropped` and `source` are empty.
     """
-    report = Report()
-    own = model.state_dict()
+    report, own = Report(), model.state_dict()
     for name, tensor in own.items():
         if name not in state_dict:
             report.missing.append(name)
@@ -115,29 +114,49 @@ def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
     return report
 
 
+def check_position_embedding(report: Report, source: str | Path, backbone: str = '') -> None:
+    """Reject a file that has a position embedding if the DeiT lacks one, or vice versa.
+
+    Args:
+        report: comparison of the file with the model.
+        source: the file, for the message.
+        backbone: prefix of the backbone's names in the model, such as 'backbone.'.
+
+    Raises:
+        InputError: the two differ.
+    """
+    name = f'{backbone}pos_embed'
+    if name in report.unexpected:
+        problem, value = 'contains a position embedding, which the model lacks', True
+    elif name in report.missing:
+        problem, value = "lacks the model's position embedding", False
+    else:
+        return
+    raise InputError(f'{source} {problem}: set model.backbone.pos_embed={value}')
+
+
 def fit(
     checkpoint: Checkpoint, model: nn.Module, gain: float = 1.0
 ) -> tuple[dict[str, Tensor], Report]:
-    """Bring a file's weights to the names and sizes of a backbone; changes neither.
+    """Adapt a file's weights to the names and sizes of a backbone; neither changes.
 
-    The backbone's tensors are found by their common prefix, in a whole detector too, and renamed
-    to the original names (`mmca.checkpoint.key_mapping`). The class head, class and distillation
+    The backbone's tensors are found by their common prefix, even in a whole detector, and renamed
+    to the original names (`mmca.checkpoint.key_mapping`). Class heads, class and distillation
     tokens (with their part of the position embedding) and index buffers are dropped, position
-    embeddings and tables of another grid resized, a Swin classifier's last norm becomes `norm3`,
-    and attentions other than the file's start from its softmax attention
+    embeddings and tables are resized to the model's grid, a Swin classifier's last norm becomes
+    `norm3`, and attention other than the file's is initialized from its softmax attention
     (`mmca.checkpoint.softmax_init`).
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
-        model: a backbone of `mmca.backbones`, also one on the meta device.
-        gain: factor of the logits of attentions that start from softmax weights.
+        model: a backbone of `mmca.backbones`, also on the meta device.
+        gain: factor of the logits of attention initialized from softmax weights.
 
     Returns:
-        The state dict for the model, with what is unexpected or mismatched left in, and the
-        report.
+        The state dict for the model, unexpected and mismatched tensors included, and the report.
 
     Raises:
-        InputError: a tensor that cannot be what its name says.
+        InputError: a tensor's shape contradicts its name.
     """
     prefix = find_prefix(checkpoint.tensors)
     inside = {
@@ -159,79 +178,64 @@ def fit(
 
 
 def load_pretrained(
-    model: nn.Module, path: str | Path, min_share: float = MIN_SHARE, gain: float = 1.0
+    model: nn.Module, checkpoint: str | Path, min_share: float = MIN_SHARE, gain: float = 1.0
 ) -> str:
     """Fill a backbone from a checkpoint file of its family.
 
-    Files of the original repositories, OpenMMLab and timm are taken, of a backbone, a classifier
-    or a whole detector or segmentor; see :func:`fit` for what is changed.
+    The file may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
+    classifier or a whole detector or segmentor; :func:`fit` adapts it.
 
     Args:
         model: a backbone of `mmca.backbones`.
-        path: the checkpoint file, see :func:`read_checkpoint`.
-        min_share: the least part of the model's tensors that the file must fill, from 0 to 1.
-        gain: factor of the logits of attentions that start from softmax weights, see
+        checkpoint: the file, see :func:`read_checkpoint`.
+        min_share: least fraction of the model's tensors that the file must fill.
+        gain: factor of the logits of attention initialized from softmax weights, see
             `mmca.checkpoint.softmax_init`.
 
     Returns:
-        A report in words: what was loaded, moved, converted, resized, dropped, missing, unexpected.
+        A report in words: loaded, moved, converted, resized, dropped, missing, unexpected tensors.
 
     Raises:
-        InputError: unreadable file, or fewer than min_share of the model's tensors in it; the
-            model is then as it was.
+        InputError: the file cannot be read, fills less than min_share, or differs from the model
+            in having a position embedding; the model stays unchanged.
     """
-    state_dict, report = fit(read_checkpoint(path), model, gain)
+    state_dict, report = fit(read_checkpoint(checkpoint), model, gain)
     name = type(model).__name__
     if report.share < min_share:
         family = guess_family(state_dict)
-        looks = f'it looks like {family} weights' if family else 'is it of another model?'
+        looks = f'it looks like {family} weights' if family else 'it may be from another model'
         raise InputError(
-            f'{path} does not fit {name}: {report.counts}; {report.share:.1%} of its tensors were '
-            f'found, at least {min_share:.1%} are asked for; {looks} '
-            f'(`mmca inspect {path}` shows what it fits)'
+            f'{checkpoint} does not fit {name}: {report.counts}; it fills {report.share:.1%} of '
+            f'the tensors, required are {min_share:.1%}; {looks} '
+            f'(`mmca inspect {checkpoint}` shows what it fits)'
         )
+    check_position_embedding(report, checkpoint)
     model.load_state_dict({key: state_dict[key] for key in report.loaded}, strict=False)
-    return f'{name}: weights from {path}: {report}'
+    return f'{name}: weights from {checkpoint}: {report}'
 
 
-def starts_with(name: str, init_cfg: Mapping | None) -> bool:
-    """Whether a backbone's first weights hold a tensor.
+def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
+    """The options of a DeiT that contains all of a checkpoint's tokens and positions.
 
     Args:
-        name: of the backbone's tensor, one that all key mappings keep, such as 'pos_embed'.
-        init_cfg: None, or as a config gives it; a file that is not there holds nothing.
+        checkpoint: of a DeiT or CA-DeiT, alone or in a whole model.
 
     Returns:
-        Whether the file of a 'Pretrained' init_cfg has it.
-
-    Raises:
-        InputError: the file cannot be read.
+        `pos_embed` and `with_cls_token`, as :class:`mmca.backbones.DeiT` takes them.
     """
-    if init_cfg is None or init_cfg.get('type') != 'Pretrained':
-        return False
-    path = Path(init_cfg.get('checkpoint') or '').expanduser()
-    if not path.is_file():
-        return False
-    tensors = read_checkpoint(path).tensors
-    return find_prefix(tensors) + name in tensors
+    prefix = find_prefix(checkpoint.tensors)
+    names = {'pos_embed': 'pos_embed', 'with_cls_token': 'cls_token'}
+    return {option: prefix + name in checkpoint.tensors for option, name in names.items()}
 
 
 def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], Report]:
-    """Drop what only a classifier needs, rename its last norm, resize what depends on the grid.
-
-    Returns:
-        The state dict for the model, and a report of what was dropped, moved and resized.
-    """
+    """Drop a classifier's tensors, rename its last norm, resize positions; report all three."""
     adapted, report, own = {}, Report(), model.state_dict()
     modes = _resize_modes(model)
     for name, tensor in state_dict.items():
         new_name = MOVED.get(name)
-        if (
-            name not in own
-            and new_name in own
-            and new_name not in state_dict
-            and own[new_name].shape == tensor.shape
-        ):
+        free = name not in own and new_name in own and new_name not in state_dict
+        if free and own[new_name].shape == tensor.shape:
             adapted[new_name] = tensor
             report.moved.append(f'{name} -> {new_name}')
         elif name not in own and CLASSIFIER_ONLY.fullmatch(name):
@@ -244,7 +248,7 @@ def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
 
 
 def _resize_modes(model: nn.Module) -> dict[str, str]:
-    """Name of a parameter that belongs to a grid or window size -> how it is interpolated."""
+    """Map parameters that depend on a grid or window size to their interpolation modes."""
     modes = {n: 'bilinear' for n, _ in model.named_parameters() if POSITION_EMBEDDING.fullmatch(n)}
     for path, module in model.named_modules():
         if isinstance(module, Attention):
@@ -253,7 +257,7 @@ def _resize_modes(model: nn.Module) -> dict[str, str]:
 
 
 def _resize(name: str, tensor: Tensor, own: Tensor, mode: str, report: Report) -> Tensor:
-    """What was learned on a square grid, for the model's grid; anything else as it is."""
+    """Resize a tensor from a square grid to the model's; return any other tensor as it is."""
     alike = tensor.dim() == own.dim() and tensor.shape[:-2] == own.shape[:-2]
     if not alike or tensor.shape[-1] != own.shape[-1]:
         return tensor

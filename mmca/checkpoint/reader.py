@@ -1,7 +1,7 @@
-"""Reading third-party checkpoint files without executing what is in them."""
+"""Read third-party checkpoint files without executing their contents."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,94 +9,70 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmca.checkpoint.archive import check_archive, check_tensors
-from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert
+from mmca.checkpoint.safe_unpickle import check_archive, is_stand_in, load_inert
 from mmca.errors import InputError
 
-# Keys of the weights in a file, in order of preference; averaged weights come last.
-WRAPPINGS = (
-    'state_dict',
-    'model',
-    'module',
-    'state_dict_ema',
-    'model_ema',
-    'ema_state_dict',
-)
+# Keys that hold the weights, in order of preference; averaged weights come last.
+WRAPPINGS = ('state_dict', 'model', 'module', 'state_dict_ema', 'model_ema', 'ema_state_dict')
 MAX_NESTING = 8
+EXPANDED = 2**30  # bytes: a tensor may repeat its values, as torch.Tensor.expand does, up to here
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights in a file, and what the file holds besides.
+    """The weights in a file and a summary of its other contents.
 
     Attributes:
-        tensors: name -> tensor, on the CPU; 'module.' prefixes removed.
-        keys: where in the file they were, from the outside, such as ('model',).
-        skipped: the file's other entries, such as 'optimizer' and 'model_ema'.
+        tensors: name -> tensor, on the CPU, without 'module.' prefixes.
+        keys: path of keys to the weights, such as ('model',).
+        skipped: keys of the other entries, such as 'optimizer' and 'model_ema'.
+        meta: the file's 'meta' entry as plain data (numbers, strings, containers), such as
+            `meta['dataset_meta']`; values of other types are left out.
     """
 
     tensors: dict[str, Tensor]
     keys: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
-        """A description, which mentions averaged weights in the same file."""
-        words = [f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict']
-        for name in self.skipped:
-            if name == 'ema_state_dict':
-                # mmengine's EMAHook swaps the two sets when it saves.
-                words.append(f'averaged (EMA) by mmengine, the plain weights are in {name!r}')
-            elif name in WRAPPINGS and 'ema' in name:
-                words.append(f'the averaged (EMA) weights in {name!r} were not taken')
-        return '; '.join(words)
+        """Location of the weights, and of other weights, such as averaged ones, in the file."""
+        others = [name for name in self.skipped if name in WRAPPINGS]
+        return (f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict') + ''.join(
+            f'; {name!r} not loaded' for name in others
+        )
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it.
 
-    Nothing in the file is executed, see `mmca.checkpoint.safe_unpickle`: optimizer states, configs
-    and log buffers beside the weights are skipped.
+    Nothing in the file is executed, see `mmca.checkpoint.safe_unpickle`; optimizer states, configs
+    and log buffers are skipped.
 
     Args:
-        path: a file of torch.save, or `.safetensors`: a state dict, or one under any of
-            `WRAPPINGS`, nested too.
-
-    Returns:
-        The weights, and where they were.
+        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`.
 
     Raises:
-        InputError: no such file, not a checkpoint, damaged, or no tensors in it; or safetensors
-            is not installed.
+        InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
     """
     path = Path(path).expanduser()
-    content = _read(path, _read_safetensors if path.suffix == '.safetensors' else load_inert)
-    if is_stand_in(content):
-        raise InputError(
-            f'{path} holds a whole pickled object, which is not run; save its state_dict() instead'
-        )
-    if not isinstance(content, Mapping):
-        raise InputError(f'{path} holds a {type(content).__name__}, not a state dict')
-    checkpoint = find_weights(content)
-    if checkpoint is None:
-        raise InputError(f'{path} holds no tensors')
-    check_tensors(path, checkpoint.tensors)
-    return checkpoint
+    content = _read(path, _load_safetensors if path.suffix == '.safetensors' else load_inert)
+    checkpoint = _check_weights(path, content)
+    meta = _plain(content.get('meta'), {})
+    return replace(checkpoint, meta=meta if isinstance(meta, dict) else {})
 
 
 def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()) -> Any:
-    """Read all of a file of torch.save, as resuming needs it, and execute nothing.
+    """Read all of a file of torch.save, as resuming requires, and execute nothing.
 
     Args:
         path: the file.
         map_location: as for torch.load.
-        known: classes and functions that a file may name, as for torch.serialization.safe_globals.
-
-    Returns:
-        Its content: tensors, containers, and what is known.
+        known: classes and functions that it may name, as for torch.serialization.safe_globals.
 
     Raises:
-        InputError: no such file, damaged, not a checkpoint, or it holds anything else.
+        InputError: the file is missing, damaged, not a checkpoint, or contains other objects.
     """
     path = Path(path).expanduser()
 
@@ -106,15 +82,32 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
             return torch.load(path, map_location=map_location, weights_only=True)
 
     content = _read(path, load)
-    checkpoint = find_weights(content) if isinstance(content, Mapping) else None
-    if checkpoint is None:
-        raise InputError(f'{path} holds no state dict')
-    check_tensors(path, checkpoint.tensors)
+    _check_weights(path, content)
     return content
 
 
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint file, see :func:`read_checkpoint`."""
+    return read_checkpoint(path).tensors
+
+
+def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
+    """Find the innermost state dict in a file's content; None without tensors."""
+    for name in WRAPPINGS if len(keys) < MAX_NESTING else ():
+        inside = content.get(name)
+        found = find_weights(inside, (*keys, name)) if isinstance(inside, Mapping) else None
+        if found is not None:
+            beside = tuple(str(key) for key in content if key != name)
+            return replace(found, skipped=(*beside, *found.skipped))
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not tensors:
+        return None
+    skipped = tuple(str(key) for key in content if key not in tensors)
+    return Checkpoint({k.removeprefix('module.'): v for k, v in tensors.items()}, keys, skipped)
+
+
 def _read(path: Path, read: Callable[[Path], Any]) -> Any:
-    """The content of a file; whatever is wrong with the file becomes an InputError."""
+    """Read a file; turn any failure into an InputError."""
     if not path.is_file():
         raise InputError(f'checkpoint not found: {path}')
     try:
@@ -123,69 +116,69 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         raise
     except UnpicklingError as error:
         raise InputError(
-            f'{path} is damaged, or holds more than weights and is not loaded, since that would '
-            f'run code in it ({_reason(error)}); `mmca inspect FILE` shows what is in it'
+            f'{path} is damaged, or holds more than weights and is not loaded, since that could '
+            'run code; `mmca inspect FILE` shows its contents'
         ) from error
     except Exception as error:  # damaged bytes can make an unpickler raise anything
+        reason = (str(error).strip().splitlines() or [''])[0]
         raise InputError(
             f'cannot read the checkpoint {path}: it is damaged, incomplete or not a checkpoint '
-            f'({_reason(error)})'
+            f'({type(error).__name__}: {reason[:160]})'
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    """The line of an error that says what is wrong."""
-    # torch's own reason follows a paragraph of advice to run the file's code.
-    text = str(error).rpartition('WeightsUnpickler error:')[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # Without that mark the reason is the second line.
-    advice = len(lines) > 1 and lines[0].startswith('Weights only')
-    return (lines[advice] if lines else type(error).__name__)[:160]
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
     except ImportError as error:
-        raise InputError(
-            f'{path}: reading .safetensors needs a package: pip install safetensors'
-        ) from error
+        raise InputError(f'cannot read {path}: pip install safetensors') from error
     return load_file(path)
 
 
-def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
-    """Find the innermost state dict in the content of a file.
+def _check_weights(path: Path, content: Any) -> Checkpoint:
+    """Find the weights in a file's content; reject tensors that no trained model has."""
+    checkpoint = find_weights(content) if isinstance(content, Mapping) else None
+    if checkpoint is None:
+        if is_stand_in(content):
+            raise InputError(
+                f'{path} is a pickled object, which mmca does not load: save its state_dict()'
+            )
+        raise InputError(f'{path} contains no tensors, only a {type(content).__name__}')
+    size = max(path.stat().st_size, EXPANDED)
+    for name, tensor in checkpoint.tensors.items():
+        if not name.isprintable():
+            raise InputError(f'{path} contains a tensor with the unprintable name {name!r}')
+        ordinary = tensor.layout == torch.strided and tensor.device.type != 'meta'
+        if not ordinary or tensor.is_quantized or tensor.is_nested:
+            raise InputError(f'{path}: the tensor {name!r} is sparse, quantized or without data')
+        stored = max(tensor.nbytes, tensor.untyped_storage().nbytes())
+        if stored > size:
+            raise InputError(
+                f'{path}: the tensor {name!r} of shape {tuple(tensor.shape)} claims {stored} '
+                f'bytes, the file has {path.stat().st_size}'
+            )
+    return checkpoint
 
-    Args:
-        content: what the file holds.
-        keys: those that led to it.
 
-    Returns:
-        The weights, or None where there are no tensors.
+_DROPPED = object()
+
+
+def _plain(value: Any, known: dict[int, Any], depth: int = MAX_NESTING) -> Any:
+    """Copy nested containers of numbers and strings without everything else.
+
+    `known` maps ids of containers to their copies: each is copied once, however often a hostile
+    file refers to it.
     """
-    for name in WRAPPINGS if len(keys) < MAX_NESTING else ():
-        inside = content.get(name)
-        found = find_weights(inside, (*keys, name)) if isinstance(inside, Mapping) else None
-        if found is not None:
-            beside = tuple(str(key) for key in content if key != name)
-            return Checkpoint(found.tensors, found.keys, (*beside, *found.skipped))
-    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if not tensors:
-        return None
-    skipped = tuple(str(key) for key in content if key not in tensors)
-    return Checkpoint({k.removeprefix('module.'): v for k, v in tensors.items()}, keys, skipped)
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, see :func:`read_checkpoint`.
-
-    Args:
-        path: see :func:`read_checkpoint`.
-
-    Returns:
-        Name -> tensor, on the CPU; 'module.' prefixes removed.
-
-    Raises:
-        InputError: see :func:`read_checkpoint`.
-    """
-    return read_checkpoint(path).tensors
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    mapping = isinstance(value, Mapping)
+    if depth == 0 or is_stand_in(value) or not (mapping or isinstance(value, (list, tuple))):
+        return _DROPPED
+    if id(value) not in known:
+        known[id(value)] = _DROPPED  # while it is copied: a container may contain itself
+        pairs = value.items() if mapping else enumerate(value)
+        copies = {k: _plain(v, known, depth - 1) for k, v in pairs if isinstance(k, (str, int))}
+        copies = {key: copy for key, copy in copies.items() if copy is not _DROPPED}
+        kind = tuple if isinstance(value, tuple) else list
+        known[id(value)] = copies if mapping else kind(copies.values())
+    return known[id(value)]

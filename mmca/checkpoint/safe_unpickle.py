@@ -1,8 +1,8 @@
-"""Inert stand-ins for what a checkpoint file names, so that torch reads it and executes nothing.
+"""Read files of torch.save without executing their contents.
 
-Training checkpoints hold more than tensors: mmengine's log buffers, yacs configs, numpy scalars.
-torch.load(weights_only=True) refuses a file that names anything but what it knows to be safe. Here
-every other name is replaced by a class that does nothing, and torch reads the rest.
+Training checkpoints hold more than tensors: log buffers, yacs configs, numpy scalars.
+`torch.load(weights_only=True)` rejects a file that names anything it does not know to be safe. Here
+an inert class replaces every other name, so that torch can read the rest.
 """
 
 import pickletools
@@ -15,13 +15,14 @@ from typing import IO, Any
 
 import torch
 
-from mmca.checkpoint.archive import check_archive, is_zip
+from mmca.errors import InputError
 
+ZIP_START = b'PK\x03\x04'  # torch itself tells the two formats apart by these bytes
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
 
 
 class Inert:
-    """An object that was not built; takes whatever state a pickle gives it."""
+    """Replaces an object of any class; accepts and ignores arguments and state."""
 
     def __new__(cls, *args: Any) -> 'Inert':
         return super().__new__(cls)
@@ -32,7 +33,7 @@ class Inert:
 
 
 class InertMapping(Inert):
-    """The same for objects that are filled as mappings: torch fills exact OrderedDicts only."""
+    """Replaces an object filled like a mapping: torch fills only exact OrderedDicts."""
 
     def __new__(cls, *args: Any) -> OrderedDict:
         mapping = OrderedDict()
@@ -40,30 +41,54 @@ class InertMapping(Inert):
         return mapping
 
 
-def is_stand_in(content: Any) -> bool:
-    """Whether an object was replaced and nothing of it was read."""
-    return isinstance(content, Inert) or (getattr(content, 'stand_in', False) and not content)
+def is_stand_in(value: Any) -> bool:
+    """Whether an inert object replaced `value`."""
+    return isinstance(value, Inert) or hasattr(value, 'stand_in')
 
 
 def load_inert(path: Path) -> Any:
-    """Read a file of torch.save without executing what is in it.
+    """Read a file of torch.save with inert objects in place of unknown ones.
 
     Args:
-        path: the file, zipped or in the legacy format.
+        path: the file, in the zip or the legacy format.
 
     Returns:
-        Its content, on the CPU; objects other than tensors and containers are inert.
+        Its content, on the CPU.
 
     Raises:
-        InputError: torch.save did not write it, see :func:`check_archive`.
-        Exception: whatever torch raises on a file that is damaged or not to be trusted.
+        InputError: a compressed archive, see :func:`check_archive`.
+        Exception: whatever torch raises on damaged or malicious files.
     """
     check_archive(path)
     names = _globals(path)
     try:
         return _load(path, names, InertMapping)
-    except (AttributeError, TypeError, ValueError):  # the state of an object is no mapping
+    except (AttributeError, TypeError, ValueError):  # the state of an object is not a mapping
         return _load(path, names, Inert)
+
+
+def check_archive(path: Path) -> None:
+    """Reject zip archives that expand beyond their size before reading them into memory.
+
+    Raises:
+        InputError: such an archive; torch.save does not compress.
+        zipfile.BadZipFile: a damaged zip archive.
+    """
+    if not _is_zip(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise InputError(
+            f'{path} is a compressed zip archive, which torch.save does not write: unpack it if '
+            'it contains a checkpoint'
+        )
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(len(ZIP_START)) == ZIP_START
 
 
 def _load(path: Path, names: set[str], kind: type[Inert]) -> Any:
@@ -74,7 +99,7 @@ def _load(path: Path, names: set[str], kind: type[Inert]) -> Any:
 
 
 def _globals(path: Path) -> set[str]:
-    """All names in a file, as 'module.name', also as Python 3 calls what Python 2 named."""
+    """All names in a file as 'module.name', under their Python 3 names as well."""
     found = set()
     for file in _pickles(path):
         for opcode, argument, _ in pickletools.genops(file):
@@ -86,8 +111,8 @@ def _globals(path: Path) -> set[str]:
 
 
 def _pickles(path: Path) -> Iterator[IO[bytes]]:
-    """The pickles of a file, as streams that are at their starts."""
-    if is_zip(path):
+    """The pickles of a file, as streams positioned at their starts."""
+    if _is_zip(path):
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith('/data.pkl'):

@@ -1,9 +1,8 @@
-"""Starting the attentions of a backbone from the weights of softmax attention.
+"""Initialize attention layers from softmax attention weights.
 
-CA-PVT and CA-Swin differ from PVT and Swin in the attention of their first stages only. A block
-whose attention is another than the file's takes over what its class makes of the softmax
-attention's weights (`Attention.from_softmax`), and its positional convolution starts at zero, so
-that it adds nothing.
+CA-PVT and CA-Swin differ from PVT and Swin only in the attention of their first stages. Where a
+block's attention differs from the checkpoint's, its class converts the softmax weights
+(`Attention.from_softmax`), and the block's positional convolution starts at zero, without effect.
 """
 
 from collections.abc import Mapping
@@ -19,28 +18,24 @@ _PROJECTIONS = ('q', 'kv', 'qkv', 'proj')
 def start_from_softmax(
     state_dict: Mapping[str, Tensor], model: nn.Module, gain: float = 1.0
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Turn softmax attention weights into start weights of the model's other attentions.
+    """Convert softmax attention weights into initial weights of the model's other attentions.
 
     Args:
-        state_dict: the weights of a softmax backbone, in the family's original names.
-        model: a backbone of `mmca.backbones`; it is not changed.
-        gain: factor of the logits, multiplied into the weights and the bias of q.
+        state_dict: weights of a softmax backbone, under the family's original names.
+        model: a backbone of `mmca.backbones`; unchanged.
+        gain: factor of the logits, multiplied into the weight and bias of q.
 
     Returns:
-        The state dict with start weights in place of softmax ones, the names of those that were
-        computed, and the names of the file that these blocks do not need. Blocks whose attention
-        finds all its weights in the file are passed on as they are.
+        The state dict with converted weights in place of softmax ones, the names of the converted
+        tensors, and the names in the file that these blocks do not need. Blocks whose attention
+        finds all its weights in the file stay as they are.
     """
-    state_dict, computed, unused = dict(state_dict), [], []
+    state_dict, converted, unused = dict(state_dict), [], []
     for path, block in model.named_modules():
         if not isinstance(block, Block) or not isinstance(block.attn, Attention):
             continue
         prefix = f'{path}.attn.'
-        old = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state_dict.items()
-            if name.startswith(prefix)
-        }
+        old = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
         own = block.attn.state_dict()
         softmax = _both_conventions(old, gain)
         if own.keys() <= old.keys() or softmax is None:
@@ -52,26 +47,22 @@ def start_from_softmax(
             if name in own and own[name].shape == tensor.shape
         }
         changed = any(old.get(name) is not tensor for name, tensor in start.items())
-        new = {f'attn.{name}': tensor for name, tensor in start.items()}
+        new = {f'{prefix}{name}': tensor for name, tensor in start.items()}
         if block.cpe is not None:
-            reference = next(iter(old.values()))
+            like = next(iter(old.values()))
             for name, parameter in block.cpe.named_parameters():
-                new[f'cpe.{name}'] = reference.new_zeros(parameter.shape)
+                new[f'{path}.cpe.{name}'] = like.new_zeros(parameter.shape)
         for name in old:
             del state_dict[prefix + name]
-        state_dict |= {f'{path}.{name}': tensor for name, tensor in new.items()}
-        if changed:
-            computed += [f'{path}.{name}' for name in new]
-        unused += [
-            prefix + name
-            for name in old
-            if name not in start and not (changed and name.split('.')[0] in _PROJECTIONS)
-        ]
-    return state_dict, computed, unused
+            used = name in start or (changed and name.split('.')[0] in _PROJECTIONS)
+            unused += [] if used else [prefix + name]
+        state_dict |= new
+        converted += new if changed else ()
+    return state_dict, converted, unused
 
 
 def _both_conventions(attn: Mapping[str, Tensor], gain: float) -> dict[str, Tensor] | None:
-    """The tensors with projections under `qkv` and under `q` and `kv`; None without projections."""
+    """Add projections under `qkv` and under `q` and `kv`; None without projections."""
     both = dict(attn)
     for kind in ('weight', 'bias'):
         if f'qkv.{kind}' in attn:

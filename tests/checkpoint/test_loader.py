@@ -1,23 +1,14 @@
-"""Reading checkpoints: original files by name, wrappings, grids, wrong, damaged, hostile files."""
+"""Loading third-party checkpoints: names, wrappings, grids, position embeddings, wrong files."""
 
-import pickle
 import sys
-import types
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenSwin, Swin
-from mmca.checkpoint import (
-    Report,
-    load_pretrained,
-    match,
-    read_checkpoint,
-    read_state_dict,
-)
+from mmca.checkpoint import Report, deit_options, load_pretrained, read_checkpoint
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
 from tests.tiny import PVT as PVT_ARCH
@@ -88,17 +79,6 @@ def test_original_swin_loads_by_name(tmp_path):
     assert 'layers.0.blocks.0.attn.relative_position_index' in message
 
 
-def test_a_last_norm_does_not_displace_norm3(tmp_path):
-    state = swin_classifier() | {'norm3.weight': torch.randn(64), 'norm.bias': torch.randn(32)}
-    model = Swin(SHORT_SWIN)
-    message = load_pretrained(model, save(state, tmp_path / 'swin.pth'))
-    assert torch.equal(model.norm3.weight, state['norm3.weight'])
-    assert '0 moved' in message
-    assert 'norm.weight, norm.bias, head.weight, head.bias' in message.split('dropped: ')[1]
-    assert 'missing: norm0' in message
-    assert 'norm3.bias' in message.split('missing: ')[1]
-
-
 @pytest.mark.parametrize(
     ('cls', 'arch', 'state'),
     [(CAPVT, PVT_ARCH, pvt_classifier()), (CASwin, SHORT_SWIN, swin_classifier())],
@@ -147,59 +127,16 @@ def test_wrappings(wrap, prefix, tmp_path):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_a_whole_detector_keeps_its_names_and_gives_its_backbone(tmp_path):
-    state = {f'backbone.{name}': value for name, value in random_state(PVT(PVT_ARCH)).items()}
-    state['rpn_head.weight'] = torch.zeros(1)
-    path = save({'state_dict': {f'module.{n}': v for n, v in state.items()}}, tmp_path / 'd.pth')
-    assert read_state_dict(path).keys() == state.keys()
-    number = len(state)
-    message = load_pretrained(PVT(PVT_ARCH), path)
-    assert (
-        f"source: in 'state_dict', under 'backbone.' ({number - 1} of {number} tensors); "
-        'names: original; family: PVT' in message
-    )
-
-
-def test_averaged_weights_are_named_and_not_taken(tmp_path):
+def test_averaged_weights_are_mentioned_and_not_taken(tmp_path):
     plain, averaged = ({'a': torch.full((2,), value)} for value in (1.0, 2.0))
-    for keys in (('model', 'model_ema'), ('state_dict', 'state_dict_ema')):
+    for keys in (('model', 'model_ema'), ('state_dict', 'ema_state_dict')):
         path = save({keys[1]: averaged, keys[0]: plain, 'epoch': 3}, tmp_path / 'ema.pth')
         checkpoint = read_checkpoint(path)
         assert checkpoint.tensors['a'][0] == 1
         assert (checkpoint.keys, checkpoint.skipped) == ((keys[0],), (keys[1], 'epoch'))
-        assert f'averaged (EMA) weights in {keys[1]!r} were not taken' in checkpoint.place
-    # mmengine's EMAHook puts the averages into 'state_dict'.
-    path = save({'state_dict': averaged, 'ema_state_dict': plain}, tmp_path / 'ema.pth')
-    assert read_checkpoint(path).tensors['a'][0] == 2
-    assert "in 'state_dict'; averaged (EMA) by mmengine, the plain" in read_checkpoint(path).place
+        assert checkpoint.place == f"in '{keys[0]}'; '{keys[1]}' not loaded"
     alone = read_checkpoint(save({'model_ema': averaged}, tmp_path / 'ema.pth'))
     assert (alone.keys, alone.place) == (('model_ema',), "in 'model_ema'")
-
-
-def test_other_trainers_files_do_not_crash(tmp_path):
-    model = CAPVT(PVT_ARCH)
-    state = random_state(model)
-    lightning = {
-        'state_dict': {f'model.encoder.{name}': value for name, value in state.items()},
-        'pytorch-lightning_version': '2.0.0',
-        'callbacks': {'ModelCheckpoint': {'best': torch.zeros(1)}},
-        'hyper_parameters': {'model': 'capvt'},
-        'loops': None,
-    }
-    selfsup = {
-        'meta': {'version': 1},
-        'state_dict': {f'encoder_q.0.{name}': value for name, value in state.items()}
-        | {'queue': torch.zeros(4, 4), 'neck.fc.weight': torch.zeros(2, 2)}
-        | {f'encoder_k.0.{name}': torch.zeros_like(value) for name, value in state.items()},
-    }
-    for content in (lightning, selfsup):
-        message = load_pretrained(model, save(content, tmp_path / 'other.pth'))
-        assert '0 missing, 0 unexpected' in message
-        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    endless = {'epoch': 1}
-    endless['model'] = endless
-    with pytest.raises(InputError, match='holds no tensors'):
-        read_state_dict(save(endless, tmp_path / 'endless.pth'))
 
 
 def test_renamed_weights_load_whole(tmp_path):
@@ -226,37 +163,13 @@ def test_safetensors_and_half_precision(suffix, dtype, tmp_path):
     state = {name: value.to(dtype) for name, value in pvt_classifier().items()}
     path = tmp_path / f'pvt{suffix}'
     save_file(state, path) if suffix == '.safetensors' else torch.save(state, path)
-    assert {value.dtype for value in read_state_dict(path).values()} == {dtype}
+    assert {t.dtype for t in read_checkpoint(path).tensors.values()} == {dtype}
     model = PVT(PVT_ARCH)
     assert '0 missing, 0 unexpected, 0 mismatched' in load_pretrained(model, path)
     for name, value in model.state_dict().items():
         assert value.dtype == torch.float32
         expected = state[name][:, 1:] if name == 'pos_embed4' else state[name]
         assert torch.equal(value, expected.float()), name
-
-
-def test_safetensors_that_cannot_be_read(tmp_path, monkeypatch):
-    path = tmp_path / 'pvt.safetensors'
-    save_file(pvt_classifier(), path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r'pvt\.safetensors: it is damaged') as error:
-        read_state_dict(path)
-    assert '\n' not in str(error.value)
-    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
-    with pytest.raises(InputError, match='pip install safetensors'):
-        read_state_dict(path)
-
-
-def test_positions_are_resized(tmp_path):
-    state = random_state(PVT(PVT_ARCH, pretrain_img_size=64))
-    state['pos_embed1'].fill_(3.0)
-    model = PVT(PVT_ARCH)
-    message = load_pretrained(model, save(state, tmp_path / 'small.pth'))
-    torch.testing.assert_close(model.pos_embed1.data, torch.full((1, 56 * 56, 8), 3.0))
-    assert '4 resized' in message
-    wide = Swin({**SHORT_SWIN, 'window_size': 5})
-    message = load_pretrained(wide, save(swin_classifier(), tmp_path / 'swin.pth'))
-    assert '5 resized' in message
 
 
 @pytest.mark.parametrize('extra', [0, 1, 2])
@@ -318,15 +231,6 @@ def test_what_cannot_be_resized_is_mismatched(tmp_path):
         assert f'mismatched: pos_embed: file {shape}, model (1, 196, 12)' in message
 
 
-def test_matching_counts():
-    model = torch.nn.Linear(3, 2)
-    report = match({'weight': torch.zeros(4, 3), 'extra': torch.zeros(1)}, model)
-    assert (report.loaded, report.missing, report.unexpected) == ([], ['bias'], ['extra'])
-    assert report.mismatched == ['weight: file (4, 3), model (2, 3)']
-    assert report.share == 0
-    assert match(model.state_dict(), model).share == 1
-
-
 def test_the_report_has_every_name_in_few_words():
     blocks = [f'block{i}.{j}.attn.q.weight' for i in (1, 2) for j in range(20)]
     report = Report(
@@ -348,58 +252,22 @@ def test_the_report_has_every_name_in_few_words():
     assert report.counts == str(report).splitlines()[0]
 
 
-def test_the_share_asked_for_is_kept(tmp_path):
+def test_the_required_share(tmp_path):
     model = PVT(PVT_ARCH)
     state = random_state(model)
-    number = len(state)
-    path = save(dict(list(state.items())[: number // 4]), tmp_path / 'part.pth')
-    share = number // 4 / number
-    with pytest.raises(InputError) as error:
+    number = len(state) // 4
+    path = save(dict(list(state.items())[:number]), tmp_path / 'part.pth')
+    share = number / len(state)
+    with pytest.raises(InputError, match=rf'fills {share:.1%} of the tensors, required are 50\.0%'):
         load_pretrained(model, path)
-    assert f'{share:.1%} of its tensors were found, at least 50.0% are asked' in str(error.value)
-    assert '\n' not in str(error.value)
     assert load_pretrained(model, path, min_share=share)
-    with pytest.raises(InputError, match=r'at least 100\.0%'):
-        load_pretrained(model, path, min_share=1)
+    options = {'type': 'Pretrained', 'checkpoint': str(path)}
+    PVT(PVT_ARCH, init_cfg={**options, 'min_share': share}).init_weights()
+    with pytest.raises(InputError, match=r'required are 100\.0%'):
+        PVT(PVT_ARCH, init_cfg={**options, 'min_share': 1}).init_weights()
 
 
-def test_init_weights_loads_or_says_that_it_starts_from_scratch(tmp_path, monkeypatch):
-    lines = []
-    logger = type('Log', (), {'info': lines.append, 'warning': lines.append})
-    monkeypatch.setattr('mmengine.logging.MMLogger.get_current_instance', lambda: logger)
-    path = save(pvt_classifier(), tmp_path / 'pvt.pth')
-    CAPVT(PVT_ARCH).init_weights()
-    model = CAPVT(PVT_ARCH, init_cfg={'type': 'Pretrained', 'checkpoint': str(path)})
-    model.init_weights()
-    assert 'CAPVT: no pretrained weights, training starts from scratch' in lines[0]
-    assert f'CAPVT: weights from {path}: ' in lines[1]
-    assert torch.equal(model.block4[0].mlp.fc1.weight, torch.load(path)['block4.0.mlp.fc1.weight'])
-
-
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'checkpoint': 'x.pth', 'prefix': 'backbone.'}, r"unknown keys \['prefix'\].*min_share"),
-        ({}, 'names no checkpoint'),
-        ({'checkpoint': None}, 'names no checkpoint'),
-        ({'checkpoint': 'x.pth'}, 'checkpoint not found: x.pth'),
-    ],
-)
-def test_a_wrong_init_cfg_is_named(options, message):
-    with pytest.raises(InputError, match=message):
-        PVT(PVT_ARCH, init_cfg={'type': 'Pretrained', **options}).init_weights()
-
-
-def test_init_cfg_asks_for_a_share(tmp_path):
-    state = {k: v for k, v in pvt_classifier().items() if not k.startswith('block4')}
-    path = str(save(state, tmp_path / 'most.pth'))
-    asked = {'type': 'Pretrained', 'checkpoint': path, 'min_share': 1.0}
-    with pytest.raises(InputError, match=r'at least 100\.0% are asked for'):
-        PVT(PVT_ARCH, init_cfg=asked).init_weights()
-    PVT(PVT_ARCH, init_cfg={**asked, 'min_share': 0.6}).init_weights()
-
-
-def test_another_models_checkpoint_is_refused_and_nothing_is_lost(tmp_path):
+def test_another_models_checkpoint_changes_nothing(tmp_path):
     model = CAPVT(PVT_ARCH)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     path = save(swin_classifier(), tmp_path / 'swin.pth')
@@ -409,120 +277,59 @@ def test_another_models_checkpoint_is_refused_and_nothing_is_lost(tmp_path):
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
 
 
-def test_bad_files_are_named_and_never_executed(tmp_path):
+def test_init_weights(tmp_path):
+    path = save(pvt_classifier(), tmp_path / 'pvt.pth')
+    model = CAPVT(PVT_ARCH, init_cfg={'type': 'Pretrained', 'checkpoint': str(path)})
+    model.init_weights()
+    assert torch.equal(model.block4[0].mlp.fc1.weight, torch.load(path)['block4.0.mlp.fc1.weight'])
+    CAPVT(PVT_ARCH).init_weights()
+    with pytest.raises(InputError, match=r'checkpoint not found: x\.pth'):
+        PVT(PVT_ARCH, init_cfg={'type': 'Pretrained', 'checkpoint': 'x.pth'}).init_weights()
+    with pytest.raises(TypeError, match='prefix'):
+        PVT(PVT_ARCH, init_cfg={'type': 'Pretrained', 'prefix': 'backbone.'}).init_weights()
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_position_embeddings_must_agree(prefix, tmp_path):
+    softmax = DeiT(DEIT_ARCH, with_cls_token=True)
+    path = tmp_path / 'deit.pth'
+    save({prefix + name: value for name, value in softmax.state_dict().items()}, path)
+    assert deit_options(read_checkpoint(path)) == {'pos_embed': True, 'with_cls_token': True}
+    with pytest.raises(InputError, match=r'deit\.pth contains a .* set .*\.pos_embed=True$'):
+        load_pretrained(CADeiT(DEIT_ARCH), path)
+    model = CADeiT(DEIT_ARCH, pos_embed=True)
+    load_pretrained(model, path)
+    assert torch.equal(model.pos_embed, softmax.pos_embed[:, 1:])
+
+    save({prefix + k: v for k, v in CADeiT(DEIT_ARCH).state_dict().items()}, path)
+    assert deit_options(read_checkpoint(path)) == {'pos_embed': False, 'with_cls_token': False}
+    with pytest.raises(InputError, match=r'lacks the .* set .*\.pos_embed=False$'):
+        load_pretrained(model, path)
+
+
+def test_bad_files_are_named(tmp_path, monkeypatch):
     good = save(pvt_classifier(), tmp_path / 'good.pth').read_bytes()
-    (tmp_path / 'cut.pth').write_bytes(good[: len(good) // 2])
-    (tmp_path / 'empty.pth').write_bytes(b'')
-    (tmp_path / 'text.pth').write_text('not a checkpoint')
-    (tmp_path / 'list.pth').write_bytes(pickle.dumps([1, 2]))
-    save({'epoch': 1}, tmp_path / 'bare.pth')
-    save([torch.zeros(1)], tmp_path / 'tensors.pth')
-    names = ('cut', 'empty', 'text', 'list', 'bare', 'tensors', 'missing')
-    for name in names:
-        path = tmp_path / f'{name}.pth'
-        with pytest.raises(InputError) as error:
-            read_state_dict(path)
-        assert str(path) in str(error.value)
-        assert '\n' not in str(error.value)
-
-
-class Planted:
-    """Runs a call when unpickled."""
-
-    def __init__(self, *call):
-        self.call = call
-
-    def __reduce__(self):
-        return self.call
-
-
-def planted_calls(target):
-    """Ways of writing a file."""
-    code = f"open({str(target)!r}, 'w').close()"
-    return [
-        Planted(open, (str(target), 'w')),
-        Planted(exec, (code,)),
-        Planted(eval, (f"__import__('os').system('touch {target}')",)),
-        Planted(torch.save, ({}, str(target))),
-    ]
-
-
-def authors_checkpoint(state, target):
-    """As the authors of CA-DeiT write theirs, yacs config and all, with calls planted in it.
-
-    The config's class is gone afterwards, as it is for those who have no yacs.
-    """
-    module = types.ModuleType('vanished_yacs')
-    exec('class CfgNode(dict): ...', module.__dict__)
-    sys.modules['vanished_yacs'] = module
-    config = module.CfgNode(MODEL=module.CfgNode(TYPE='ca_deit'), planted=planted_calls(target))
-    config.__dict__['__immutable__'] = True
-    parameters = torch.nn.Linear(2, 2).parameters()
-    return {
-        'model': state,
-        'optimizer': torch.optim.AdamW(parameters).state_dict(),
-        'lr_scheduler': {'base_values': [1e-3], 't': np.float64(3)},
-        'max_accuracy': np.float32(75.0),
-        'scaler': {'scale': 65536.0, '_growth_tracker': 0},
-        'epoch': 299,
-        'config': config,
-        'planted': planted_calls(target),
+    save_file(pvt_classifier(), tmp_path / 'whole.safetensors')
+    contents = {
+        'cut.pth': good[: len(good) // 2],
+        'empty.pth': b'',
+        'text.pth': b'not a checkpoint',
+        'cut.safetensors': (tmp_path / 'whole.safetensors').read_bytes()[:-100],
     }
-
-
-@pytest.mark.parametrize('zipped', [True, False])
-def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path):
-    target, path = tmp_path / 'planted', tmp_path / 'ca_deit.pth'
-    model = CADeiT(DEIT_ARCH)
-    state = random_state(model)
-    head = {'head.weight': torch.zeros(10, 12), 'head.bias': torch.zeros(10)}
-    try:
-        content = authors_checkpoint(state | head, target)
-        torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    finally:
-        del sys.modules['vanished_yacs']
-    checkpoint = read_checkpoint(path)
-    assert checkpoint.keys == ('model',)
-    assert set(checkpoint.skipped) == set(content) - {'model'}
-    message = load_pretrained(model, path)
-    assert not target.exists()
-    assert '2 dropped, 0 missing, 0 unexpected, 0 mismatched' in message
-    assert 'family: CA-DeiT' in message
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize('number', range(4))
-@pytest.mark.parametrize('protocol', [0, 2, 4])
-def test_a_bare_pickle_is_not_executed(number, protocol, tmp_path):
-    """torch.load tries its old format on it, whose first parts it reads one by one."""
-    target, path = tmp_path / 'planted', tmp_path / 'planted.pth'
-    path.write_bytes(pickle.dumps(planted_calls(target)[number], protocol))
-    with pytest.raises(InputError, match=r'planted\.pth'):
-        read_state_dict(path)
-    assert not target.exists()
-    path.write_bytes(
-        b''.join(
-            pickle.dumps(item, 2)
-            for item in (
-                torch.serialization.MAGIC_NUMBER,
-                torch.serialization.PROTOCOL_VERSION,
-                planted_calls(target)[number],
-                {'a': 1},
-                [],
-            )
-        )
-    )
-    with pytest.raises(InputError, match='holds no tensors'):
-        read_state_dict(path)
-    assert not target.exists()
-
-
-def test_code_and_whole_objects_are_refused(tmp_path, monkeypatch):
-    """A TorchScript archive brings its own code, a pickled module names a class to be built."""
-    path = tmp_path / 'script.pt'
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), path)
-    monkeypatch.setattr(torch.jit, 'load', lambda *args, **kwargs: pytest.fail('code was loaded'))
-    with pytest.raises(InputError, match='TorchScript archive'):
-        read_state_dict(path)
-    with pytest.raises(InputError, match='whole pickled object, which is not run'):
-        read_state_dict(save(torch.nn.Linear(2, 2), tmp_path / 'whole.pth'))
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for name in (*contents, 'missing.pth'):
+        with pytest.raises(InputError) as error:
+            read_checkpoint(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+        assert '\n' not in str(error.value)
+    endless = {'epoch': 1}
+    endless['model'] = endless
+    for content in ({'epoch': 1}, [torch.zeros(1)], endless):
+        with pytest.raises(InputError, match='contains no tensors'):
+            read_checkpoint(save(content, tmp_path / 'odd.pth'))
+    with pytest.raises(InputError, match='is a pickled object'):
+        read_checkpoint(save(torch.nn.Linear(2, 2), tmp_path / 'whole.pth'))
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    with pytest.raises(InputError, match='pip install safetensors'):
+        read_checkpoint(tmp_path / 'whole.safetensors')

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
+import types
 import zipfile
 from collections import OrderedDict
 
@@ -13,9 +13,11 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mmca.checkpoint import read_checkpoint
+from mmca.backbones import CADeiT
+from mmca.checkpoint import load_pretrained, read_checkpoint
 from mmca.errors import InputError
-from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, text
+from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, odd_files, text
+from tests.tiny import SHORT_DEIT
 
 READ = """
 import json, sys
@@ -31,9 +33,17 @@ for path in json.load(sys.stdin):
 """
 
 
+def read_elsewhere(paths):
+    """Read files in another process, since a file may try to crash it; one word a file."""
+    done = subprocess.run(
+        [sys.executable, '-c', READ], input=json.dumps(paths), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
 def test_nothing_in_a_file_is_executed(wrap, tmp_path):
-    """In a process of its own, since a file may try to crash it."""
     target, paths = tmp_path / 'planted', []
     for label, opcodes in corpus(target).items():
         # Once as the whole content, once beside weights as a part of a dict.
@@ -42,12 +52,17 @@ def test_nothing_in_a_file_is_executed(wrap, tmp_path):
             path = tmp_path / f'{label} {kind}.pth'
             path.write_bytes(wrap(content))
             paths.append(str(path))
-    done = subprocess.run(
-        [sys.executable, '-c', READ], input=json.dumps(paths), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split('\n')[:-1] == ['refused 0'] * len(paths)
+    assert read_elsewhere(paths) == ['refused 0'] * len(paths)
     assert not target.exists()
+
+
+def test_odd_files_are_refused_in_one_line(tmp_path):
+    paths = []
+    for name, content in odd_files({'a': torch.ones(4), 'b': torch.ones(2)}, tmp_path).items():
+        (tmp_path / name).write_bytes(content)
+        paths.append(str(tmp_path / name))
+    assert set(read_elsewhere(paths)) == {'refused 0'}
+    assert not (tmp_path / 'x').exists()
 
 
 def test_names_that_leave_the_folder_are_not_written(tmp_path):
@@ -62,11 +77,15 @@ def test_names_that_leave_the_folder_are_not_written(tmp_path):
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_what_training_checkpoints_hold_beside_tensors_is_skipped(zipped, tmp_path):
+def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path):
     log = HistoryBuffer()
     log.update(1.0)
+    names = {'classes': ('disc', 'star'), 'palette': [(1, 2, 3), (4, 5, 6)]}
+    meta = {'dataset_meta': names, 'iter': 5, 'numpy': np.float64(3), 'odd': argparse.Namespace()}
+    meta['itself'] = meta
     content = {
         'state_dict': OrderedDict(a=torch.arange(3.0), b=torch.ones(2, dtype=torch.bfloat16)),
+        'meta': meta,
         'message_hub': {'loss': log, 'scalar': np.float64(3), 'array': np.ones((2, 2))},
         'args': argparse.Namespace(lr=1e-3, sizes=[1, 2]),
         'device': torch.device('cpu'),
@@ -79,15 +98,57 @@ def test_what_training_checkpoints_hold_beside_tensors_is_skipped(zipped, tmp_pa
     assert torch.equal(checkpoint.tensors['a'], torch.arange(3.0))
     assert checkpoint.tensors['b'].dtype == torch.bfloat16
     assert set(checkpoint.skipped) == content.keys() - {'state_dict'}
+    assert checkpoint.meta == {'dataset_meta': names, 'iter': 5}
 
 
-def test_a_file_that_names_the_operating_system_is_refused(tmp_path):
-    class Planted:
-        def __reduce__(self):
-            return os.system, (f'touch {tmp_path / "planted"}',)
+def test_hostile_meta_is_cut(tmp_path):
+    """Lists of references that would expand to 10 ** 30 items, and nesting without end."""
+    bomb, deep = ['x'], ()
+    for _ in range(30):
+        bomb = [bomb] * 10
+    for _ in range(500):
+        deep = (deep,)
+    path = tmp_path / 'bomb.pth'
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'meta': {'b': bomb, 'd': deep, 'e': 1}}, path)
+    assert read_checkpoint(path).meta['e'] == 1
 
-    path = tmp_path / 'hostile.pth'
-    torch.save({'state_dict': {'a': torch.ones(1)}, 'x': Planted()}, path)
-    with pytest.raises(InputError, match=r'GLOBAL posix\.system whose module posix is blocked'):
-        read_checkpoint(path)
-    assert not (tmp_path / 'planted').exists()
+
+class Planted:
+    """Runs a call when unpickled."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkeypatch):
+    """CA-DeiT's release with calls planted in it; its yacs config's class is not installed here."""
+    target, path = tmp_path / 'planted', tmp_path / 'ca_deit.pth'
+    model = CADeiT(SHORT_DEIT)
+    state = {name: torch.randn_like(value) for name, value in model.state_dict().items()}
+    calls = [Planted(open, (str(target), 'w')), Planted(torch.save, ({}, str(target)))]
+    with monkeypatch.context() as patch:
+        module = types.ModuleType('vanished_yacs')
+        exec('class CfgNode(dict): ...', module.__dict__)
+        patch.setitem(sys.modules, 'vanished_yacs', module)
+        config = module.CfgNode(MODEL=module.CfgNode(TYPE='ca_deit'), planted=calls)
+        config.__dict__['__immutable__'] = True
+        content = {
+            'model': state | {'head.weight': torch.zeros(10, 16), 'head.bias': torch.zeros(10)},
+            'optimizer': torch.optim.AdamW(torch.nn.Linear(2, 2).parameters()).state_dict(),
+            'max_accuracy': np.float32(75.0),
+            'config': config,
+            'planted': calls,
+        }
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.keys == ('model',)
+    assert set(checkpoint.skipped) == set(content) - {'model'}
+    message = load_pretrained(model, path)
+    assert not target.exists()
+    assert '2 dropped, 0 missing, 0 unexpected, 0 mismatched' in message
+    assert 'family: CA-DeiT' in message
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

@@ -1,155 +1,146 @@
-"""The configs for COCO and ADE20K, what each must say, and small versions of them."""
+"""Recipe, drop path rate, backbone and size of every shipped config, and small versions of them."""
 
 import argparse
+import re
+from importlib.util import find_spec
 
+import pytest
 import torch
-from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 
-from tests.helpers import CONFIGS as CONFIG_ROOT
+from tests.helpers import CONFIGS as ROOT
 
-PVT = [64, 128, 320, 512]
-SWIN = [96, 192, 384, 768]
-SWIN_B = [128, 256, 512, 1024]
-DEIT_T, DEIT_S, DEIT_B = [192], [384], [768]
-
-# name: (type, arch, drop path, channels, blocks, of which circulant, recipe)
+# Recipe, drop path rate, configs.
+TABLE = """
+pvt_1x .1 coco/maskrcnn_ca_pvt_t coco/maskrcnn_ca_pvt_m coco/maskrcnn_flatten_pvt_t
+pvt_1x .1 coco/fasterrcnn_ca_pvt_t
+pvt_1x .2 coco/maskrcnn_ca_pvt_s coco/maskrcnn_ca_pvt_l coco/maskrcnn_pvt_s
+pvt_1x .2 coco/maskrcnn_flatten_pvt_s coco/fasterrcnn_ca_pvt_s
+retinanet_pvt_1x .1 coco/retinanet_ca_pvt_t
+retinanet_pvt_1x .2 coco/retinanet_ca_pvt_s
+swin_1x .1 coco/maskrcnn_ca_swin_t coco/maskrcnn_ca_swin_s coco/maskrcnn_swin_t
+swin_1x .1 coco/maskrcnn_flatten_swin_t coco/maskrcnn_ca_deit_t coco/maskrcnn_ca_deit_s
+swin_1x .1 coco/fasterrcnn_ca_swin_t coco/fasterrcnn_ca_swin_s coco/fasterrcnn_ca_deit_t
+swin_1x .1 coco/retinanet_ca_swin_t coco/retinanet_ca_swin_s coco/retinanet_ca_deit_t
+swin_1x .2 coco/maskrcnn_ca_deit_b
+swin_3x .1 coco/maskrcnn_ca_swin_t_3x coco/maskrcnn_ca_swin_s_3x
+swin_3x .1 coco/cascade_maskrcnn_ca_pvt_t coco/cascade_maskrcnn_ca_deit_t
+swin_3x .2 coco/cascade_maskrcnn_ca_pvt_s
+swin_3x .2 coco/cascade_maskrcnn_ca_swin_t coco/cascade_maskrcnn_ca_swin_s
+upernet .1 ade20k/upernet_ca_deit_t ade20k/upernet_ca_deit_s
+upernet .1 ade20k/upernet_ca_pvt_t ade20k/upernet_ca_pvt_s ade20k/upernet_ca_pvt_l
+upernet .2 ade20k/upernet_ca_deit_b ade20k/upernet_ca_pvt_m
+upernet .3 ade20k/upernet_flatten_swin_t ade20k/upernet_flatten_swin_s ade20k/upernet_swin_t
+upernet .3 ade20k/upernet_ca_swin_t ade20k/upernet_ca_swin_s
+upernet .5 ade20k/upernet_ca_swin_b
+fpn .1 ade20k/fpn_ca_pvt_t ade20k/fpn_ca_pvt_s ade20k/fpn_ca_pvt_l ade20k/fpn_pvt_s
+fpn .1 ade20k/fpn_flatten_pvt_t ade20k/fpn_flatten_pvt_s
+fpn .2 ade20k/fpn_ca_pvt_m
+imagenet .1 imagenet/ca_pvt_t imagenet/ca_pvt_s imagenet/ca_deit_t imagenet/ca_deit_s
+imagenet .1 imagenet/ca_deit_b imagenet/deit_t imagenet/deit_s imagenet/deit_b
+imagenet .2 imagenet/ca_swin_t
+imagenet .3 imagenet/ca_pvt_m imagenet/ca_pvt_l imagenet/ca_swin_s
+imagenet .5 imagenet/ca_swin_b
+small .1 camvid/fpn_ca_pvt_t camvid/fpn_pvt_t camvid/fpn_flatten_pvt_t camvid/fpn_ca_swin_t
+small .1 camvid/fpn_swin_t camvid/fpn_flatten_swin_t camvid/fpn_ca_deit_t camvid/fpn_deit_t
+small .1 camvid/upernet_ca_swin_t camvid/upernet_swin_t
+small .1 penn_fudan/maskrcnn_ca_pvt_t penn_fudan/maskrcnn_pvt_t
+small .1 penn_fudan/maskrcnn_ca_deit_t penn_fudan/maskrcnn_deit_t
+"""
 CONFIGS = {
-    'coco/maskrcnn_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'pvt_1x'),
-    'coco/maskrcnn_ca_pvt_s': ('CAPVT', 'small', 0.2, PVT, 16, 7, 'pvt_1x'),
-    'coco/maskrcnn_ca_pvt_m': ('CAPVT', 'medium', 0.1, PVT, 28, 7, 'pvt_1x'),
-    'coco/maskrcnn_ca_pvt_l': ('CAPVT', 'large', 0.2, PVT, 41, 11, 'pvt_1x'),
-    'coco/maskrcnn_pvt_s': ('PVT', 'small', 0.2, PVT, 16, 0, 'pvt_1x'),
-    'coco/maskrcnn_ca_swin_t': ('CASwin', 'tiny', 0.1, SWIN, 12, 4, 'swin_1x'),
-    'coco/maskrcnn_ca_swin_s': ('CASwin', 'small', 0.1, SWIN, 24, 4, 'swin_1x'),
-    'coco/maskrcnn_swin_t': ('Swin', 'tiny', 0.1, SWIN, 12, 0, 'swin_1x'),
-    'coco/maskrcnn_ca_swin_t_3x': ('CASwin', 'tiny', 0.1, SWIN, 12, 4, 'swin_3x'),
-    'coco/maskrcnn_ca_swin_s_3x': ('CASwin', 'small', 0.1, SWIN, 24, 4, 'swin_3x'),
-    'coco/maskrcnn_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'swin_1x'),
-    'coco/maskrcnn_ca_deit_s': ('CADeiT', 'small', 0.1, DEIT_S, 12, 12, 'swin_1x'),
-    'coco/maskrcnn_ca_deit_b': ('CADeiT', 'base', 0.2, DEIT_B, 12, 12, 'swin_1x'),
-    'coco/maskrcnn_flatten_pvt_t': ('FLattenPVT', 'tiny', 0.1, PVT, 8, 0, 'pvt_1x'),
-    'coco/maskrcnn_flatten_pvt_s': ('FLattenPVT', 'small', 0.2, PVT, 16, 0, 'pvt_1x'),
-    'coco/maskrcnn_flatten_swin_t': ('FLattenSwin', 'tiny', 0.1, SWIN, 12, 0, 'swin_1x'),
-    'coco/fasterrcnn_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'pvt_1x'),
-    'coco/fasterrcnn_ca_pvt_s': ('CAPVT', 'small', 0.2, PVT, 16, 7, 'pvt_1x'),
-    'coco/fasterrcnn_ca_swin_t': ('CASwin', 'tiny', 0.1, SWIN, 12, 4, 'swin_1x'),
-    'coco/fasterrcnn_ca_swin_s': ('CASwin', 'small', 0.1, SWIN, 24, 4, 'swin_1x'),
-    'coco/fasterrcnn_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'swin_1x'),
-    'coco/retinanet_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'retinanet_pvt_1x'),
-    'coco/retinanet_ca_pvt_s': ('CAPVT', 'small', 0.2, PVT, 16, 7, 'retinanet_pvt_1x'),
-    'coco/retinanet_ca_swin_t': ('CASwin', 'tiny', 0.1, SWIN, 12, 4, 'swin_1x'),
-    'coco/retinanet_ca_swin_s': ('CASwin', 'small', 0.1, SWIN, 24, 4, 'swin_1x'),
-    'coco/retinanet_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'swin_1x'),
-    'coco/cascade_maskrcnn_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'swin_3x'),
-    'coco/cascade_maskrcnn_ca_pvt_s': ('CAPVT', 'small', 0.2, PVT, 16, 7, 'swin_3x'),
-    'coco/cascade_maskrcnn_ca_swin_t': ('CASwin', 'tiny', 0.2, SWIN, 12, 4, 'swin_3x'),
-    'coco/cascade_maskrcnn_ca_swin_s': ('CASwin', 'small', 0.2, SWIN, 24, 4, 'swin_3x'),
-    'coco/cascade_maskrcnn_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'swin_3x'),
-    'ade20k/upernet_ca_deit_t': ('CADeiT', 'tiny', 0.1, DEIT_T, 12, 12, 'upernet'),
-    'ade20k/upernet_ca_deit_s': ('CADeiT', 'small', 0.1, DEIT_S, 12, 12, 'upernet'),
-    'ade20k/upernet_ca_deit_b': ('CADeiT', 'base', 0.2, DEIT_B, 12, 12, 'upernet'),
-    'ade20k/upernet_flatten_swin_t': ('FLattenSwin', 'tiny', 0.3, SWIN, 12, 0, 'upernet'),
-    'ade20k/upernet_flatten_swin_s': ('FLattenSwin', 'small', 0.3, SWIN, 24, 0, 'upernet'),
-    'ade20k/fpn_flatten_pvt_t': ('FLattenPVT', 'tiny', 0.1, PVT, 8, 0, 'fpn'),
-    'ade20k/fpn_flatten_pvt_s': ('FLattenPVT', 'small', 0.1, PVT, 16, 0, 'fpn'),
-    'ade20k/upernet_ca_swin_t': ('CASwin', 'tiny', 0.3, SWIN, 12, 4, 'upernet'),
-    'ade20k/upernet_ca_swin_s': ('CASwin', 'small', 0.3, SWIN, 24, 4, 'upernet'),
-    'ade20k/upernet_ca_swin_b': ('CASwin', 'base', 0.5, SWIN_B, 24, 4, 'upernet'),
-    'ade20k/upernet_swin_t': ('Swin', 'tiny', 0.3, SWIN, 12, 0, 'upernet'),
-    'ade20k/upernet_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'upernet'),
-    'ade20k/upernet_ca_pvt_s': ('CAPVT', 'small', 0.1, PVT, 16, 7, 'upernet'),
-    'ade20k/upernet_ca_pvt_m': ('CAPVT', 'medium', 0.2, PVT, 28, 7, 'upernet'),
-    'ade20k/upernet_ca_pvt_l': ('CAPVT', 'large', 0.1, PVT, 41, 11, 'upernet'),
-    'ade20k/fpn_ca_pvt_t': ('CAPVT', 'tiny', 0.1, PVT, 8, 4, 'fpn'),
-    'ade20k/fpn_ca_pvt_s': ('CAPVT', 'small', 0.1, PVT, 16, 7, 'fpn'),
-    'ade20k/fpn_ca_pvt_m': ('CAPVT', 'medium', 0.2, PVT, 28, 7, 'fpn'),
-    'ade20k/fpn_ca_pvt_l': ('CAPVT', 'large', 0.1, PVT, 41, 11, 'fpn'),
-    'ade20k/fpn_pvt_s': ('PVT', 'small', 0.1, PVT, 16, 0, 'fpn'),
+    name: (recipe, float(drop_path))
+    for recipe, drop_path, *names in map(str.split, TABLE.strip().splitlines())
+    for name in names
 }
-
-METHODS = ('maskrcnn', 'fasterrcnn', 'retinanet', 'cascade_maskrcnn', 'upernet', 'fpn')
-
-# recipe: (lr, weight decay, epochs or iterations, warm-up (iterations, factor), decay)
+# recipe: (lr, weight decay, epochs or iterations, warm-up (end, factor), decay, batch size)
 RECIPES = {
-    'pvt_1x': (2e-4, 1e-4, 12, (500, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}),
-    'retinanet_pvt_1x': (1e-4, 1e-4, 12, (500, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}),
-    'swin_1x': (1e-4, 0.05, 12, (1000, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}),
-    'swin_3x': (1e-4, 0.05, 36, (1000, 1e-3), {'milestones': [27, 33], 'gamma': 0.1}),
-    'upernet': (6e-5, 0.01, 160_000, (1500, 1e-6), {'power': 1.0, 'eta_min': 0.0}),
-    'fpn': (2e-4, 1e-4, 40_000, None, {'power': 0.9, 'eta_min': 0.0}),
+    'pvt_1x': (2e-4, 1e-4, 12, (500, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}, 16),
+    'retinanet_pvt_1x': (1e-4, 1e-4, 12, (500, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}, 16),
+    'swin_1x': (1e-4, 0.05, 12, (1000, 1e-3), {'milestones': [8, 11], 'gamma': 0.1}, 16),
+    'swin_3x': (1e-4, 0.05, 36, (1000, 1e-3), {'milestones': [27, 33], 'gamma': 0.1}, 16),
+    'upernet': (6e-5, 0.01, 160_000, (1500, 1e-6), {'power': 1.0, 'eta_min': 0.0}, 16),
+    'fpn': (2e-4, 1e-4, 40_000, None, {'power': 0.9, 'eta_min': 0.0}, 16),
+    'imagenet': (1e-3, 0.05, 300, (20, 1e-3), {'eta_min': 1e-5}, 1024),
 }
+SIZES = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
+
+
+def params(names) -> list:
+    """Parameters for pytest; those of ImageNet need mmpretrain."""
+    absent = pytest.mark.skipif(find_spec('mmpretrain') is None, reason='needs mmpretrain')
+    return [pytest.param(n, marks=[absent] if n.startswith('imagenet') else []) for n in names]
+
+
+def backbone_of(name: str) -> tuple[str, str]:
+    """Class and size in the name of a config."""
+    method, family, size = re.search(r'(ca_|flatten_)?(pvt|swin|deit)_([tsmbl])', name).groups()
+    families = {'pvt': 'PVT', 'swin': 'Swin', 'deit': 'DeiT'}
+    return {'ca_': 'CA', 'flatten_': 'FLatten', None: ''}[method] + families[family], SIZES[size]
 
 
 def load(name: str, *options: str) -> Config:
-    """A config with options as `--cfg-options` takes them, its library's scope switched on."""
+    """A config with options as `--cfg-options` takes them, in its library's scope."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     args = parser.parse_args(['--cfg-options', *options] if options else [])
-    cfg = Config.fromfile(CONFIG_ROOT / f'{name}.py')
+    cfg = Config.fromfile(ROOT / f'{name}.py')
     cfg.merge_from_dict(args.cfg_options)
+    if cfg.default_scope == 'mmpretrain':
+        from mmca.engine import no_torchvision
+
+        no_torchvision.stand_in()
     init_default_scope(cfg.default_scope)
     return cfg
 
 
-def method(name: str) -> str:
-    """The method in the name of a config: 'maskrcnn', 'retinanet', 'upernet' and so on."""
-    stem = name.partition('/')[2]
-    return next(m for m in METHODS if stem.startswith(m))
-
-
 def shrink(name: str) -> Config:
-    """A config with few blocks and no stochastic depth; all widths as they are."""
-    family, _, _, channels, *_ = CONFIGS[name]
-    depths = 'depth=2' if 'DeiT' in family else 'depths=(1,1,2,1)'
-    options = [
-        'model.backbone.arch._delete_=True',
-        f'model.backbone.arch.{depths}',
-        'model.backbone.drop_path_rate=0.0',
-    ]
-    if 'DeiT' in family:
-        options += [
-            f'model.backbone.arch.embed_dims={channels[0]}',
-            f'model.backbone.arch.num_heads={channels[0] // 64}',
-        ]
-    if 'Swin' in family:
-        heads = ','.join(str(width // 32) for width in channels)
-        options += [
-            f'model.backbone.arch.embed_dims={channels[0]}',
-            f'model.backbone.arch.num_heads=({heads})',
-        ]
-    # No threshold: an untrained model must have something to draw masks for.
-    if method(name) == 'retinanet':
-        options += ['model.test_cfg.max_per_img=8', 'model.test_cfg.score_thr=0.0']
-    elif name.startswith('coco'):
+    """A config with few blocks and no stochastic depth, at full width."""
+    from mmca import backbones
+
+    kind, size = backbone_of(name)
+    arch = dict(getattr(backbones, kind).arch_zoo[size])
+    arch |= {'depth': 2} if 'DeiT' in kind else {'depths': (1, 1, 2, 1)}
+    cfg = load(name)
+    cfg.model.backbone.update(arch=arch, drop_path_rate=0.0)
+    options = {}
+    # No threshold: an untrained model must have masks to draw.
+    if 'retinanet' in name:
+        options = {'test_cfg.max_per_img': 8, 'test_cfg.score_thr': 0.0}
+    elif cfg.default_scope == 'mmdet':
         stages = [f'{i}.' for i in range(3)] if 'cascade' in name else ['']
-        options += [f'model.train_cfg.rcnn.{stage}sampler.num=8' for stage in stages]
-        options += [
-            'model.train_cfg.rpn_proposal.max_per_img=32',
-            'model.test_cfg.rpn.max_per_img=16',
-            'model.test_cfg.rcnn.max_per_img=8',
-            'model.test_cfg.rcnn.score_thr=0.0',
-        ]
-    else:
-        options.append('model.data_preprocessor.size=(64,96)')
-    return load(name, *options)
+        options = {f'train_cfg.rcnn.{stage}sampler.num': 8 for stage in stages}
+        options |= {'train_cfg.rpn_proposal.max_per_img': 32, 'test_cfg.rpn.max_per_img': 16}
+        options |= {'test_cfg.rcnn.max_per_img': 8, 'test_cfg.rcnn.score_thr': 0.0}
+    elif cfg.default_scope == 'mmseg':
+        options = {'data_preprocessor.size': (64, 96)}
+    cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
+    return cfg
 
 
 def demo_data(cfg: Config, batch_size: int, height: int, width: int) -> dict:
     """A batch of noise with labels, as the library's data loader gives it."""
     if cfg.default_scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
         shapes = [(3, height, width)] * batch_size
         return demo_mm_inputs(batch_size, shapes, num_classes=80, with_mask=True)
     generator = torch.Generator().manual_seed(0)
-    items = []
-    for _ in range(batch_size):
-        labels = torch.randint(0, 150, (1, height, width), generator=generator)
-        meta = {'ori_shape': (height, width), 'img_shape': (height, width)}
-        sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo=meta)
-        image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
-        items.append({'inputs': image, 'data_samples': sample})
-    return pseudo_collate(items)
+    shape = (batch_size, 3, height, width)
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    if cfg.default_scope == 'mmpretrain':
+        from mmpretrain.structures import DataSample
+
+        labels = torch.randint(0, 1000, (batch_size,), generator=generator).tolist()
+        samples = [DataSample(metainfo={'num_classes': 1000}).set_gt_label(n) for n in labels]
+        return {'inputs': images, 'data_samples': samples}
+    from mmseg.structures import SegDataSample
+
+    meta = {'ori_shape': (height, width), 'img_shape': (height, width)}
+    labels = torch.randint(0, 150, (batch_size, 1, height, width), generator=generator)
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=meta) for label in labels]
+    return pseudo_collate(
+        [{'inputs': i, 'data_samples': s} for i, s in zip(images, samples, strict=True)]
+    )

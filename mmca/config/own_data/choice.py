@@ -158,9 +158,9 @@ def _backbone(args: Namespace) -> tuple[str, str]:
     if args.backbone:
         return args.backbone, '--backbone'
     if args.weights:
-        from mmca.cli.inspect import best_fit
+        from mmca.backbones.catalog import best_fit
 
-        kind, arch = best_fit(args.weights)
+        kind, arch, _ = best_fit(args.weights)
         name = re.sub('^(CA|FLatten)', lambda found: f'{found[1]}_', kind).lower()
         circulant = name if '_' in name else f'ca_{name}'
         return f'{circulant}_{arch[0]}', f'what fits {args.weights}'
