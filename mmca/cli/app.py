@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
         os.environ |= {'HF_HUB_DISABLE_TELEMETRY': '1', 'GRADIO_TEMP_DIR': folder}
         # It asks its own server whether it is up, and a proxy cannot answer.
         for name in ('no_proxy', 'NO_PROXY'):
-            os.environ[name] = ','.join([os.environ.get(name, ''), 'localhost', args.host])
+            os.environ[name] = ','.join(
+                filter(None, [os.environ.get(name), 'localhost', args.host])
+            )
         from mmca.inference.app_page import build_page, serve
 
         title = f'{Path(args.config).stem}, {Path(args.checkpoint).name}'

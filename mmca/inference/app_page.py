@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-import cv2
 import gradio as gr
 import torch
 
@@ -17,14 +15,6 @@ SESSIONS = 20  # open pages whose image is kept; the oldest is dropped first
 KEPT = 3600  # seconds that an image is kept
 CLICK = 'Click a place in the image to see where each circulant block attends from there.'
 NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
-ATTENTION = (
-    'Left: attention of the marked patch. Right: the kernel, displacement 0, 0 in the middle.'
-)
-CSS = """
-.attention {display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem}
-.attention figure {margin: 0}
-.attention img {width: 100%}
-"""
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
@@ -52,7 +42,6 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         footer_links=[],
         max_file_size='50mb',
         state_session_capacity=SESSIONS,
-        css=CSS,
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
     )
 
@@ -83,8 +72,8 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
             view = explorer.look(path)
         except (InputError, torch.OutOfMemoryError) as error:
             # The visitor knows the file by its name, not by our folder.
-            return None, None, None, '', _line(str(error).replace(path, Path(path).name))
-        return None, view, *redraw(view, threshold)[:1], '', status(view, threshold)
+            return None, None, None, None, _line(str(error).replace(path, Path(path).name))
+        return None, view, *redraw(view, threshold)[:1], None, status(view, threshold)
 
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:
@@ -93,11 +82,12 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
 
     def attend(view: View | None, place: gr.SelectData) -> tuple:
         if view is None:
-            return '', _line(NO_IMAGE)
+            return None, _line(NO_IMAGE)
         x, y = place.index
-        if not view.contains(x, y):  # such as the legend
-            return '', _line(CLICK)
-        return attention_html(view, x, y), _line(f'Attention from x = {x}, y = {y}. {CLICK}')
+        try:
+            return draw_attention(view, x, y), _line(f'Attention from x = {x}, y = {y}. {CLICK}')
+        except InputError:  # a click on the legend
+            return None, _line(CLICK)
 
     with gr.Blocks(title='mmca', analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         kept = gr.State(None, time_to_live=KEPT)
@@ -117,7 +107,7 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
                     buttons=['download'],
                 )
             with gr.Column():
-                attention = gr.HTML(padding=False)
+                attention = gr.Plot(show_label=False)
         options = {'api_visibility': 'private'}
         file.upload(look, [file, slider], [file, kept, image, attention, line], **options)
         live = {'trigger_mode': 'always_last', 'show_progress': 'hidden'}
@@ -125,25 +115,6 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
         if not explorer.no_attention:
             image.select(attend, kept, [attention, line], **options)
     return page
-
-
-def attention_html(view: View, x: float, y: float) -> str:
-    """Show the attention of all circulant blocks from a pixel, and their kernels, in a grid.
-
-    Args:
-        view: of the session.
-        x: column of a pixel of the image.
-        y: row of the pixel.
-    """
-    figures = []
-    for kernel in view.kernels:
-        content = cv2.imencode('.png', draw_attention(view, kernel, x, y))[1]
-        source = f'data:image/png;base64,{b64encode(content).decode()}'
-        text = escape(f'{kernel.block}: largest weight {kernel.weights.max():.2g}')
-        figures.append(
-            f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-        )
-    return f'{_line(ATTENTION)}<div class="attention">{"".join(figures)}</div>'
 
 
 def _line(text: str) -> str:

@@ -45,8 +45,7 @@ class Visualizer:
             image: (H, W, 3), BGR from 0 to 255.
             result: the prediction.
             truth: the ground truth.
-            whole_legend: list all classes below a label map instead of those in it, so that all
-                frames of a video have the same size.
+            whole_legend: list all classes below a label map, so that frames of a video keep a size.
 
         Returns:
             (H', W', 3), BGR, uint8.
@@ -72,7 +71,9 @@ class Visualizer:
         if self._objects is None:
             self._objects = DetLocalVisualizer(line_width=2)
             self._objects.dataset_meta = {'classes': result.names, 'palette': self._palette}
-        shown = result.scores >= self.score_thr if with_scores else np.ones(len(result.scores), bool)
+        shown = (
+            result.scores >= self.score_thr if with_scores else np.ones(len(result.scores), bool)
+        )
         values = {'bboxes': result.boxes, 'labels': result.labels, 'masks': result.masks}
         values |= {'scores': result.scores} if with_scores else {}
         objects = InstanceData()

@@ -8,6 +8,10 @@ from threading import Lock
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mmca.analysis import equivalent_kernels, recorded_inputs
 from mmca.errors import InputError
@@ -15,10 +19,7 @@ from mmca.inference.drawing import ALPHA, Visualizer
 from mmca.inference.predictor import Predictor, Result
 
 MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels take 190 MB
-PANEL = 240  # height of a map and of a kernel, in pixels
-MAX_PANEL = 480  # largest width of either
-GAP = 8
-MARK = (0, 0, 255)  # red, BGR
+PANEL = 2.2  # height of a map, in inches
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,6 @@ class View:
     result: Result
     kernels: tuple[Kernel, ...]
 
-    def contains(self, x: float, y: float) -> bool:
-        """Whether a pixel lies in the image."""
-        height, width = self.image.shape[:2]
-        return 0 <= x < width and 0 <= y < height
-
 
 class Explorer:
     """Predict on an image and keep the kernels of the same forward pass.
@@ -86,7 +82,7 @@ class Explorer:
         explorer = Explorer(Predictor('coco/maskrcnn_ca_pvt_s', 'epoch_12.pth'))
         view = explorer.look('image.jpg')
         image = explorer.draw(view, score_thr=0.5)
-        panels = [draw_attention(view, kernel, x=300, y=200) for kernel in view.kernels]
+        figure = draw_attention(view, x=300, y=200)
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -96,12 +92,9 @@ class Explorer:
         # The model's hooks, mmengine's scope and mmdet's visualizer serve one thread at a time.
         self._lock = Lock()
         self.blocks = sum(getattr(m, 'has_kernel', False) for m in self._backbone.modules())
-        self.no_attention = ''
+        self.no_attention, name = '', type(self._backbone).__name__
         if not self.blocks:
-            self.no_attention = (
-                f'{type(self._backbone).__name__} has no circulant blocks, so there is no '
-                'attention to show'
-            )
+            self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
                 'no attention to show: the model sees the image in parts; '
@@ -109,31 +102,21 @@ class Explorer:
             )
 
     def look(self, path: str | Path) -> View:
-        """Predict, in one forward pass.
-
-        Args:
-            path: an image file. An image with a side above `MAX_SIDE` is shrunk to it.
-
-        Returns:
-            The view.
+        """Predict on an image file, shrunk to `MAX_SIDE`, in one forward pass.
 
         Raises:
             InputError: the file is missing, truncated or not an image.
         """
         with self._lock:
             image = self.predictor.read(path)
-            height, width = image.shape[:2]
-            scale = MAX_SIDE / max(height, width)
+            scale = MAX_SIDE / max(image.shape[:2])
             if scale < 1:
-                image = _resize(image, (round(width * scale) or 1, round(height * scale) or 1))
+                size = [round(side * scale) or 1 for side in image.shape[1::-1]]
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             return View(Path(path).name, image, *self._run(self.predictor.prepare(image)))
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:
         """Draw boxes and masks from a score on, or the label map with its legend below.
-
-        Args:
-            view: from :meth:`look`.
-            score_thr: objects with lower scores are left out.
 
         Returns:
             (H', W, 3), BGR, uint8; the first H rows are the image.
@@ -164,58 +147,47 @@ class Explorer:
         return result, tuple(kernels)
 
 
-def draw_attention(view: View, kernel: Kernel, x: float, y: float) -> np.ndarray:
-    """Draw the attention of the patch at a pixel, and the kernel.
+def draw_attention(view: View, x: float, y: float) -> Figure:
+    """Draw the attention of the patch at a pixel over the image, and the kernel of each block.
+
+    Colors show the square root of the weights; a red frame marks the patch, and displacement 0, 0
+    in the middle of the kernel.
 
     Args:
-        view: the view that the kernel belongs to.
-        kernel: of one block.
+        view: with kernels.
         x: column of the pixel in the image.
         y: row of the pixel.
-
-    Returns:
-        (`PANEL`, W, 3), BGR, uint8: on the left the map over the image; on the right the kernel
-        with displacement 0, 0 in the middle. Colors show the square root of the weights; a red
-        frame marks the patch and the middle.
 
     Raises:
         InputError: the pixel lies outside the image.
     """
     height, width = view.image.shape[:2]
-    if not view.contains(x, y):
+    if not (0 <= x < width and 0 <= y < height):
         raise InputError(f'pixel {x}, {y} lies outside the image, {width} x {height} (W x H)')
-    size = (min(max(round(PANEL * width / height), 1), MAX_PANEL), PANEL)
-    scale = (size[1] / height, size[0] / width)
-    patch = (kernel.patch[0] * scale[0], kernel.patch[1] * scale[1])
-    rows, columns = kernel.weights.shape
-
-    covered = (max(round(columns * patch[1]), size[0]), max(round(rows * patch[0]), size[1]))
-    colors = _resize(_colors(kernel.attention(x, y)), covered)[: size[1], : size[0]]
-    image = _resize(view.image.clip(0, 255).astype(np.uint8), size)
-    left = cv2.addWeighted(image, 1 - ALPHA, colors, ALPHA, 0)
-    _mark(left, kernel.token(x, y), patch)
-
-    middle = (rows // 2, columns // 2)
-    right = _resize(_colors(np.roll(kernel.weights, middle, (0, 1))), size)
-    _mark(right, middle, (size[1] / rows, size[0] / columns))
-    return np.hstack([left, np.full((PANEL, GAP, 3), 255, np.uint8), right])
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize to (W, H): enlarged patches keep sharp edges, and shrinking skips no weight."""
-    grows = size[0] >= image.shape[1] and size[1] >= image.shape[0]
-    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA)
-
-
-def _colors(weights: np.ndarray) -> np.ndarray:
-    """Color weights (H, W) as (H, W, 3), BGR; the square root keeps small weights visible."""
-    levels = np.sqrt(weights / weights.max()) * 255
-    return cv2.applyColorMap(levels.round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    size = (2 * PANEL * min(width / height, 2) + 0.4, (PANEL + 0.35) * len(view.kernels))
+    figure = Figure(figsize=size, layout='constrained')
+    ticks = {'xticks': [], 'yticks': []}
+    axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
+    colors = {'cmap': 'viridis', 'norm': PowerNorm(0.5, vmin=0), 'aspect': 'auto'}
+    for kernel, (left, right) in zip(view.kernels, axes, strict=True):
+        rows, columns = kernel.weights.shape
+        (patch_y, patch_x), (row, column) = kernel.patch, kernel.token(x, y)
+        left.imshow(
+            view.image[..., ::-1].clip(0, 255).astype(np.uint8), extent=(0, width, height, 0)
+        )
+        covered = (0, columns * patch_x, rows * patch_y, 0)
+        left.imshow(kernel.attention(x, y), extent=covered, alpha=ALPHA, **colors)
+        left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)  # without the padding
+        _mark(left, (column * patch_x, row * patch_y), (patch_x, patch_y))
+        middle = (rows // 2, columns // 2)
+        shifted = np.roll(kernel.weights, middle, (0, 1))
+        right.imshow(
+            shifted, extent=(0, columns, rows, 0), **colors | {'norm': PowerNorm(0.5, vmin=0)}
+        )
+        right.set(title=f'kernel, max {kernel.weights.max():.2g}')
+        _mark(right, middle[::-1], (1, 1))
+    return figure
 
 
-def _mark(panel: np.ndarray, token: tuple[int, int], patch: tuple[float, float]) -> None:
-    """Draw a frame around the outside of a patch."""
-    (row, column), (height, width) = token, patch
-    low = (round(column * width) - 1, round(row * height) - 1)
-    high = (round((column + 1) * width), round((row + 1) * height))
-    cv2.rectangle(panel, low, high, MARK, 2)
+def _mark(axes: Axes, corner: tuple[float, float], size: tuple[float, float]) -> None:
+    axes.add_patch(Rectangle(corner, *size, fill=False, color='red'))

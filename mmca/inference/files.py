@@ -15,7 +15,7 @@ from mmca.inference.drawing import Visualizer
 from mmca.inference.ground_truth import open_truth
 from mmca.inference.predictor import Predictor, Result
 from mmca.inference.sources import Source, find_sources
-from mmca.inference.writers import DetectionTable, VideoFile, write_jpeg, write_labels
+from mmca.inference.writers import DetectionTable, write_jpeg, write_labels, write_video
 
 if TYPE_CHECKING:
     from mmcv import VideoReader
@@ -136,18 +136,21 @@ class _Job:
             self.table.write(self.out / 'predictions.json')
 
     def _predict_video(self, source: Source, reader: VideoReader) -> Iterator[None]:
-        frame = -1
-        with VideoFile(self.out / f'{source.name}.mp4', reader.fps) as video:
-            for (frame, image), result in self._predict(enumerate(reader)):
-                video.add(self.visualize(image, result, whole_legend=True))
-                labels = f'{source.file_name}/{frame:06d}.png'
-                self._write(image, result, labels, file_name=source.file_name, frame=frame)
-                yield
-        self.summary.frames += frame + 1
-        if frame < 0:
-            self._fail(source, 'OpenCV reads no frame of it')
-        elif frame + 1 < COMPLETE * reader.frame_cnt:
-            self._fail(source, f'it ends after {frame + 1} of {reader.frame_cnt} frames')
+        number = 0
+        for _ in write_video(
+            self.out / f'{source.name}.mp4', reader.fps, self._draw_frames(source, reader)
+        ):
+            number += 1
+            yield
+        self.summary.frames += number
+        if number < max(COMPLETE * reader.frame_cnt, 1):
+            self._fail(source, f'read {number} of {max(reader.frame_cnt, 0)} frames')
+
+    def _draw_frames(self, source: Source, reader: VideoReader) -> Iterator[np.ndarray]:
+        for (frame, image), result in self._predict(enumerate(reader)):
+            labels = f'{source.file_name}/{frame:06d}.png'
+            self._write(image, result, labels, file_name=source.file_name, frame=frame)
+            yield self.visualize(image, result, whole_legend=True)
 
     def _predict(self, items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple]:
         """Pair items with their results, one batch at a time."""

@@ -29,7 +29,7 @@ class CocoTruth:
         next_id: larger than the ids of all images.
 
     Raises:
-        InputError: not a COCO file, or none of its categories is a class of the model.
+        InputError: not a COCO file, or without any class of the model.
     """
 
     def __init__(self, path: str, names: tuple[str, ...]) -> None:
@@ -65,17 +65,10 @@ class CocoTruth:
         return None
 
     def read(self, image: dict, shape: tuple[int, int]) -> Detections:
-        """Read the objects of an image.
-
-        Args:
-            image: the entry from :meth:`find`.
-            shape: (H, W) of the image file.
-
-        Returns:
-            Boxes with score 1, and masks if all objects have one.
+        """Read the objects of an entry: boxes with score 1, and masks if all objects have one.
 
         Raises:
-            InputError: the entry has another size.
+            InputError: the size of the entry differs from `shape`, (H, W).
         """
         _check_size('--ann', (image['height'], image['width']), shape)
         labels = {self.category_ids.get(name): i for i, name in enumerate(self._names)}
@@ -90,13 +83,9 @@ class CocoTruth:
 
 
 class LabelMapTruth:
-    """A folder of label maps: the map of a/1.jpg is a/1.png or 1.png in it.
+    """A folder of label maps for a segmentor: the map of a/1.jpg is a/1.png or 1.png in it.
 
     The config's data set defines their suffix and how to read them.
-
-    Args:
-        folder: the folder.
-        predictor: of a segmentor.
     """
 
     def __init__(self, folder: str, predictor: Predictor) -> None:
@@ -122,15 +111,8 @@ class LabelMapTruth:
     def read(self, path: Path, shape: tuple[int, int]) -> Segmentation:
         """Read a label map as `mmca test` does.
 
-        Args:
-            path: from :meth:`find`.
-            shape: (H, W) of the image.
-
-        Returns:
-            The labels.
-
         Raises:
-            InputError: the label map has another size.
+            InputError: its size differs from `shape`, (H, W).
         """
         dataset = self._predictor.dataset
         info = {'seg_map_path': str(path), 'label_map': dataset.label_map, 'seg_fields': []}

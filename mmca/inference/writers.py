@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,8 @@ QUALITY = 95
 class DetectionTable:
     """Detections of many images in COCO's layout, readable by `pycocotools.coco.COCO`.
 
-    The file contains 'images', 'categories' and 'annotations'. An annotation is an entry of a COCO
-    results list (image_id, category_id, bbox as x y w h, score, segmentation as RLE) with an id.
+    Annotations are entries of a COCO results list (bbox as x y w h, score, segmentation as RLE)
+    with an id.
 
     Args:
         names: of the classes.
@@ -43,13 +44,7 @@ class DetectionTable:
         }
 
     def add(self, shape: tuple[int, int], result: Detections, **entry: int | str) -> None:
-        """Add an image with all its detections.
-
-        Args:
-            shape: (H, W) of the image.
-            result: its detections.
-            entry: fields of the image: file_name; id; frame, from 0, of a video.
-        """
+        """Add an image of `shape` (H, W) with its detections; `entry` has its file_name, id, ..."""
         if 'id' not in entry:
             entry['id'] = self._next_id
             self._next_id += 1
@@ -95,7 +90,7 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
     Args:
         path: the file; its folder is created.
-        result: with at most 256 values in the file.
+        result: the labels.
         reduce_zero_label: whether the data set's files count classes from 1, as in ADE20K.
 
     Raises:
@@ -113,41 +108,30 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
         image.save(file, 'PNG')
 
 
-class VideoFile:
-    """An mp4 file, written frame by frame, that gets its name once it is complete.
+def write_video(path: Path, fps: float, frames: Iterable[np.ndarray]) -> Iterator[None]:
+    """Write an mp4 file that gets its name once it is complete.
 
     Args:
         path: the file, '.mp4'; its folder is created.
         fps: frames per second; 25 if unknown (0).
+        frames: each (H, W, 3), BGR, uint8, all of the same size; without any, no file is written.
 
-    Example::
-
-        with VideoFile(Path('out.mp4'), 25) as video:
-            video.add(frame)
+    Yields:
+        After each frame.
     """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._part = path, path.with_name(f'{path.stem}.part.mp4')
-        self._fps = fps if fps > 0 else 25.0
-        self._writer: cv2.VideoWriter | None = None
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def add(self, frame: np.ndarray) -> None:
-        """Add a frame, (H, W, 3), BGR, uint8; all frames have the same size."""
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            code, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
-            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, size)
-            if not self._writer.isOpened():  # frames would be dropped silently
-                raise InputError(f'OpenCV cannot write {self._path}: it has no mp4 encoder here')
-        self._writer.write(np.ascontiguousarray(frame))
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            if kind is None:
-                os.replace(self._part, self._path)
-            else:
-                self._part.unlink(missing_ok=True)
+    part, writer = path.with_name(f'{path.stem}.part.mp4'), None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for frame in frames:
+            if writer is None:
+                code, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
+                writer = cv2.VideoWriter(str(part), code, fps if fps > 0 else 25.0, size)
+                if not writer.isOpened():  # it would drop frames silently
+                    raise InputError(f'OpenCV cannot write {path}: it has no mp4 encoder')
+            writer.write(np.ascontiguousarray(frame))
+            yield
+        if writer is not None:
+            writer.release()
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
