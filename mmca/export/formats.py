@@ -1,4 +1,4 @@
-"""How a graph becomes an ONNX file or a torch.export program, and what runs that."""
+"""Turn a graph into an ONNX file or a torch.export program, and run it."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ from torch import Tensor
 from mmca.errors import InputError
 from mmca.export.graph import ExportGraph
 
-Runner = Callable[[Tensor], Sequence[Tensor]]
-
 
 class ExportedFile(NamedTuple):
-    """A file's content, what runs it, and its ONNX opset."""
+    """The content of a file, a function that runs it, and its ONNX opset."""
 
     content: bytes
-    run: Runner
+    run: Callable[[Tensor], Sequence[Tensor]]
     opset: int | None
 
 
 @contextmanager
-def explained(size: tuple[int, int] | None) -> Iterator[None]:
-    """Torch's reason in one line where it cannot export a model, and none of its warnings."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'torch.export', 'onnxscript')]
-    levels = [logger.level for logger in loggers]
+def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
+    """Silence torch's warnings while it exports, and put its error in one line.
+
+    Args:
+        size: the fixed (H, W), if any.
+
+    Raises:
+        InputError: torch cannot export the model.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
-    except (InputError, MemoryError):
-        raise
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition('\n')[0]
-        advice = '' if size else '; with a fixed size it may work: add --size H W'
+        advice = '' if size else '; a fixed size may work: add --size H W'
         raise InputError(f'torch cannot export this model: {reason}{advice}') from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)
 
 
 def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) -> ExportedFile:
-    """Export to ONNX, with ONNX Runtime on the CPU to run it.
+    """Export to ONNX, to run with ONNX Runtime on the CPU.
 
     Args:
         graph: in evaluation mode.
         example: (B, 3, H, W).
-        dynamic: axis -> name, of those whose size is open.
-        metadata: what the file tells of itself, see :mod:`mmca.export.model`.
+        dynamic: axis -> name, of the axes without a fixed size.
+        metadata: names and texts to store in the file.
 
     Returns:
         The file, loaded again.
@@ -69,7 +69,7 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
         (example,),
         dynamo=True,
         verbose=False,
-        optimize=False,  # its rewriting takes minutes, and ONNX Runtime gains nothing
+        optimize=False,  # takes minutes, and ONNX Runtime gains nothing
         input_names=['images'],
         output_names=list(graph.outputs),
         dynamic_shapes=(dynamic,) if dynamic else None,
@@ -105,23 +105,11 @@ def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict)
         program = torch.export.export(
             graph, (example,), dynamic_shapes=(axes,) if axes else None, strict=False
         )
-        # Inlines the blocks without autocast, whose symbolic numbers torch cannot write.
+        # Inlines the blocks without autocast, whose symbolic numbers torch cannot save.
         program = program.run_decompositions({})
     buffer = io.BytesIO()
     extra = {f'{key}.txt': value for key, value in metadata.items()}
     torch.export.save(program, buffer, extra_files=extra)
     buffer.seek(0)
-    loaded = torch.export.load(buffer).module()
-
-    @torch.no_grad()
-    def run(images: Tensor) -> Sequence[Tensor]:
-        try:
-            return loaded(images)
-        except AssertionError as error:
-            raise InputError(
-                f'a program of this model takes no images of {images.shape[2]} x '
-                f'{images.shape[3]} ({str(error).partition(chr(10))[0]}): name larger --images, '
-                'or add --size H W'
-            ) from error
-
+    run = torch.no_grad()(torch.export.load(buffer).module())
     return ExportedFile(buffer.getvalue(), run, None)

@@ -1,43 +1,40 @@
-"""The part of a trained model that an exported file holds."""
+"""The part of a trained model that an exported file contains."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.errors import InputError
+from mmca.inference.predictor import Predictor
 from mmca.layers.padding import pad_to_multiple
-
-if TYPE_CHECKING:
-    from mmca.inference.predictor import Predictor
 
 PROBE = 256  # side of an image, a multiple of all strides
 DETECTOR_HEADS = ('rpn_head', 'roi_head', 'bbox_head')
 
 
 class ExportGraph(nn.Module):
-    """Images -> logits and labels of a segmentor, or the feature maps of a detector.
+    """Images -> logits and labels of a segmentor, or feature maps of a detector.
 
-    The steps of the config's data preprocessor come first: the order of channels, the mean and
-    standard deviation, and zeros on the right and bottom up to a multiple of its size divisor. A
+    The graph begins with the config's data preprocessor: channel order, mean and standard
+    deviation, and zero padding at the right and bottom up to a multiple of its size divisor. A
     segmentor's logits have the size of the image again.
 
     Args:
         predictor: its model is copied.
 
     Attributes:
-        contents: the parts of the model that are in the graph.
-        outputs: their names.
-        strides, channels: of the maps.
-        left_out: the parts of the model that are not in the graph.
+        contents: the parts of the model in the graph.
+        outputs: names of the outputs.
+        strides: of the feature maps.
+        left_out: the parts of the model outside the graph.
         size_divisor: the sides of the images are padded to a multiple of it.
 
     Raises:
-        InputError: a model that is computed in another way than by backbone, neck and one head.
+        InputError: a segmentor that is more than a backbone, a neck and one head on whole images.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -49,7 +46,11 @@ class ExportGraph(nn.Module):
             self.head = copy.deepcopy(model.decode_head)
         self.backbone = copy.deepcopy(model.backbone)
         self.neck = copy.deepcopy(model.neck) if model.with_neck else None
-        self.size_divisor = _size_divisor(settings)
+        # mmdet's key, else the one that mmseg uses in a test
+        test_settings = settings.get('test_cfg') or {}
+        self.size_divisor = (
+            settings.get('pad_size_divisor') or test_settings.get('size_divisor') or 1
+        )
         # Images are RGB here, and BGR before the config's preprocessor.
         self._reverse = not (settings.get('bgr_to_rgb') or settings.get('rgb_to_bgr'))
         for name, default in (('mean', 0.0), ('std', 1.0)):
@@ -61,12 +62,11 @@ class ExportGraph(nn.Module):
         parts = {'backbone': self.backbone, 'neck': self.neck, 'decode_head': self.head}
         self.contents = tuple(name for name, part in parts.items() if part is not None)
         self.left_out = tuple(name for name in DETECTOR_HEADS if hasattr(model, name))
-        self.outputs, self.strides, self.channels = ('logits', 'labels'), (), ()
+        self.outputs, self.strides = ('logits', 'labels'), ()
         if self.head is None:
             with torch.no_grad():
                 maps = self(torch.zeros(1, 3, PROBE, PROBE))
             self.strides = tuple(PROBE // one.shape[2] for one in maps)
-            self.channels = tuple(one.shape[1] for one in maps)
             self.outputs = tuple(f'stride_{stride}' for stride in self.strides)
         self.eval().requires_grad_(False)
 
@@ -77,8 +77,8 @@ class ExportGraph(nn.Module):
             images: (B, 3, H, W), RGB from 0 to 255, float32 or, after `half()`, float16.
 
         Returns:
-            Of a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; of a detector the maps
-            of the neck, or of the backbone where there is none.
+            For a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; for a detector the
+            feature maps of the neck, or of the backbone if there is no neck.
         """
         x = images.flip(1) if self._reverse else images
         x = ((x.float() - self.mean.float()) / self.std.float()).to(images.dtype)
@@ -98,36 +98,26 @@ def _crop(logits: Tensor, height: int, width: int) -> Tensor:
     """(B, K, H', W') -> (B, K, H, W), without the padding."""
     if isinstance(height, int) and isinstance(width, int):
         return logits[:, :, :height, :width]
-    # For the symbolic sizes of an export: whether a slice is contiguous would choose a branch.
+    # Symbolic sizes of an export: a slice would branch on whether it is contiguous.
     for axis, size in ((2, height), (3, width)):
         logits = logits.index_select(axis, torch.arange(size, device=logits.device))
     return logits
 
 
 def _for_any_size(module: nn.Module) -> nn.Module:
-    """The same function for what an export would fix to the size of its example."""
+    """Replace modules whose export would be fixed to the size of its example."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
-        return _PoolByProducts(module.output_size)
-    # That of mmseg takes int() of a product with its factor.
+        return PoolByProducts(module.output_size)
+    # mmseg's Upsample converts the product of a size and its factor to int.
     if type(module).__name__ == 'Upsample' and not module.size:
         return nn.Upsample(None, module.scale_factor, module.mode, module.align_corners)
     return module
 
 
-def _size_divisor(settings: dict) -> int:
-    """The multiple to which a data preprocessor pads images in a test."""
-    if settings.get('pad_size_divisor'):  # mmdet
-        return settings['pad_size_divisor']
-    return (settings.get('test_cfg') or {}).get('size_divisor') or 1  # mmseg
-
-
 def _check_segmentor(predictor: Predictor) -> None:
-    model, cfg = predictor.model, predictor.cfg.model
+    model, mode = predictor.model, (predictor.cfg.model.get('test_cfg') or {}).get('mode', 'whole')
     if type(model).__name__ != 'EncoderDecoder':
-        raise InputError(
-            f'model.type {cfg.type} cannot be exported, only EncoderDecoder can among segmentors'
-        )
-    mode = (cfg.get('test_cfg') or {}).get('mode', 'whole')
+        raise InputError(f'cannot export {type(model).__name__}, only EncoderDecoder segmentors')
     if mode != 'whole':
         raise InputError(
             f'model.test_cfg.mode is {mode!r}, but a file takes whole images: '
@@ -136,15 +126,15 @@ def _check_segmentor(predictor: Predictor) -> None:
     if model.decode_head.out_channels == 1:
         raise InputError(
             'model.decode_head.out_channels is 1 (a threshold), but labels are exported as the '
-            'argmax of two logits or more'
+            'argmax of at least two logits'
         )
 
 
-class _PoolByProducts(nn.Module):
+class PoolByProducts(nn.Module):
     """Adaptive average pooling as two matrix products, since ONNX has it for fixed sizes only.
 
     Args:
-        output_size: of the result, one number for both sides.
+        output_size: side S of the result.
     """
 
     def __init__(self, output_size: int) -> None:
@@ -157,7 +147,7 @@ class _PoolByProducts(nn.Module):
         return rows @ x @ columns.mT
 
     def _means(self, size: int, like: Tensor) -> Tensor:
-        """(S, size): the weights of each bin, which reaches from floor to ceil."""
+        """(S, size): the weights of each bin, whose start is rounded down and whose end is up."""
         bins = torch.arange(self.output_size, device=like.device)[:, None]
         position = torch.arange(size, device=like.device)
         start = bins * size // self.output_size

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file or a torch.export program, compared with PyTorch at once."""
+"""Export a trained model, and compare the file with PyTorch."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ import torch
 from torch import Tensor
 
 from mmca.analysis import FlopReport, count_flops
-from mmca.io import atomic_write
 from mmca.errors import InputError
-from mmca.export.formats import Runner, explained, to_onnx, to_torch
+from mmca.export.formats import quiet_export, to_onnx, to_torch
 from mmca.export.graph import ExportGraph
 from mmca.inference.predictor import Image, Predictor
+from mmca.io import atomic_write
 
-# The largest difference that a file may have, relative to the largest output.
+# Largest allowed difference, relative to the largest output.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2}
-# B, H, W with open sizes: of what is traced, and of the noise in the check. Three windows or more
-# each way in all stages of a Swin, which a torch.export program demands.
+# (B, H, W) of the traced example and of the noise in the comparison, without fixed sizes: at least
+# three windows each way in all stages of a Swin, as a torch.export program demands.
 EXAMPLE = (2, 480, 544)
 SHAPES = {
     'onnx': ((1, 256, 320), (2, 224, 352), (1, 333, 421)),
     'torch': ((1, 480, 512), (2, 449, 480), (1, 490, 533)),
 }
-RUNS = 3  # the time is the median
+SMALLEST = 32  # side of a fixed size
+RUNS = 3  # the reported time is their median
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Comparison:
 
     Attributes:
         shape: (B, H, W) of the images.
-        difference: the largest absolute one, of logits or maps.
-        largest: the largest absolute value of PyTorch's outputs.
-        same_labels: share of pixels, of segmentors; else None.
-        torch_ms, file_ms: the time of one batch.
+        difference: largest absolute difference of logits or feature maps.
+        largest: largest absolute value of PyTorch's outputs.
+        same_labels: share of pixels with equal labels; None for detectors.
+        torch_ms, file_ms: time of one batch.
     """
 
     shape: tuple[int, int, int]
@@ -63,21 +64,20 @@ class ExportReport:
     """What was exported, and how it compares with PyTorch.
 
     Attributes:
-        contents: the parts of the model that are in the file.
-        left_out: those that are not.
-        inputs, outputs: name -> dtype and shape.
+        contents: the parts of the model in the file.
+        left_out: the other parts.
+        outputs: names of the outputs.
         opset: of ONNX; None for a torch.export program.
         size: of the file, in bytes.
-        flops: multiply-adds of one image of the first comparison; `exported_dft` takes the place
-            of `dft` in an ONNX file.
-        comparisons: for each shape or image.
-        tolerance: the largest relative difference that passes.
+        flops: multiply-adds of one image of the first comparison; an ONNX file needs
+            `exported_dft` instead of `dft`.
+        comparisons: one for each shape or image.
+        tolerance: largest relative difference that passes.
     """
 
     contents: tuple[str, ...]
     left_out: tuple[str, ...]
-    inputs: dict[str, str]
-    outputs: dict[str, str]
+    outputs: tuple[str, ...]
     opset: int | None
     size: int
     flops: FlopReport
@@ -101,38 +101,38 @@ def export_model(
 ) -> ExportReport:
     """Export a segmentor, or the backbone and neck of a detector, and compare it with PyTorch.
 
-    The file takes `images`, (B, 3, H, W), RGB from 0 to 255, float32 or float16. See
-    :class:`mmca.export.graph.ExportGraph` for what is in it. Nothing is written where the
-    difference is beyond the tolerance.
+    The file takes `images`, (B, 3, H, W), RGB from 0 to 255, float32 or float16; see
+    :class:`mmca.export.graph.ExportGraph` for its contents. If the difference exceeds the
+    tolerance, nothing is written.
 
     Args:
         predictor: the model, on the CPU.
-        out: the file; replaced at the end.
+        out: the file, replaced once complete.
         to: 'onnx' or 'torch' (a torch.export program, .pt2).
         size: fixed (H, W); default any.
         batch_size: fixed number of images; default any.
         half: float16 inputs, weights and outputs; circulant and focused linear attention compute
             in float32 inside.
-        images: files or arrays (H, W, 3), BGR, to compare on; resized to `size` where it is
-            fixed; default noise of three shapes.
+        images: files or arrays (H, W, 3), BGR, for the comparison; resized to `size` if fixed;
+            default noise of three shapes.
 
     Returns:
         The report; the file was written if it has `passed`.
 
     Raises:
-        InputError: torch cannot export the model so, an image cannot be read, or the file cannot
-            be written.
+        InputError: torch cannot export the model, or an image cannot be read.
+        OSError: the file cannot be written.
 
     Example::
 
         predictor = Predictor('camvid/fpn_ca_pvt_t', 'weights.pth', device='cpu')
         report = export_model(predictor, 'camvid.onnx', size=(360, 480))
     """
-    out = Path(out)
-    if not out.parent.is_dir():
-        raise InputError(f'no such folder: {out.parent}')
-    shapes = [(count, *size) for count in (1, 2, 3)] if size else SHAPES[to]
-    batches = _batches(predictor, shapes, size, batch_size, images)
+    if not Path(out).parent.is_dir():  # said before minutes of work
+        raise InputError(f'no such folder: {Path(out).parent}')
+    if size and min(size) < SMALLEST:
+        raise InputError(f'both sides must be at least {SMALLEST}, got {size[0]} x {size[1]}')
+    batches = _batches(predictor, to, size, batch_size, images)
     graph = ExportGraph(predictor)
     flops = count_flops(graph, batches[0][:1])
     dtype = torch.float16 if half else torch.float32
@@ -140,16 +140,14 @@ def export_model(
     shape = (batch_size or EXAMPLE[0], 3, *(size or EXAMPLE[1:]))
     dynamic = {} if batch_size else {0: 'batch'}
     dynamic |= {} if size else {2: 'height', 3: 'width'}
-    with explained(size):
+    with quiet_export(size):
         convert = to_onnx if to == 'onnx' else to_torch
         example = torch.zeros(shape, dtype=dtype)
         file = convert(graph, example, dynamic, _metadata(predictor, graph, half))
-    sides = [dynamic.get(axis, shape[axis]) for axis in (0, 2, 3)]
     report = ExportReport(
         contents=graph.contents,
         left_out=graph.left_out,
-        inputs={'images': _describe(dtype, sides[0], 3, *sides[1:])},
-        outputs=_describe_outputs(graph, dtype, *sides),
+        outputs=graph.outputs,
         opset=file.opset,
         size=len(file.content),
         flops=flops,
@@ -164,19 +162,17 @@ def export_model(
 
 def _batches(
     predictor: Predictor,
-    shapes: Sequence[tuple[int, int, int]],
+    to: str,
     size: tuple[int, int] | None,
     batch_size: int | None,
     images: Sequence[Image],
 ) -> list[Tensor]:
-    """What is compared on: (B, 3, H, W), RGB from 0 to 255, float32."""
+    """Return the images of the comparison: (B, 3, H, W), RGB from 0 to 255, float32."""
     if not images:
-        shapes = dict.fromkeys((batch_size or count, *sides) for count, *sides in shapes)
+        shapes = [(count, *size) for count in (1, 2, 3)] if size else SHAPES[to]
+        shapes = dict.fromkeys((batch_size or count, 3, *sides) for count, *sides in shapes)
         rng = torch.Generator().manual_seed(0)
-        return [
-            torch.randint(0, 256, (batch, 3, *sides), generator=rng).float()
-            for batch, *sides in shapes
-        ]
+        return [torch.randint(0, 256, shape, generator=rng).float() for shape in shapes]
     arrays = [one if isinstance(one, np.ndarray) else predictor.read(one) for one in images]
     if size:
         arrays = [cv2.resize(one, size[::-1]) for one in arrays]
@@ -194,31 +190,13 @@ def _metadata(predictor: Predictor, graph: ExportGraph, half: bool) -> dict[str,
         'std': json.dumps(graph.std.flatten().tolist()),
         'size_divisor': str(graph.size_divisor),
     }
-    if graph.strides:
-        metadata['strides'] = json.dumps(graph.strides)
-    return metadata
+    return metadata | ({'strides': json.dumps(graph.strides)} if graph.strides else {})
 
 
-def _describe(dtype: torch.dtype, *sides: int | str) -> str:
-    return f'{str(dtype).removeprefix("torch.")} ({", ".join(map(str, sides))})'
-
-
-def _describe_outputs(
-    graph: ExportGraph, dtype: torch.dtype, batch: int | str, *sides: int | str
-) -> dict[str, str]:
-    if graph.head is not None:
-        logits = _describe(dtype, batch, graph.head.out_channels, *sides)
-        return {'logits': logits, 'labels': _describe(torch.int64, batch, *sides)}
-    return {
-        name: _describe(dtype, batch, channels, *(f'{side} / {stride}' for side in sides))
-        for name, channels, stride in zip(graph.outputs, graph.channels, graph.strides, strict=True)
-    }
-
-
-def _compare(predictor: Predictor, run: Runner, images: Tensor) -> Comparison:
+def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
     found, file_ms = _timed(run, images)
-    raw = [one.flip(0) for one in images.float()]  # BGR, as the model's own preprocessor takes it
-    expected, torch_ms = _timed(lambda x: _reference(predictor, x), raw)
+    bgr = list(images.float().flip(1))
+    expected, torch_ms = _timed(reference_outputs, predictor, bgr)
     same = None
     if predictor.library == 'mmseg':
         same = (found[1] == expected.pop()).float().mean().item()
@@ -235,8 +213,13 @@ def _compare(predictor: Predictor, run: Runner, images: Tensor) -> Comparison:
 
 
 @torch.no_grad()
-def _reference(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
-    """The library's own results in float32: logits and labels, or maps."""
+def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
+    """Compute the library's own float32 results: logits and labels, or feature maps.
+
+    Args:
+        predictor: the model.
+        images: each (3, H, W), BGR from 0 to 255, as the model's preprocessor takes them.
+    """
     from mmengine.registry import DefaultScope
 
     model, shape = predictor.model, tuple(images[0].shape[1:])
@@ -252,7 +235,7 @@ def _reference(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
 
 
 def _timed(function: Callable, *args: object) -> tuple[list[Tensor], float]:
-    """A function's result and the median of its times in ms, after one run to warm up."""
+    """Return a function's result and the median of its times in ms, after one warm-up run."""
     result, times = list(function(*args)), []
     for _ in range(RUNS):
         start = time.perf_counter()

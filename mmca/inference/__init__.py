@@ -1,4 +1,4 @@
-"""Prediction with a trained detector or segmentor, and its export.
+"""Predict with a trained detector or segmentor.
 
 Example::
 
@@ -7,15 +7,8 @@ Example::
     result = predictor('image.jpg')
 """
 
-from mmca.export.model import Comparison, ExportReport, export_model
+from mmca.inference.files import Summary, predict_files
 from mmca.inference.predictor import Predictor
 from mmca.inference.results import Detections, Segmentation
 
-__all__ = [
-    'Comparison',
-    'Detections',
-    'ExportReport',
-    'Predictor',
-    'Segmentation',
-    'export_model',
-]
+__all__ = ['Detections', 'Predictor', 'Segmentation', 'Summary', 'predict_files']

@@ -1,43 +1,32 @@
-"""The page of `mmca app`. gradio reads its environment when this is imported."""
+"""The page of `mmca app`. gradio reads its environment when this module is imported."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-import cv2
 import gradio as gr
-import numpy as np
+import torch
 
 from mmca.errors import InputError
 from mmca.inference.explorer import Explorer, View, draw_attention
 
-SESSIONS = 20  # open pages whose image is kept; the oldest is forgotten first
+SESSIONS = 20  # open pages whose image is kept; the oldest is dropped first
 KEPT = 3600  # seconds that an image is kept
-MAX_FILE = '50mb'
-CLICK = 'Click a place in the image to see what each circulant block attends to from there.'
-NO_IMAGE = 'Drop an image here. The server keeps it for an hour at most.'
-ATTENTION = (
-    'Left: what the marked patch attends to. Right: the kernel, displacement 0, 0 in the middle.'
-)
-CSS = """
-.attention {display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem}
-.attention figure {margin: 0}
-.attention img {width: 100%}
-"""
+CLICK = 'Click a place in the image to see where each circulant block attends from there.'
+NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Start the server in a thread of its own.
+    """Start the server in a thread.
 
     Args:
         page: from :func:`build_page`.
-        host: to listen on.
-        port: to listen on.
+        host: address to listen on.
+        port: port to listen on.
 
     Raises:
-        OSError: the port was taken in the meantime.
+        OSError: the port is in use.
     """
     page.launch(
         server_name=host,
@@ -51,9 +40,8 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         mcp_server=False,
         enable_monitoring=False,
         footer_links=[],
-        max_file_size=MAX_FILE,
+        max_file_size='50mb',
         state_session_capacity=SESSIONS,
-        css=CSS,
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
     )
 
@@ -62,12 +50,12 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     """Build the page.
 
     Args:
-        explorer: which all visitors share.
+        explorer: shared by all visitors.
         title: of the page.
-        score_thr: where the slider starts.
+        score_thr: initial value of the slider.
 
     Returns:
-        The page. What a visitor sees is kept in the visitor's session alone.
+        The page. A visitor's image stays in the visitor's session.
     """
     detects = explorer.predictor.library == 'mmdet'
 
@@ -82,24 +70,24 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     def look(path: str, threshold: float) -> tuple:
         try:
             view = explorer.look(path)
-        except InputError as error:
+        except (InputError, torch.OutOfMemoryError) as error:
             # The visitor knows the file by its name, not by our folder.
-            return None, None, None, '', _line(str(error).replace(path, Path(path).name))
-        shown = _rgb(explorer.draw(view, threshold))
-        return None, view, shown, '', status(view, threshold)
+            return None, None, None, None, _line(str(error).replace(path, Path(path).name))
+        return None, view, *redraw(view, threshold)[:1], None, status(view, threshold)
 
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:
             return None, _line(NO_IMAGE)
-        return _rgb(explorer.draw(view, threshold)), status(view, threshold)
+        return explorer.draw(view, threshold)[..., ::-1], status(view, threshold)
 
     def attend(view: View | None, place: gr.SelectData) -> tuple:
         if view is None:
-            return '', _line(NO_IMAGE)
+            return None, _line(NO_IMAGE)
         x, y = place.index
-        if not view.contains(x, y):  # such as the legend
-            return '', _line(CLICK)
-        return attention_html(view, x, y), _line(f'Attention from x = {x}, y = {y}. {CLICK}')
+        try:
+            return draw_attention(view, x, y), _line(f'Attention from x = {x}, y = {y}. {CLICK}')
+        except InputError:  # a click on the legend
+            return None, _line(CLICK)
 
     with gr.Blocks(title='mmca', analytics_enabled=False, delete_cache=(KEPT, KEPT)) as page:
         kept = gr.State(None, time_to_live=KEPT)
@@ -119,44 +107,15 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
                     buttons=['download'],
                 )
             with gr.Column():
-                attention = gr.HTML(padding=False)
+                attention = gr.Plot(show_label=False)
         options = {'api_visibility': 'private'}
         file.upload(look, [file, slider], [file, kept, image, attention, line], **options)
-        slider.change(
-            redraw,
-            [kept, slider],
-            [image, line],
-            trigger_mode='always_last',
-            show_progress='hidden',
-            **options,
-        )
+        live = {'trigger_mode': 'always_last', 'show_progress': 'hidden'}
+        slider.change(redraw, [kept, slider], [image, line], **live, **options)
         if not explorer.no_attention:
             image.select(attend, kept, [attention, line], **options)
     return page
 
 
-def attention_html(view: View, x: float, y: float) -> str:
-    """What every circulant block attends to from a pixel, with its kernel, in a grid of figures.
-
-    Args:
-        view: what the session keeps.
-        x: column of a pixel of the image.
-        y: row of the pixel.
-    """
-    figures = []
-    for kernel in view.kernels:
-        content = cv2.imencode('.png', draw_attention(view, kernel, x, y))[1]
-        source = f'data:image/png;base64,{b64encode(content).decode()}'
-        text = escape(f'{kernel.block}: largest weight {kernel.weights.max():.2g}')
-        figures.append(
-            f'<figure><img src="{source}" alt="{text}"><figcaption>{text}</figcaption></figure>'
-        )
-    return f'{_line(ATTENTION)}<div class="attention">{"".join(figures)}</div>'
-
-
 def _line(text: str) -> str:
     return f'<p>{escape(text)}</p>'
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return image[..., ::-1]

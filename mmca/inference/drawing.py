@@ -1,4 +1,4 @@
-"""Images with what was predicted on them."""
+"""Draw predictions on images."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ import numpy as np
 
 from mmca.inference.results import Detections, Segmentation
 
-ALPHA = 0.5  # of colors over the image
-ROW, SWATCH, MARGIN, FONT = 20, 12, 6, cv2.FONT_HERSHEY_SIMPLEX
-FONT_SCALE = 0.45
+ALPHA = 0.5  # opacity of colors over the image
+ROW, SWATCH, MARGIN, FONT, FONT_SCALE = 20, 12, 6, cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
-class Painter:
-    """Draws results: boxes and masks by mmdet's visualizer, label maps with a legend.
+class Visualizer:
+    """Draw boxes and masks with mmdet's visualizer, and label maps with a legend below.
+
+    mmseg's visualizer writes class names over the label map, hides pixels under them and darkens
+    pixels without a class, so it is not used.
 
     Args:
         palette: (K, 3), uint8, RGB.
-        score_thr: objects with lower scores are left out; an attribute that may be changed.
+        score_thr: objects with lower scores are left out; the attribute may be changed.
     """
 
     def __init__(self, palette: np.ndarray, score_thr: float = 0.3) -> None:
-        self._palette = palette
+        self._palette = [tuple(color) for color in palette.tolist()]
         self.score_thr = score_thr
-        self._visualizer: Any = None
+        self._objects: Any = None
 
     def __call__(
         self,
@@ -37,60 +39,58 @@ class Painter:
         truth: Detections | Segmentation | None = None,
         whole_legend: bool = False,
     ) -> np.ndarray:
-        """Draw a result, with the ground truth on the left of it if there is one.
+        """Draw a result, with its ground truth on the left if given.
 
         Args:
             image: (H, W, 3), BGR from 0 to 255.
-            result: of the image.
-            truth: of the image.
-            whole_legend: name all classes below a label map, not those in it alone: the frames of
-                a video must have one size.
+            result: the prediction.
+            truth: the ground truth.
+            whole_legend: list all classes below a label map, so that frames of a video keep a size.
 
         Returns:
             (H', W', 3), BGR, uint8.
         """
         image = image.clip(0, 255).astype(np.uint8)
         if isinstance(result, Detections):
-            left = [] if truth is None else [self._objects(image, truth, with_scores=False)]
-            return np.hstack([*left, self._objects(image, result, with_scores=True)])
+            left = [] if truth is None else [self._draw_objects(image, truth, with_scores=False)]
+            return np.hstack([*left, self._draw_objects(image, result, with_scores=True)])
         shown = [result] if truth is None else [truth, result]
         panels = np.hstack([_overlay(image, one) for one in shown])
-        number = len(result.names)
-        present = {int(i) for one in shown for i in np.unique(one.labels)}
-        chosen = range(number) if whole_legend else sorted(i for i in present if i < number)
-        entries = [(result.names[i], result.palette[i]) for i in chosen]
+        ids = range(len(result.names))
+        if not whole_legend:
+            ids = [i for i in ids if any((one.labels == i).any() for one in shown)]
+        entries = [(result.names[i], result.palette[i].tolist()) for i in ids]
         return np.vstack([panels, _legend(entries, panels.shape[1])])
 
-    def _objects(self, image: np.ndarray, result: Detections, with_scores: bool) -> np.ndarray:
+    def _draw_objects(self, image: np.ndarray, result: Detections, with_scores: bool) -> np.ndarray:
         import torch
         from mmdet.structures import DetDataSample
         from mmdet.visualization import DetLocalVisualizer
         from mmengine.structures import InstanceData
 
-        if self._visualizer is None:
-            self._visualizer = DetLocalVisualizer(line_width=2)
-            palette = [tuple(map(int, color)) for color in self._palette]
-            self._visualizer.dataset_meta = {'classes': result.names, 'palette': palette}
+        if self._objects is None:
+            self._objects = DetLocalVisualizer(line_width=2)
+            self._objects.dataset_meta = {'classes': result.names, 'palette': self._palette}
+        shown = (
+            result.scores >= self.score_thr if with_scores else np.ones(len(result.scores), bool)
+        )
+        values = {'bboxes': result.boxes, 'labels': result.labels, 'masks': result.masks}
+        values |= {'scores': result.scores} if with_scores else {}
         objects = InstanceData()
-        chosen = np.ones(len(result.scores), bool)
-        if with_scores:
-            chosen = result.scores >= self.score_thr
-            objects.scores = torch.from_numpy(result.scores[chosen])
-        objects.bboxes = torch.from_numpy(result.boxes[chosen])
-        objects.labels = torch.from_numpy(result.labels[chosen])
-        if result.masks is not None:
-            objects.masks = torch.from_numpy(result.masks[chosen])
-        # mmdet draws scores where there are some, and filters what it calls predictions.
+        for name, value in values.items():
+            if value is not None:
+                objects.set_field(torch.from_numpy(value[shown]), name)
+        # As ground truth: mmdet filters predictions by score once more.
         sample = DetDataSample(gt_instances=objects)
         with _fixed_seed(), warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
-            self._visualizer.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
-        return self._visualizer.get_image()[..., ::-1]
+            self._objects.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
+        return self._objects.get_image()[..., ::-1]
 
 
 @contextmanager
 def _fixed_seed() -> Iterator[None]:
-    """A seed of numpy: mmdet varies the colors of masks, and an image is to keep its own."""
+    """Seed numpy: mmdet randomizes the colors of masks, but an image should keep its colors."""
     state = np.random.get_state()
     np.random.seed(0)
     try:
@@ -100,26 +100,23 @@ def _fixed_seed() -> Iterator[None]:
 
 
 def _overlay(image: np.ndarray, result: Segmentation) -> np.ndarray:
-    """The image under the colors of its labels; where there is no class it stays as it is."""
+    """Blend an image with the colors of its labels; pixels without a class stay unchanged."""
     known = result.labels < len(result.names)
     colors = result.palette[np.where(known, result.labels, 0)][..., ::-1]
     mixed = (image * (1 - ALPHA) + colors * ALPHA).astype(np.uint8)
     return np.where(known[..., None], mixed, image)
 
 
-def _legend(entries: list[tuple[str, np.ndarray]], width: int) -> np.ndarray:
-    """Names with their colors, in as many rows as a width needs: (H, width, 3), BGR, uint8."""
-    places, x, row = [], MARGIN, 0
+def _legend(entries: list[tuple[str, list[int]]], width: int) -> np.ndarray:
+    """Draw names with their RGB colors in as many rows as the width requires."""
+    strip, x = np.full((ROW, width, 3), 255, np.uint8), MARGIN
     for name, color in entries:
         need = SWATCH + 2 * MARGIN + cv2.getTextSize(name, FONT, FONT_SCALE, 1)[0][0]
         if x > MARGIN and x + need > width:
-            x, row = MARGIN, row + 1
-        places.append((name, color, x, row * ROW))
-        x += need
-    strip = np.full(((row + 1) * ROW, width, 3), 255, np.uint8)
-    for name, color, x, y in places:
-        low, high = (x, y + 4), (x + SWATCH, y + 4 + SWATCH)
-        cv2.rectangle(strip, low, high, [int(value) for value in color[::-1]], -1)
-        start = (x + SWATCH + MARGIN // 2, y + 4 + SWATCH - 1)
+            strip, x = np.pad(strip, ((0, ROW), (0, 0), (0, 0)), constant_values=255), MARGIN
+        top, bottom = len(strip) - ROW + 4, len(strip) - ROW + 4 + SWATCH
+        cv2.rectangle(strip, (x, top), (x + SWATCH, bottom), color[::-1], -1)
+        start = (x + SWATCH + MARGIN // 2, bottom - 1)
         cv2.putText(strip, name, start, FONT, FONT_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+        x += need
     return strip

@@ -1,4 +1,4 @@
-"""An image, what a model predicts on it, and what its circulant attention attends to."""
+"""Predict on an image, and show where its circulant blocks attend."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ from threading import Lock
 
 import cv2
 import numpy as np
-import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from mmca.analysis import equivalent_kernels, recorded_inputs
 from mmca.errors import InputError
-from mmca.inference.drawing import ALPHA, Painter
+from mmca.inference.drawing import ALPHA, Visualizer
 from mmca.inference.predictor import Predictor, Result
-from mmca.layers import CirculantAttention
 
-MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels are 190 MB
-PANEL = 240  # height of a map and of a kernel, in pixels
-MAX_PANEL = 480  # width of one
-GAP = 8
-MARK = (0, 0, 255)  # red, BGR
+MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels take 190 MB
+PANEL = 2.2  # height of a map, in inches
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The circulant kernel of one block on an image, the mean of the heads.
+    """The kernel of one block on an image, averaged over the heads.
 
     Attributes:
         block: path of the block in the backbone.
-        weights: (H, W), float32, of sum one, on the grid of the patches: at (i, j) the weight of
-            the patch i rows below and j columns right of any query, on the torus.
+        weights: (H, W), float32, with sum one, on the patch grid: at (i, j) the weight of the
+            patch i rows below and j columns right of any query, on the torus.
         patch: (height, width) of a patch in pixels of the image.
     """
 
@@ -39,25 +38,25 @@ class Kernel:
     patch: tuple[float, float]
 
     def token(self, x: float, y: float) -> tuple[int, int]:
-        """The patch, (row, column), that covers a pixel of the image."""
+        """Return the patch, (row, column), that covers a pixel of the image."""
         rows, columns = self.weights.shape
         row, column = int(y / self.patch[0]), int(x / self.patch[1])
         return min(row, rows - 1), min(column, columns - 1)
 
     def attention(self, x: float, y: float) -> np.ndarray:
-        """What the patch at a pixel attends to, (H, W): the kernel, moved there on the torus."""
+        """Return the attention of the patch at a pixel, (H, W): the kernel shifted there."""
         return np.roll(self.weights, self.token(x, y), (0, 1))
 
 
 @dataclass(frozen=True)
 class View:
-    """One image with all that a page shows of it; a few hundred kB and the masks.
+    """One image with everything that a page shows of it.
 
     Attributes:
         name: of the file.
         image: (H, W, 3), BGR.
         result: of the image.
-        kernels: of the circulant blocks, first to last.
+        kernels: of the blocks that have one, first to last.
     """
 
     name: str
@@ -65,86 +64,66 @@ class View:
     result: Result
     kernels: tuple[Kernel, ...]
 
-    def contains(self, x: float, y: float) -> bool:
-        """Whether a pixel is one of the image."""
-        height, width = self.image.shape[:2]
-        return 0 <= x < width and 0 <= y < height
-
 
 class Explorer:
-    """Predicts on an image and keeps the circulant kernels of the same forward pass.
+    """Predict on an image and keep the kernels of the same forward pass.
 
-    Several threads may use one explorer; it keeps no image.
+    Several threads may share an explorer; it keeps no image.
 
     Args:
         predictor: of a detector or a segmentor.
 
     Attributes:
-        blocks: number of circulant blocks of the backbone.
-        no_attention: why no attention can be shown, in a line; '' if it can.
+        blocks: number of blocks with a kernel in the backbone.
+        no_attention: one line that explains why there is no attention to show; '' if there is.
 
     Example::
 
         explorer = Explorer(Predictor('coco/maskrcnn_ca_pvt_s', 'epoch_12.pth'))
         view = explorer.look('image.jpg')
         image = explorer.draw(view, score_thr=0.5)
-        panels = [draw_attention(view, kernel, x=300, y=200) for kernel in view.kernels]
+        figure = draw_attention(view, x=300, y=200)
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
-        self._backbone = getattr(predictor.model, 'backbone', predictor.model)
-        self._painter = Painter(predictor.palette)
-        # Hooks of the model, mmengine's scope and mmdet's visualizer are for one thread.
+        self._backbone = predictor.model.backbone
+        self._visualizer = Visualizer(predictor.palette)
+        # The model's hooks, mmengine's scope and mmdet's visualizer serve one thread at a time.
         self._lock = Lock()
-        self.blocks = sum(isinstance(m, CirculantAttention) for m in self._backbone.modules())
-        self.no_attention = ''
+        self.blocks = sum(getattr(m, 'has_kernel', False) for m in self._backbone.modules())
+        self.no_attention, name = '', type(self._backbone).__name__
         if not self.blocks:
-            kind = type(self._backbone).__name__
-            self.no_attention = f'{kind} has no circulant blocks: there is no attention to show'
+            self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
-                'no attention is shown of models that see an image in parts; '
-                '--cfg-options model.test_cfg.mode=whole changes that'
+                'no attention to show: the model sees the image in parts; '
+                'change that with --cfg-options model.test_cfg.mode=whole'
             )
 
     def look(self, path: str | Path) -> View:
-        """Predict, in one forward pass.
-
-        Args:
-            path: of an image file. An image with a side above `MAX_SIDE` is shrunk to it.
-
-        Returns:
-            The view.
+        """Predict on an image file, shrunk to `MAX_SIDE`, in one forward pass.
 
         Raises:
-            InputError: the file is no image, or damaged, or the device lacks memory for it.
+            InputError: the file is missing, truncated or not an image.
         """
         with self._lock:
-            image = _shrink(self.predictor.read(path))
-            data = self.predictor.prepare(image)
-            try:
-                result, kernels = self._run(data)
-            except torch.OutOfMemoryError as error:
-                height, width = image.shape[:2]
-                raise InputError(
-                    f'out of memory on {width} x {height} pixels: take a smaller image'
-                ) from error
-        return View(Path(path).name, image, result, kernels)
+            image = self.predictor.read(path)
+            scale = MAX_SIDE / max(image.shape[:2])
+            if scale < 1:
+                size = [round(side * scale) or 1 for side in image.shape[1::-1]]
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            return View(Path(path).name, image, *self._run(self.predictor.prepare(image)))
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:
         """Draw boxes and masks from a score on, or the label map with its legend below.
-
-        Args:
-            view: from :meth:`look`.
-            score_thr: objects with lower scores are left out.
 
         Returns:
             (H', W, 3), BGR, uint8; the first H rows are the image.
         """
         with self._lock:
-            self._painter.score_thr = score_thr
-            return self._painter(view.image, view.result)
+            self._visualizer.score_thr = score_thr
+            return self._visualizer(view.image, view.result)
 
     def _run(self, data: dict) -> tuple[Result, tuple[Kernel, ...]]:
         shapes = []
@@ -156,81 +135,59 @@ class Explorer:
                 (result,) = self.predictor.forward([data])
         finally:
             handle.remove()
-        if self.no_attention:
-            return result, ()
-        # The backbone's input is the resized image, padded below and on the right.
+        kernels = []
+        # The backbone's input is the resized image, padded at the bottom and on the right.
         scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
         height, width = shapes[0][0] / scale_y, shapes[0][1] / scale_x
-        kernels = []
-        for path, one in seen.items():
-            if isinstance(one.attn, CirculantAttention):
+        for path, one in seen.items() if not self.no_attention else ():
+            if one.attn.has_kernel:
                 weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
-                rows, columns = weights.shape
-                patch = (height / rows, width / columns)
+                patch = (height / weights.shape[0], width / weights.shape[1])
                 kernels.append(Kernel(path.removesuffix('.attn'), weights, patch))
         return result, tuple(kernels)
 
 
-def draw_attention(view: View, kernel: Kernel, x: float, y: float) -> np.ndarray:
-    """Draw what the patch at a pixel attends to, and the kernel.
+def draw_attention(view: View, x: float, y: float) -> Figure:
+    """Draw the attention of the patch at a pixel over the image, and the kernel of each block.
+
+    Colors show the square root of the weights; a red frame marks the patch, and displacement 0, 0
+    in the middle of the kernel.
 
     Args:
-        view: that the kernel is of.
-        kernel: of one block.
+        view: with kernels.
         x: column of the pixel in the image.
         y: row of the pixel.
 
-    Returns:
-        (`PANEL`, W, 3), BGR, uint8: the map over the image on the left; on the right the kernel
-        with displacement 0, 0 in the middle. Colors go by the square root of the weights; a red
-        frame is around the patch and the middle.
-
     Raises:
-        InputError: the pixel is not in the image.
+        InputError: the pixel lies outside the image.
     """
     height, width = view.image.shape[:2]
-    if not view.contains(x, y):
-        raise InputError(f'pixel {x}, {y} is not in the image, {width} x {height} (W x H)')
-    size = (min(max(round(PANEL * width / height), 1), MAX_PANEL), PANEL)
-    scale = (size[1] / height, size[0] / width)
-    patch = (kernel.patch[0] * scale[0], kernel.patch[1] * scale[1])
-    rows, columns = kernel.weights.shape
-
-    covered = (max(round(columns * patch[1]), size[0]), max(round(rows * patch[0]), size[1]))
-    colors = _resize(_colors(kernel.attention(x, y)), covered)[: size[1], : size[0]]
-    image = _resize(view.image.clip(0, 255).astype(np.uint8), size)
-    left = cv2.addWeighted(image, 1 - ALPHA, colors, ALPHA, 0)
-    _mark(left, kernel.token(x, y), patch)
-
-    middle = (rows // 2, columns // 2)
-    right = _resize(_colors(np.roll(kernel.weights, middle, (0, 1))), size)
-    _mark(right, middle, (size[1] / rows, size[0] / columns))
-    return np.hstack([left, np.full((PANEL, GAP, 3), 255, np.uint8), right])
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = MAX_SIDE / max(height, width)
-    if scale >= 1:
-        return image
-    return _resize(image, (max(round(width * scale), 1), max(round(height * scale), 1)))
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize to (W, H): patches keep sharp edges where they grow, and no weight is skipped."""
-    grows = size[0] >= image.shape[1] and size[1] >= image.shape[0]
-    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA)
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(f'pixel {x}, {y} lies outside the image, {width} x {height} (W x H)')
+    size = (2 * PANEL * min(width / height, 2) + 0.4, (PANEL + 0.35) * len(view.kernels))
+    figure = Figure(figsize=size, layout='constrained')
+    ticks = {'xticks': [], 'yticks': []}
+    axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
+    colors = {'cmap': 'viridis', 'norm': PowerNorm(0.5, vmin=0), 'aspect': 'auto'}
+    for kernel, (left, right) in zip(view.kernels, axes, strict=True):
+        rows, columns = kernel.weights.shape
+        (patch_y, patch_x), (row, column) = kernel.patch, kernel.token(x, y)
+        left.imshow(
+            view.image[..., ::-1].clip(0, 255).astype(np.uint8), extent=(0, width, height, 0)
+        )
+        covered = (0, columns * patch_x, rows * patch_y, 0)
+        left.imshow(kernel.attention(x, y), extent=covered, alpha=ALPHA, **colors)
+        left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)  # without the padding
+        _mark(left, (column * patch_x, row * patch_y), (patch_x, patch_y))
+        middle = (rows // 2, columns // 2)
+        shifted = np.roll(kernel.weights, middle, (0, 1))
+        right.imshow(
+            shifted, extent=(0, columns, rows, 0), **colors | {'norm': PowerNorm(0.5, vmin=0)}
+        )
+        right.set(title=f'kernel, max {kernel.weights.max():.2g}')
+        _mark(right, middle[::-1], (1, 1))
+    return figure
 
 
-def _colors(weights: np.ndarray) -> np.ndarray:
-    """(H, W) -> (H, W, 3), BGR; by the square root: one weight is often many times the others."""
-    levels = np.sqrt(weights / weights.max()) * 255
-    return cv2.applyColorMap(levels.round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-
-
-def _mark(panel: np.ndarray, token: tuple[int, int], patch: tuple[float, float]) -> None:
-    """Draw a frame around a patch, outside of it."""
-    (row, column), (height, width) = token, patch
-    low = (round(column * width) - 1, round(row * height) - 1)
-    high = (round((column + 1) * width), round((row + 1) * height))
-    cv2.rectangle(panel, low, high, MARK, 2)
+def _mark(axes: Axes, corner: tuple[float, float], size: tuple[float, float]) -> None:
+    axes.add_patch(Rectangle(corner, *size, fill=False, color='red'))

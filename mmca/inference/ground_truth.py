@@ -1,16 +1,14 @@
-"""The ground truth of images, to draw beside predictions."""
+"""Read ground truth, to draw it beside predictions."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mmca.errors import InputError
+from mmca.errors import InputError, warn
 from mmca.inference.classes import dataset_settings
 from mmca.inference.predictor import Predictor, type_name
 from mmca.inference.results import Detections, Segmentation
@@ -18,57 +16,46 @@ from mmca.inference.sources import Source
 
 
 class CocoTruth:
-    """The boxes and masks of a COCO file.
+    """Boxes and masks of a COCO file.
 
-    An image is the entry whose `file_name` ends the path of the image; of two images with the
-    same ending, the first.
+    An entry belongs to the first image whose path ends in its `file_name`.
 
     Args:
         path: the file.
-        names: the classes of the model; categories of other names are left out.
+        names: the classes of the model; other categories are ignored.
 
     Attributes:
-        category_ids: name -> id, of all categories of the file.
-        next_id: above the ids of all images.
+        category_ids: name -> id, of all categories in the file.
+        next_id: larger than the ids of all images.
 
     Raises:
-        InputError: no COCO file.
+        InputError: not a COCO file, or without any class of the model.
     """
 
     def __init__(self, path: str, names: tuple[str, ...]) -> None:
         from pycocotools.coco import COCO
 
-        from mmca.errors import warn
-
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._coco = COCO(path)
             self.category_ids = {c['name']: c['id'] for c in self._coco.dataset['categories']}
-            self.next_id = max(self._coco.imgs, default=0) + 1
             self._by_name: dict[str, list[dict]] = {}
             for image in self._coco.imgs.values():
                 self._by_name.setdefault(Path(image['file_name']).name, []).append(image)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-            raise InputError(f'--ann {path} is no COCO file: {_reason(error)}') from error
+        except Exception as error:
+            reason = f'{type(error).__name__}: {error}'
+            raise InputError(f'--ann {path} is not a COCO file ({reason})') from error
+        self.next_id = max(self._coco.imgs, default=0) + 1
+        self._names = names
         unknown = [name for name in self.category_ids if name not in names]
         if len(unknown) == len(self.category_ids):
-            raise InputError(
-                f'--ann {path} has none of the classes of the model: {", ".join(names[:3])}'
-                f'{", ..." if len(names) > 3 else ""}'
-            )
+            first = f'{", ".join(names[:3])}{", ..." if len(names) > 3 else ""}'
+            raise InputError(f'--ann {path} has none of the classes of the model: {first}')
         if unknown:
-            warn(f'--ann {path}: the model has no class {", ".join(unknown)}; left out')
-        self._path, self._names = path, names
+            warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 
     def find(self, source: Source) -> dict | None:
-        """Find the entry of an image, and let no other image have it.
-
-        Args:
-            source: the image.
-
-        Returns:
-            The entry, or None.
-        """
+        """Find the entry of an image, and reserve it for this image."""
         images = self._by_name.get(source.path.name, [])
         for image in images:
             parts = Path(image['file_name']).parts
@@ -78,33 +65,12 @@ class CocoTruth:
         return None
 
     def read(self, image: dict, shape: tuple[int, int]) -> Detections:
-        """The objects of an image.
-
-        Args:
-            image: the entry from :meth:`find`.
-            shape: (H, W) of the image file.
-
-        Returns:
-            Boxes with score 1, and masks where all objects have one.
+        """Read the objects of an entry: boxes with score 1, and masks if all objects have one.
 
         Raises:
-            InputError: the entry gives another size, or its objects are broken.
+            InputError: the size of the entry differs from `shape`, (H, W).
         """
-        try:
-            return self._objects(image, shape)
-        except (LookupError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f'--ann {self._path}, image id {image["id"]}, is broken: {_reason(error)}'
-            ) from error
-
-    def _objects(self, image: dict, shape: tuple[int, int]) -> Detections:
-        if (image['height'], image['width']) != tuple(shape):
-            raise InputError(
-                f'--ann lists it as {image["width"]} x {image["height"]}, '
-                f'but it is {shape[1]} x {shape[0]}'
-            )
+        _check_size('--ann', (image['height'], image['width']), shape)
         labels = {self.category_ids.get(name): i for i, name in enumerate(self._names)}
         objects = [a for a in self._coco.imgToAnns[image['id']] if a['category_id'] in labels]
         boxes = np.array([o['bbox'] for o in objects], np.float32).reshape(-1, 4)
@@ -117,40 +83,22 @@ class CocoTruth:
 
 
 class LabelMapTruth:
-    """A folder of label maps: the map of DIR/a/1.jpg is a/1.png or 1.png in it.
+    """A folder of label maps for a segmentor: the map of a/1.jpg is a/1.png or 1.png in it.
 
-    The config's data set says how maps are read, and which suffix they have.
-
-    Args:
-        folder: of the label maps.
-        predictor: of a segmentor.
-
-    Raises:
-        InputError: no such folder.
+    The config's data set defines their suffix and how to read them.
     """
 
     def __init__(self, folder: str, predictor: Predictor) -> None:
         from mmengine.registry import TRANSFORMS, DefaultScope
 
-        if not Path(folder).is_dir():
-            raise InputError(f'--ann {folder} is no folder of label maps')
-        self._folder = Path(folder)
-        self._predictor = predictor
-        steps = dataset_settings(predictor.cfg).get('pipeline') or []
-        step = next((s for s in steps if type_name(s) == 'LoadAnnotations'), None)
-        step = step or {'type': 'LoadAnnotations'}
+        self._folder, self._predictor = Path(folder), predictor
+        steps = dataset_settings(predictor.cfg).pipeline
+        loaders = [step for step in steps if type_name(step) == 'LoadAnnotations']
         with DefaultScope.overwrite_default_scope('mmseg'):
-            self._load = TRANSFORMS.build(step)
+            self._load = TRANSFORMS.build((loaders or [{'type': 'LoadAnnotations'}])[0])
 
     def find(self, source: Source) -> Path | None:
-        """Find the label map of an image.
-
-        Args:
-            source: the image.
-
-        Returns:
-            The file, or None.
-        """
+        """Find the label map of an image."""
         dataset = self._predictor.dataset
         for name in (source.file_name, source.path.name):
             stem = name.removesuffix(dataset.img_suffix)
@@ -163,45 +111,36 @@ class LabelMapTruth:
     def read(self, path: Path, shape: tuple[int, int]) -> Segmentation:
         """Read a label map as `mmca test` does.
 
-        Args:
-            path: from :meth:`find`.
-            shape: (H, W) of the image.
-
-        Returns:
-            The labels.
-
         Raises:
-            InputError: it cannot be read, or its size is not the image's.
+            InputError: its size differs from `shape`, (H, W).
         """
         dataset = self._predictor.dataset
         info = {'seg_map_path': str(path), 'label_map': dataset.label_map, 'seg_fields': []}
         info['reduce_zero_label'] = dataset.reduce_zero_label
-        try:
-            labels = self._load(info)['gt_seg_map']
-        except Exception as error:
-            raise InputError(f'cannot read its label map {path}: {_reason(error)}') from error
-        if labels.shape != tuple(shape):
-            raise InputError(f'its label map {path} is {labels.shape}, the image {tuple(shape)}')
+        labels = self._load(info)['gt_seg_map']
+        _check_size(str(path), labels.shape, shape)
         return Segmentation(labels, self._predictor.names, self._predictor.palette)
 
 
-def open_truth(path: str, predictor: Predictor) -> CocoTruth | LabelMapTruth:
-    """The ground truth of the kind that a model predicts.
+def open_truth(path: str | Path, predictor: Predictor) -> CocoTruth | LabelMapTruth:
+    """Open the ground truth that suits a model.
 
     Args:
         path: a COCO file for a detector, a folder of label maps for a segmentor.
         predictor: the model.
 
     Raises:
-        InputError: it is not that.
+        InputError: the path is something else.
     """
     if predictor.library == 'mmseg':
-        return LabelMapTruth(path, predictor)
-    if not Path(path).is_file():
-        raise InputError(f'--ann {path} is no file; a detector takes a COCO file')
-    return CocoTruth(path, predictor.names)
+        if not Path(path).is_dir():
+            raise InputError(f'--ann {path} is not a folder of label maps')
+        return LabelMapTruth(str(path), predictor)
+    return CocoTruth(str(path), predictor.names)
 
 
-def _reason(error: Any) -> str:
-    kind = '' if isinstance(error, (OSError, json.JSONDecodeError)) else type(error).__name__ + ' '
-    return f'{kind}{" ".join(str(error).split())}'
+def _check_size(name: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
+    if tuple(found) != tuple(shape):
+        raise InputError(
+            f'{name} gives {found[1]} x {found[0]} pixels, the image has {shape[1]} x {shape[0]}'
+        )

@@ -1,4 +1,4 @@
-"""What a model predicts for one image, in numpy arrays."""
+"""Predictions for one image, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Detections:
-    """The N objects that a detector finds in an image of H x W pixels, best scores first.
+    """N objects in an image of H x W pixels, best scores first.
 
     Attributes:
         boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
         scores: (N,), float32, from 0 to 1.
         labels: (N,), int64, indices into `names`.
         names: of all classes of the model.
-        masks: (N, H, W), bool, or None where the model has no masks.
+        masks: (N, H, W), bool, or None if the model predicts no masks.
     """
 
     boxes: np.ndarray
@@ -31,8 +31,8 @@ class Segmentation:
     """The class of every pixel of an image of H x W pixels.
 
     Attributes:
-        labels: (H, W), uint8 (int64 with more than 255 classes), indices into `names`; in a
-            ground truth, 255 is no class.
+        labels: (H, W), uint8 (int64 with more than 255 classes), indices into `names`; 255 marks
+            pixels without a class in ground truth.
         names: of all classes of the model.
         palette: (K, 3), uint8, the RGB colors of the K classes.
     """

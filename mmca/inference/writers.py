@@ -1,10 +1,10 @@
-"""The files that predictions are written to."""
+"""Write predictions to files."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -12,27 +12,25 @@ import numpy as np
 
 from mmca.errors import InputError
 from mmca.inference.results import Detections, Segmentation
+from mmca.io import atomic_write
 
 QUALITY = 95
 
 
 class DetectionTable:
-    """Detections of many images in COCO's layout, which `pycocotools.coco.COCO` reads.
+    """Detections of many images in COCO's layout, readable by `pycocotools.coco.COCO`.
 
-    The file holds 'images', 'categories' and 'annotations'; an annotation is an entry of a COCO
-    results list (image_id, category_id, bbox as x y w h, score, segmentation as RLE) with an id.
+    Annotations are entries of a COCO results list (bbox as x y w h, score, segmentation as RLE)
+    with an id.
 
     Args:
         names: of the classes.
-        category_ids: name -> id; default 1 and on.
-        next_id: the id of the first image that is added without one.
+        category_ids: name -> id; default 1, 2, ...
+        next_id: the id of the first image added without one.
     """
 
     def __init__(
-        self,
-        names: tuple[str, ...],
-        category_ids: dict[str, int] | None = None,
-        next_id: int = 1,
+        self, names: tuple[str, ...], category_ids: dict[str, int] | None = None, next_id: int = 1
     ) -> None:
         ids = dict(category_ids or {})
         for name in names:
@@ -46,20 +44,15 @@ class DetectionTable:
         }
 
     def add(self, shape: tuple[int, int], result: Detections, **entry: int | str) -> None:
-        """Add an image, with all of its detections.
-
-        Args:
-            shape: (H, W) of the image.
-            result: its detections.
-            entry: what is known of the image: file_name; id; frame, from 0, of a video.
-        """
+        """Add an image of `shape` (H, W) with its detections; `entry` has its file_name, id, ..."""
         if 'id' not in entry:
             entry['id'] = self._next_id
             self._next_id += 1
         self.content['images'].append({**entry, 'height': shape[0], 'width': shape[1]})
+        annotations = self.content['annotations']
         for index, (x1, y1, x2, y2) in enumerate(result.boxes.tolist()):
             found = {
-                'id': len(self.content['annotations']) + 1,
+                'id': len(annotations) + 1,
                 'image_id': entry['id'],
                 'category_id': self._ids[result.labels[index]],
                 'bbox': [x1, y1, x2 - x1, y2 - y1],
@@ -70,16 +63,10 @@ class DetectionTable:
             if result.masks is not None:
                 found['segmentation'] = _encode(result.masks[index])
                 found['area'] = int(result.masks[index].sum())
-            self.content['annotations'].append(found)
+            annotations.append(found)
 
     def write(self, path: Path) -> None:
-        """Write the file; a former one is replaced at the end.
-
-        Args:
-            path: of the file.
-        """
-        from mmca.io import atomic_write
-
+        """Write the file; it replaces an existing one once complete."""
         with atomic_write(path, 'w') as file:
             json.dump(self.content, file)
 
@@ -92,89 +79,59 @@ def _encode(mask: np.ndarray) -> dict:
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
-    """Write an image, with its folder.
-
-    Args:
-        path: of the file.
-        image: (H, W, 3), BGR, uint8.
-    """
-    _write(path, cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+    """Write an image (H, W, 3), BGR, uint8, and create its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
 
 
 def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> None:
-    """Write a label map as a PNG file with a palette, in the data set's numbers.
+    """Write a label map in the data set's numbers as a PNG file with a palette.
 
     Args:
-        path: of the file.
-        result: with at most 255 classes.
-        reduce_zero_label: whether the files of the data set count classes from 1, as ADE20K's do.
+        path: the file; its folder is created.
+        result: the labels.
+        reduce_zero_label: whether the data set's files count classes from 1, as in ADE20K.
 
     Raises:
-        InputError: there are too many classes for 8 bits.
+        InputError: too many classes for 8 bits.
     """
     from PIL import Image
 
     if len(result.names) + reduce_zero_label > 256:
         raise InputError(f'label maps have at most 256 values, got {len(result.names)} classes')
     image = Image.fromarray((result.labels + reduce_zero_label).astype(np.uint8))
-    palette = np.vstack([np.zeros((int(reduce_zero_label), 3), np.uint8), result.palette])
-    image.putpalette(palette.tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, 'PNG')
-    _write(path, buffer.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    from mmca.io import atomic_write
-
+    zero = np.zeros((int(reduce_zero_label), 3), np.uint8)
+    image.putpalette(np.vstack([zero, result.palette]).tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(content)
+        image.save(file, 'PNG')
 
 
-class VideoFile:
-    """An mp4 file that is written frame by frame, and gets its name when it is complete.
+def write_video(path: Path, fps: float, frames: Iterable[np.ndarray]) -> Iterator[None]:
+    """Write an mp4 file that gets its name once it is complete.
 
     Args:
-        path: of the file, '.mp4'.
-        fps: frames per second.
+        path: the file, '.mp4'; its folder is created.
+        fps: frames per second; 25 if unknown (0).
+        frames: each (H, W, 3), BGR, uint8, all of the same size; without any, no file is written.
 
-    Example::
-
-        with VideoFile(Path('out.mp4'), 25) as video:
-            video.add(frame)
+    Yields:
+        After each frame.
     """
-
-    def __init__(self, path: Path, fps: float) -> None:
-        self._path, self._part = path, path.with_name(f'{path.stem}.part.mp4')
-        self._fps = fps if fps > 0 else 25.0
-        self._writer: cv2.VideoWriter | None = None
-
-    def __enter__(self) -> VideoFile:
-        return self
-
-    def add(self, frame: np.ndarray) -> None:
-        """Add a frame.
-
-        Args:
-            frame: (H, W, 3), BGR, uint8, of one size in a video.
-
-        Raises:
-            InputError: OpenCV cannot write the file.
-        """
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            code = cv2.VideoWriter_fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, frame.shape[1::-1])
-            if not self._writer.isOpened():
-                raise InputError(f'OpenCV cannot write {self._path}: it has no mp4 encoder here')
-        self._writer.write(np.ascontiguousarray(frame))
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            self._part.unlink(missing_ok=True)
+    part, writer = path.with_name(f'{path.stem}.part.mp4'), None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        for frame in frames:
+            if writer is None:
+                code, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
+                writer = cv2.VideoWriter(str(part), code, fps if fps > 0 else 25.0, size)
+                if not writer.isOpened():  # it would drop frames silently
+                    raise InputError(f'OpenCV cannot write {path}: it has no mp4 encoder')
+            writer.write(np.ascontiguousarray(frame))
+            yield
+        if writer is not None:
+            writer.release()
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,11 +1,10 @@
-"""mmca export: what it prints and writes, and what it says of bad input."""
+"""mmca export: its output, its files and its exit status."""
 
 import pytest
 import torch
 
 from mmca.cli.main import main
-from mmca.config import packages
-from mmca.inference import export
+from mmca.export import model
 
 
 def test_a_torch_program(seg, tmp_path, capsys):
@@ -15,15 +14,14 @@ def test_a_torch_program(seg, tmp_path, capsys):
     assert main([*argv, '--out', str(out), '--images', *images]) == 0
     text = capsys.readouterr().out
     assert 'backbone, neck, decode_head, ' in text
-    assert 'images    float32 (batch, 3, 32, 48)\n' in text
-    assert 'labels    int64 (batch, 32, 48)\n' in text
+    assert 'images -> logits, labels\n' in text
     assert text.count('1 x 32 x 48 ') == 2
     assert text.endswith(f'wrote {out}\n')
     assert out.is_file()
 
 
-def test_a_difference_ends_with_exit_code_1(det, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(export, 'TOLERANCES', {torch.float32: -1.0})
+def test_a_difference_keeps_the_former_file(det, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(model, 'TOLERANCES', {torch.float32: -1.0})
     out = tmp_path / 'a.pt2'
     out.write_text('former')
     argv = ['export', det.config, det.checkpoint, '--to', 'torch', '--size', '32', '32']
@@ -31,7 +29,6 @@ def test_a_difference_ends_with_exit_code_1(det, tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert 'not exported: rpn_head, roi_head\n' in text
     assert text.rstrip().endswith(f'{out} was not written')
-    assert 'failed: the relative difference to PyTorch is ' in text
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [('a.pt2', 'former')]
 
 
@@ -44,26 +41,16 @@ def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
     assert main([*argv, '--out', str(out)]) == 0
     text = capsys.readouterr().out
     assert ', opset ' in text
-    assert 'ONNX Runtime ms' in text
-    assert 'GMACs with FFTs' in text
-    assert 'matrix products in place of FFTs' in text
-    assert 'logits    float16 (batch, 150, 32, 48)\n' in text
+    assert 'matrix products for FFTs' in text
     assert onnxruntime.InferenceSession(out).get_inputs()[0].type == 'tensor(float16)'
 
 
-def test_bad_input(fail, seg, tmp_path, monkeypatch):
-    out = tmp_path / 'a.pt2'
+def test_bad_input(fail, seg, tmp_path):
     base = ('export', seg.config, seg.checkpoint, '--to', 'torch', '--out')
     for argv, expected in [
-        ((tmp_path / 'a.onnx',), 'with --to torch the name must end with .pt2'),
-        ((out, '--size', 8, 64), '--size 8 64: both sides must be at least 32'),
-        ((out, '--batch-size', 0), '--batch-size must be 1 or more, got 0'),
+        ((tmp_path / 'a.onnx',), 'with --to torch it must end in .pt2'),
         ((tmp_path / 'x/a.pt2',), 'no such folder: '),
-        ((out, '--images', 'nowhere.jpg'), 'no such image: nowhere.jpg'),
+        ((tmp_path / 'a.pt2', '--images', 'nowhere.jpg'), 'no such image: nowhere.jpg'),
     ]:
         assert expected in fail(*base, *argv)
-    monkeypatch.setattr(packages, 'find_spec', lambda name: None if name == 'onnxscript' else True)
-    line = fail('export', seg.config, seg.checkpoint, '--out', tmp_path / 'a.onnx')
-    assert line.startswith('error: onnxscript is not installed; ')
-    assert line.endswith('pip install -r requirements-export.txt\n')
     assert not list(tmp_path.iterdir())

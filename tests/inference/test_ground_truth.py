@@ -1,4 +1,4 @@
-"""Ground truth: which image has which, and broken files."""
+"""Ground truth: which image has which, and malformed files."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mmca.errors import InputError
-from mmca.inference.ground_truth import CocoTruth
+from mmca.inference import Predictor
+from mmca.inference.ground_truth import CocoTruth, open_truth
 from mmca.inference.sources import Source
 from tests.helpers import write_coco
 
@@ -32,7 +33,7 @@ def changed(tmp_path):
     return write
 
 
-def test_an_entry_is_the_end_of_a_path_and_of_one_image(changed):
+def test_an_entry_matches_the_end_of_one_path(changed):
     truth = CocoTruth(changed(lambda c: c['images'][1].update(file_name='b/1.jpg')), NAMES)
     assert truth.find(source('/data/a/1.jpg')) is None
     assert truth.find(source('/data/b/1.jpg'))['id'] == 1
@@ -47,31 +48,34 @@ def test_objects(changed, capsys):
         content['annotations'].append({**content['annotations'][0], 'id': 9, 'category_id': 5})
 
     truth = CocoTruth(changed(add), NAMES)
-    assert 'the model has no class cloud; left out' in capsys.readouterr().err
+    assert 'ignoring cloud, which the model does not know' in capsys.readouterr().err
     found = truth.read(truth.find(source('/0.jpg')), (32, 32))
     assert found.boxes.tolist() == [[2, 2, 22, 22]]
     assert (found.labels.tolist(), found.scores.tolist()) == ([0], [1])
     assert np.argwhere(found.masks[0]).min() == 2
+    with pytest.raises(InputError, match='--ann gives 32 x 32 pixels, the image has 16 x 32'):
+        truth.read(truth.find(source('/1.jpg')), (32, 16))
 
 
 @pytest.mark.parametrize(
     ('change', 'says'),
     [
-        (lambda c: c['images'][0].pop('file_name'), "is no COCO file: KeyError 'file_name'"),
-        (lambda c: c.pop('categories'), "is no COCO file: KeyError 'categories'"),
+        (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
+        (lambda c: c.pop('categories'), r"is not a COCO file \(KeyError: 'categories'"),
         (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, ring'),
-        (lambda c: c['annotations'][0].pop('bbox'), "image id 0, is broken: KeyError 'bbox'"),
-        (lambda c: c['annotations'][0].update(bbox=[1]), 'image id 0, is broken: ValueError'),
-        (lambda c: c['images'][0].update(width=16), 'lists it as 16 x 32, but it is 32 x 32'),
     ],
 )
-def test_broken_files_are_one_line(changed, change, says):
-    def read(path):
-        truth = CocoTruth(path, NAMES)
-        return truth.read(truth.find(source('/0.jpg')), (32, 32))
+def test_malformed_files(changed, change, says):
+    with pytest.raises(InputError, match=says):
+        CocoTruth(changed(change), NAMES)
 
-    path = changed(change)
-    with pytest.raises(InputError) as caught:
-        read(path)
-    assert says in str(caught.value)
-    assert '\n' not in str(caught.value)
+
+def test_label_maps(seg):
+    predictor = Predictor(seg.config, seg.checkpoint, 'cpu')
+    truth = open_truth(seg.ann, predictor)
+    path = truth.find(source('0.jpg'))
+    assert path == seg.ann / '0.png'
+    assert (truth.read(path, (32, 32)).labels == 149).all()  # counted from 1 in the file
+    assert truth.find(source('nowhere.jpg')) is None
+    with pytest.raises(InputError, match='is not a folder of label maps'):
+        open_truth(seg.images / '0.jpg', predictor)

@@ -1,8 +1,7 @@
-"""Inputs: what is found, and that no two results have one name."""
+"""Inputs: what is found, and that no two results share a name."""
 
 import pytest
 
-from mmca.errors import InputError
 from mmca.inference.sources import find_sources
 
 
@@ -13,51 +12,36 @@ def folder(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (tmp_path / 'x[1].jpg').touch()
     return tmp_path
 
 
-def names(*inputs, out='out'):
-    sources, passed_over = find_sources(inputs, out)
-    return [source.name for source in sources], passed_over
-
-
 @pytest.mark.parametrize(
-    ('inputs', 'expected'),
+    ('inputs', 'names', 'missing', 'skipped'),
     [
-        (['a'], (['1', 'sub/1'], 1)),
-        (['a/1.jpg'], (['1'], 0)),
-        (['a/1.jpg', 'a/1.jpg', 'a/../a/1.jpg'], (['1'], 0)),
-        (['a', 'b'], (['a/1', 'a/sub/1', 'b/1', 'b/1_2', 'b/1_3'], 1)),
-        (['a/1.jpg', 'b/1.jpg'], (['a/1', 'b/1'], 0)),
-        (['*/1.jpg'], (['a/1', 'b/1'], 0)),
-        (['a/**/*.*'], (['1', 'sub/1'], 1)),
-        (['a/notes.txt'], (['notes'], 0)),  # a file that is named is tried
+        (['a'], ['1', 'sub/1'], [], 1),
+        (['a/1.jpg', 'a/1.jpg', 'a/../a/1.jpg'], ['1'], [], 0),
+        (['a', 'b'], ['a/1', 'a/sub/1', 'b/1', 'b/1_2', 'b/1_3'], [], 1),
+        (['a/1.jpg', 'b/1.jpg'], ['a/1', 'b/1'], [], 0),
+        (['*/1.jpg'], ['a/1', 'b/1'], [], 0),
+        (['a/**/*.*'], ['1', 'sub/1'], [], 1),
+        (['a/notes.txt'], ['notes'], [], 0),  # an explicit file is tried
+        (['x[1].jpg'], ['x[1]'], [], 0),  # a file, not a pattern
+        (['nowhere', 'a/1.jpg', '*.gif'], ['1'], ['nowhere', '*.gif'], 0),
+        (['nowhere.jpg'], [], ['nowhere.jpg'], 0),
     ],
 )
-def test_names(folder, inputs, expected):
-    assert names(*inputs) == expected
+def test_names(folder, inputs, names, missing, skipped):
+    sources, *others = find_sources(inputs, 'out')
+    assert [source.name for source in sources] == names
+    assert others == [missing, skipped]
 
 
-def test_what_a_source_is(folder):
-    sources, _ = find_sources(['b'], 'out')
+def test_results_are_not_inputs(folder):
+    sources, _, _ = find_sources(['.'], 'a')
     assert [(s.file_name, s.is_video) for s in sources] == [
-        ('1.jpg', False),
-        ('1.mp4', True),
-        ('1.png', False),
+        ('b/1.jpg', False),
+        ('b/1.mp4', True),
+        ('b/1.png', False),
+        ('x[1].jpg', False),
     ]
-
-
-def test_results_are_no_inputs(folder):
-    assert names('.', out='a')[0] == ['b/1', 'b/1_2', 'b/1_3']
-
-
-def test_a_file_with_the_characters_of_a_pattern(folder):
-    (folder / 'x[1].jpg').touch()
-    assert names('x[1].jpg') == (['x[1]'], 0)
-
-
-def test_nothing(folder):
-    with pytest.raises(InputError, match='no such file or folder: nowhere'):
-        names('nowhere')
-    with pytest.raises(InputError, match=r'no image or video in \*\.gif \(known suffixes: \.jpg,'):
-        names('*.gif')
