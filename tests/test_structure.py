@@ -31,7 +31,7 @@ ALLOWED = {
     'engine': (CORE | {'config', 'checks'}, MM | {'yaml'}),
     'inference': (
         CORE | {'config', 'analysis'},
-        MM | {'cv2', 'PIL', 'pycocotools', 'gradio', 'rich'},
+        MM | {'cv2', 'PIL', 'pycocotools', 'gradio', 'rich', 'matplotlib'},
     ),
     'export': (
         CORE | {'config', 'analysis', 'inference'},

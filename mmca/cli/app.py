@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix='mmca-app-') as folder:
         # gradio reads these when it is imported: send no statistics, keep files in our folder.
         os.environ['GRADIO_ANALYTICS_ENABLED'] = os.environ['GRADIO_SHARE'] = 'False'
-        os.environ |= {'HF_HUB_DISABLE_TELEMETRY': '1', 'GRADIO_TEMP_DIR': folder}
+        os.environ.update(HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=folder)
         # It asks its own server whether it is up, and a proxy cannot answer.
         for name in ('no_proxy', 'NO_PROXY'):
             os.environ[name] = ','.join(

@@ -86,7 +86,6 @@ class CheckHook(Hook):
         """
         check_batch_labels(data_batch, _bare(runner.model))
 
-
     def _check(self, runner: Runner, **loops: BaseLoop | None) -> None:
         if not is_main_process():
             return

@@ -6,11 +6,11 @@ from argparse import Namespace
 
 import pytest
 import torch
+from mmca.checks.checkpoint import check_checkpoint, checkpoint_of, name_last
 from mmengine.config import Config
 from mmengine.runner import find_latest_checkpoint
 
 from mmca.errors import InputError
-from mmca.checks.checkpoint import check_checkpoint, checkpoint_of, name_last
 from tests.helpers import CLS, SEG, THREE, needs_mmpretrain
 
 

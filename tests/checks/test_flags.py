@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from mmca.checks.flags import RANKS, is_first_process
+
 from tests.helpers import CLS, CONFIGS, DET, SEG, THREE, needs_mmpretrain
 
 

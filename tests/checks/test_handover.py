@@ -14,9 +14,9 @@ from mmseg.datasets import ADE20KDataset
 
 from mmca.cli import library_tool
 from mmca.cli.main import run_command
-from mmca.engine import no_torchvision
-from mmca.config.reader import read_config
 from mmca.config.models import build_on_meta
+from mmca.config.reader import read_config
+from mmca.engine import no_torchvision
 from tests.helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
 
 

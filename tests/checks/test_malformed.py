@@ -6,15 +6,15 @@ from functools import cache
 
 import numpy as np
 import pytest
+from mmca.checks.coco_file import rle_pixels
+from mmca.checks.guard import GuardedPipeline, classes_of, guard
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmca.checks import check, sample
 from mmca.cli.main import guarded, main
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
-from mmca.checks import check, sample
-from mmca.checks.coco_file import rle_pixels
-from mmca.checks.guard import GuardedPipeline, classes_of, guard
 from tests.helpers import error_line
 from tests.stress.good_data import HEIGHT, WIDTH, Files, write_config, write_good
 from tests.stress.malformed import CASES, LATE, case_of

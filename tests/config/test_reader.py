@@ -26,7 +26,11 @@ def test_missing_config(fail):
             'default_scope: mmpose',
             "default_scope is 'mmpose', known are mmdet, mmseg, mmpr",
         ),
-        ('c.py', "custom_imports = dict(imports=['absent.module'])", "custom_imports: ModuleNotFoundError: No module named 'absent'"),
+        (
+            'c.py',
+            "custom_imports = dict(imports=['absent.module'])",
+            "custom_imports: ModuleNotFoundError: No module named 'absent'",
+        ),
     ],
 )
 def test_bad_config(fail, tmp_path, name, text, expected):
@@ -58,7 +62,7 @@ def test_options_read_as_the_libraries_do():
     ('absent', 'config', 'expected'),
     [
         ('mmcv', SEG, 'error: mmcv is not installed; run in the folder of mmca: make env\n'),
-        ('mmcv._ext', SEG, 'error: mmcv has no compiled operators; `mmca doctor` shows how to fix it'),
+        ('mmcv._ext', SEG, 'error: mmcv has no compiled operators; `mmca doctor` shows how'),
         ('mmseg', SEG, 'error: mmseg is not installed; run in the folder of mmca: make env\n'),
         (
             'mmpretrain',

@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
-from mmca.engine.launch import find_tool
 
 from benchmarks.__main__ import _parser
 from mmca.cli.main import COMMANDS, main
 from mmca.config.reader import library_of, load_config
 from mmca.config.shipped import config_names
+from mmca.engine.launch import find_tool
 from tests.helpers import ROOT
 
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])

@@ -46,8 +46,8 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError('disk')
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match='disk'):
-        patch.setattr(os, 'fsync', fail)
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='disk'):
         runner.save_checkpoint(str(tmp_path), 'epoch_3.pth')
     assert (tmp_path / 'epoch_3.pth').read_bytes() == before
 

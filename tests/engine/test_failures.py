@@ -40,9 +40,7 @@ def run(point, error, work_dir, capfd):
 def test_during_set_up_an_error_is_one_line_and_the_log_has_the_traceback(tmp_path, capfd):
     code, err = run('before', RuntimeError('several\nlines'), tmp_path, capfd)
     assert code == 2
-    assert error_line(err) == (
-        'error: RuntimeError: several lines (MMCA_TRACEBACK=1 shows where)'
-    )
+    assert error_line(err) == ('error: RuntimeError: several lines (MMCA_TRACEBACK=1 shows where)')
     (log,) = tmp_path.glob('*/*.log')
     assert 'Traceback (most recent call last)' in log.read_text()
     assert 'test_failures.py' in log.read_text()

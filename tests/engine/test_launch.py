@@ -74,8 +74,6 @@ def test_the_same_line_through_every_door(door, tiny_run):
     assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
 
 
-
-
 @pytest.fixture
 def tiny_classifier(tmp_path, monkeypatch):
     """A small classifier with a few images of two classes: its config and options."""

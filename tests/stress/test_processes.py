@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from tests.cli.test_dist_scripts import CONFIG, train
+
 from tests.helpers import ROOT
 from tests.stress.training import KINDS, Training, same
 

@@ -6,9 +6,9 @@ import sys
 import time
 
 import torch
+from tests.hooks.test_seed import COMMON, DETECTOR, SEGMENTOR
 
 from tests.helpers import ROOT
-from tests.hooks.test_seed import COMMON, DETECTOR, SEGMENTOR
 
 PHASES = [
     'custom_imports.imports=[mmca,tests.stress.phases]',

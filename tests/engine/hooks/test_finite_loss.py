@@ -42,9 +42,7 @@ def test_single_bad_iterations_pass(losses, tmp_path):
 
 @pytest.mark.parametrize(('value', 'word'), [(NAN, 'nan'), (INF, 'inf'), (-INF, '-inf')])
 def test_a_loss_that_stays_bad_ends_training(value, word, tmp_path):
-    message = (
-        rf'the loss has been {word} since iteration 5 \(5 iterations\); there is no older checkpoint'
-    )
+    message = rf'the loss has been {word} since iteration 5 \(5 iterations\); there is no older'
     with pytest.raises(InputError, match=message):
         train([1.0] * 4 + [value] * 20, tmp_path)
 
