@@ -22,16 +22,13 @@ from mmca.errors import InputError
 REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
-  %(prog)s --data data/fruits
   %(prog)s --data data/fruits --weights ca_pvt_tiny.pth --epochs 50 --out my_config.py
-  %(prog)s --list
   %(prog)s coco/maskrcnn_ca_pvt_s --print
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --copy standalone.py --cfg-options train_cfg.max_epochs=36
 
---inherit and --data write configs that find their base wherever mmca is installed, with
-  _base_ = __import__('mmca').find_config('coco/maskrcnn_ca_pvt_s')
-so that every tool of OpenMMLab reads them; --copy writes a config that needs no base."""
+Configs from --inherit and --data work wherever mmca is installed, by their first line,
+  _base_ = __import__('mmca').find_config('coco/maskrcnn_ca_pvt_s')"""
 INSPECTION = ('train', 'val', 'classes')
 CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'device')
 
@@ -47,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_argument(
         '--data',
         metavar='DIR',
-        help='write a config for a data set: COCO JSON files and images, or images and label maps',
+        help='write a config for a folder with COCO JSON files or label maps, and images',
     )
     add_cfg_options(parser)
     data = parser.add_argument_group('options of --data, replacing its choices')

@@ -92,14 +92,7 @@ def inspect_folder(
 
 
 def _split_of(path: Path) -> str | None:
-    """Infer the split from the names in a path; the innermost name wins.
-
-    Example:
-        >>> _split_of(Path('annotations/instances_val2017.json')), _split_of(Path('images/training'))
-        ('val', 'train')
-        >>> _split_of(Path('trainannot')), _split_of(Path('pictures'))
-        ('train', None)
-    """
+    """Infer the split from the names in a path; the innermost name wins."""
     for part in reversed(path.parts):
         if found := _SPLIT.search(part.lower()):
             return found[1].replace('dev', 'val')
@@ -182,7 +175,7 @@ def _find_files(root: Path, named: dict[str, str]) -> dict[str, tuple[Path, dict
                 '--train and --val, or move the others away'
             )
         if split in named and not read:
-            raise InputError(f'{paths[0]} is not a COCO file with {", ".join(LISTS)}')
+            raise InputError(f'{paths[0]} is not a COCO file')
         files.update(zip([split], read.items(), strict=False))
     return files
 
@@ -193,15 +186,13 @@ def _read(path: Path) -> dict | None:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'cannot read {path}: {error}') from error
-    if not isinstance(content, dict):
-        return None
-    lists = all(isinstance(content.get(key), list) for key in LISTS)
-    return content if lists and content['images'] and content['categories'] else None
+    lists = [content.get(key) if isinstance(content, dict) else None for key in LISTS]
+    usable = all(isinstance(found, list) for found in lists) and lists[0] and lists[2]
+    return content if usable else None
 
 
 def _split(root: Path, path: Path, content: dict) -> Split:
-    try:
-        # mmdet numbers classes in the file's order.
+    try:  # mmdet numbers classes in the file's order
         classes = {category['id']: str(category['name']) for category in content['categories']}
         counts = Counter(classes.get(entry.get('category_id')) for entry in content['annotations'])
         names = [str(image['file_name']) for image in content['images']]
@@ -210,10 +201,9 @@ def _split(root: Path, path: Path, content: dict) -> Split:
             f'{path} is malformed: images need a file_name, categories an id and a name '
             f'({type(error).__name__}: {error})'
         ) from error
-    inside = path.is_relative_to(root)
-    listing = path.relative_to(root).as_posix() if inside else str(path.resolve())
+    below = path.relative_to(root) if path.is_relative_to(root) else path.resolve()
     objects = {name: counts[name] for name in classes.values()}
-    return Split(_find_images(root, path, names), names, listing=listing, objects=objects)
+    return Split(_find_images(root, path, names), names, listing=below.as_posix(), objects=objects)
 
 
 def _find_images(root: Path, path: Path, names: list[str]) -> str:

@@ -109,28 +109,25 @@ def choose(
     base, head = _base(info.task, budget, model, backbone)
     number = len(info.splits['train'].names)
     batch = batch_size or budget.batch
-    schedule = '--epochs' if epochs else f'{number} images, {DEVICES[device]}'
+    why_epochs = '--epochs' if epochs else f'{number} images, {DEVICES[device]}'
     epochs = epochs or max(budget.epochs, ceil(budget.seen / number))
     iterations = epochs * ceil(number / batch)
     if info.task == 'labels' and iterations > STEP:  # so that validations divide it
         iterations = ceil(epochs * number / batch / STEP) * STEP
-    why_size = '--size' if size else f'{DEVICES[device]}; most are about {_by(info.size)}'
+    usual = f'{DEVICES[device]}; most are about {info.size[0]} x {info.size[1]}'
+    why_size = '--size' if size else usual
     size = tuple(size) if size else _size(info, budget)
     lr = budget.lr_from_weights if weights else budget.lr
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
         'start': weights or 'from scratch; --weights FILE starts from a checkpoint',
-        'images': f'{_by(size)}: {why_size}' if size else f'the size of {base}',
+        'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{epochs} epoch{"s" * (epochs > 1)}, {iterations} iterations of {batch} '
-        f'images: {schedule}',
+        f'images: {why_epochs}',
         'lr': f'{lr:g}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f'{size[0]} x {size[1]}'
 
 
 def _backbone(given: str | None, weights: str | None) -> tuple[str, str, dict[str, bool]]:

@@ -58,17 +58,12 @@ def shipped_models(folder: str) -> list[ShippedModel]:
 
     models = []
     for model in load(config_root() / folder / 'metafile.yml')['Models']:
-        data, results = model['Metadata'], model.get('Results', ())
-        published = [result['Metrics'] for result in results if result['Source'] == 'paper']
-        models.append(
-            ShippedModel(
-                model['Config'].removeprefix('configs/').removesuffix('.py'),
-                *data['Architecture'],
-                data['Parameters'],
-                data['FLOPs'],
-                {metric: value for metrics in published for metric, value in metrics.items()},
-            )
-        )
+        name, data = model['Config'].removeprefix('configs/').removesuffix('.py'), model['Metadata']
+        published = {}
+        for result in model.get('Results', ()):
+            published |= result['Metrics'] if result['Source'] == 'paper' else {}
+        counts = data['Parameters'], data['FLOPs']
+        models.append(ShippedModel(name, *data['Architecture'], *counts, published))
     return models
 
 
@@ -90,11 +85,6 @@ def find_config(name: str) -> str:
     path = config_root() / f'{wanted}.py'
     if '..' not in Path(wanted).parts and path.is_file():
         return str(path)
-    names = config_names()
-    near = get_close_matches(wanted, names, n=3, cutoff=0.5)
-    if not near:  # without its folder, or in another one
-        stems = {name.rpartition('/')[2]: name for name in names}
-        near = get_close_matches(wanted.rpartition('/')[2], stems, n=3, cutoff=0.6)
-        near = [stems[stem] for stem in near]
+    near = get_close_matches(wanted, config_names(), n=3, cutoff=0.5)
     hint = f'; nearest shipped configs: {", ".join(near)}' if near else ''
     raise InputError(f'config not found: {name}{hint} (mmca config --list)')
