@@ -73,11 +73,6 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
         InputError: the first thing that would make results wrong.
     """
     for split in splits:
-        if hasattr(split.dataset, '__len__') and not len(split.dataset):
-            raise InputError(
-                f'{split.key} is empty: {split.source} has no images, or filter_cfg and '
-                'metainfo.classes leave none of them'
-            )
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, split.classes, _use_of(split))
         if sample and hasattr(split.dataset, 'get_data_info'):
