@@ -18,10 +18,6 @@ def check_classes(model: nn.Module, splits: list[Split]) -> None:
 
     A head with too many classes trains without an error, and its extra outputs mean nothing.
 
-    Args:
-        model: a detector, segmentor or classifier.
-        splits: its data sets.
-
     Raises:
         InputError: a head has another number of classes than a data set.
     """
@@ -38,8 +34,10 @@ def check_classes(model: nn.Module, splits: list[Split]) -> None:
 
 
 def _class_counts(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Key -> classes. A head of one channel, or of STDC's boundaries, counts in its own way."""
     for path, module in model.named_modules():
         names = [name for name in path.split('.') if not name.isdigit()]
         count = getattr(module, 'num_classes', None)
-        if isinstance(count, int) and names and names[-1] in HEADS:
+        odd = getattr(module, 'out_channels', 0) == 1 or hasattr(module, 'boundary_threshold')
+        if isinstance(count, int) and names and names[-1] in HEADS and not odd:
             yield f'model.{path}.num_classes', count

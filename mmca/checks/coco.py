@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 from mmca.checks import memory
 from mmca.errors import InputError, warn
@@ -14,23 +14,23 @@ from mmca.errors import InputError, warn
 SHOWN = 8  # names in a message
 
 
-@dataclass(frozen=True)
-class CocoUse:
+class CocoUse(NamedTuple):
     """What a run does with a COCO file.
 
     Attributes:
         masks: whether masks are read.
         polygons: whether masks must be polygons (`poly2mask=False`).
-        evaluated: whether predictions are compared with the file.
+        boxes_evaluated: whether pycocotools compares predicted boxes or masks with the file.
+        masks_evaluated: whether it compares masks.
     """
 
-    masks: bool
-    polygons: bool
-    evaluated: bool
+    masks: bool = False
+    polygons: bool = False
+    boxes_evaluated: bool = False
+    masks_evaluated: bool = False
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """Something wrong with annotations: what, the remedy, and whether training must not start."""
 
     what: str
@@ -54,7 +54,7 @@ NO_MASK = Fault(
     'add masks, or train boxes alone: mmca config --data DIR --model fasterrcnn',
 )
 BAD_MASK = Fault('have a segmentation of unknown form', 'write [[x, y, x, y, ...], ...] or RLE')
-SHORT_POLYGON = Fault('have a polygon of fewer than three points', 'pycocotools fails; remove it')
+SHORT_POLYGON = Fault('begin with a polygon of one or two points', 'pycocotools fails; remove it')
 BAD_RLE = Fault('have an RLE that does not fill the image', 'encode the mask again')
 
 
@@ -70,7 +70,7 @@ def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -
     Raises:
         InputError: training would go wrong silently.
     """
-    known = memory.recall(path, classes, astuple(use))
+    known = memory.recall(path, classes, use)
     if known is None:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -78,7 +78,7 @@ def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -
             known = examine(content, classes, use)
         except InputError as error:
             raise InputError(f'{key}: {path}: {error}') from error
-        memory.remember(path, classes, astuple(use), known)
+        memory.remember(known, path, classes, use)
     for warning in known:
         warn(f'{key}: {path}: {warning}')
 
@@ -101,17 +101,18 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
         >>> file = {'images': [{'id': 1, 'width': 9, 'height': 9}],
         ...         'categories': [{'id': 1, 'name': 'cat'}],
         ...         'annotations': [{'id': 1, 'image_id': 7, 'category_id': 1}]}
-        >>> examine(file, ['cat'], CocoUse(masks=False, polygons=False, evaluated=False))
+        >>> examine(file, ['cat'], CocoUse())
         ['1 of 1 annotations reference an unknown image_id (the first is number 0, id 1): they are dropped']
     """  # noqa: E501
     warnings = _check_categories(content['categories'], list(classes))
     images = {image['id']: image for image in content['images']}
     annotations = content.get('annotations') or []
-    _check_unique('images', [image['id'] for image in content['images']])
-    _check_unique('annotations', [annotation.get('id') for annotation in annotations])
-    if use.evaluated and not annotations:
-        warnings.append('no annotations, so there is nothing to compare predictions with')
-    used = {c['id'] for c in content['categories'] if c['name'] in classes}
+    if len(images) < len(content['images']):  # the same entry twice does no harm
+        pairs = {(image['id'], image['file_name']) for image in content['images']}
+        _check_unique('images', [key for key, _ in pairs])
+    if use.boxes_evaluated and not annotations:
+        warnings.append('no annotations to compare predictions with')
+    used = {c['id'] for c in content['categories'] if not classes or c['name'] in classes}
     known = {c['id'] for c in content['categories']}
     found: Counter[Fault] = Counter()
     first: dict[Fault, int] = {}
@@ -134,6 +135,9 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
 
 def _check_categories(categories: list[dict], classes: list[str]) -> list[str]:
     """Mmdet numbers labels in the file's order of categories, whatever the config's order is."""
+    _check_unique('categories', [category['id'] for category in categories])
+    if not classes:
+        return []
     names = [category['name'] for category in categories]
     absent = [name for name in classes if name not in names]
     if absent:
@@ -154,9 +158,9 @@ def _check_categories(categories: list[dict], classes: list[str]) -> list[str]:
 
 
 def _check_unique(noun: str, ids: list) -> None:
-    if len(set(ids)) < len(ids):
-        value, count = Counter(ids).most_common(1)[0]
-        raise InputError(f'{count} {noun} share the id {value!r}; each needs its own')
+    for value, count in Counter(ids).most_common(1):
+        if count > 1:
+            raise InputError(f'{count} {noun} share the id {value!r}; each needs its own')
 
 
 def _some(names: Sequence[str]) -> str:
@@ -170,20 +174,24 @@ def _fault(annotation: dict, images: dict, known: set, used: set, use: CocoUse) 
     category = annotation.get('category_id')
     if category not in known:
         return UNKNOWN_CATEGORY
-    if use.evaluated and 'iscrowd' not in annotation:
+    if category not in used:
+        return None
+    if use.boxes_evaluated and 'iscrowd' not in annotation:
         return NO_CROWD
-    if annotation.get('ignore') or category not in used:
+    if annotation.get('ignore'):
         return None
     x, y, width, height = annotation['bbox']
     if not math.isfinite(x + y + width + height):
         return NO_NUMBER
-    if width < 1 or height < 1 or annotation['area'] <= 0:
+    if width < 1 or height < 1:
         return EMPTY
     right, bottom = x + width - image['width'], y + height - image['height']
     if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
         return OUTSIDE
+    if annotation['area'] <= 0:
+        return EMPTY
     fault = _fault_of_mask(annotation, image, use) if use.masks else None
-    if fault is None and use.evaluated and annotation.get('id') == 0:
+    if fault is None and use.boxes_evaluated and annotation.get('id') == 0:
         return ID_ZERO
     return fault or (LEAVES if max(right, bottom, -x, -y) > 1 else None)
 
@@ -203,7 +211,7 @@ def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
             return NO_NUMBER
     except TypeError:
         return BAD_MASK
-    if use.evaluated and min(map(len, mask)) < 6:
+    if use.masks_evaluated and len(mask[0]) < 5:  # pycocotools looks at the first one alone
         return SHORT_POLYGON
     if not any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask):
         return NO_POLYGON
@@ -212,12 +220,11 @@ def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
 
 def _fills(rle: dict, image: dict) -> bool:
     """Whether the runs of an RLE add up to its image; pycocotools decodes others to garbage."""
+    size = [image['height'], image['width']]
     try:
-        height, width = rle['size']
-        total = rle_pixels(rle['counts'])
-    except (KeyError, TypeError, ValueError):
+        return rle['size'] == size and rle_pixels(rle['counts']) == math.prod(size)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return False
-    return (height, width) == (image['height'], image['width']) and total == height * width
 
 
 def rle_pixels(counts: str | list[int]) -> int:

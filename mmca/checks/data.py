@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mmca.checks.coco import CocoUse, check_coco_file
 from mmca.checks.images import check_sample
-from mmca.errors import InputError, warn
+from mmca.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,12 @@ class Split:
     Attributes:
         key: its place in the config, such as 'train_dataloader.dataset'.
         dataset: as built, of any library.
-        evaluated: whether predictions are compared with it.
+        evaluator: of the predictions on it; None in training.
     """
 
     key: str
     dataset: Any
-    evaluated: bool
+    evaluator: Any = None
 
     @property
     def classes(self) -> list[str]:
@@ -43,12 +44,9 @@ def splits_of(loops: Mapping[str, Any]) -> list[Split]:
 
     Args:
         loops: 'train', 'val' or 'test' -> loop.
-
-    Returns:
-        The splits.
     """
     return [
-        Split(key, dataset, name != 'train')
+        Split(key, dataset, getattr(loop, 'evaluator', None))
         for name, loop in loops.items()
         for key, dataset in _leaves(f'{name}_dataloader.dataset', loop.dataloader.dataset)
     ]
@@ -75,11 +73,6 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
         InputError: the first thing that would make results wrong.
     """
     for split in splits:
-        if hasattr(split.dataset, '__len__') and not len(split.dataset):
-            raise InputError(
-                f'{split.key} is empty: {split.source} has no images, or filter_cfg and '
-                'metainfo.classes leave none of them'
-            )
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, split.classes, _use_of(split))
         if sample and hasattr(split.dataset, 'get_data_info'):
@@ -88,29 +81,37 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
 
 
 def _is_coco(dataset: Any) -> bool:
-    """Whether mmdet reads a data set from a COCO file of instances."""
-    return (
-        hasattr(dataset, 'COCOAPI')
-        and str(dataset.ann_file).endswith('.json')
-        and '://' not in str(dataset.ann_file)
-        and 'seg' not in dataset.data_prefix  # panoptic files have another layout
-    )
+    """Whether a data set reads a local COCO file of instances as mmdet's own class does."""
+    if not hasattr(dataset, 'COCOAPI') or not os.path.isfile(dataset.ann_file):
+        return False
+    from mmdet.datasets import CocoDataset
+
+    # LVIS, panoptic and other files have layouts and orders of their own.
+    methods = 'load_data_list', 'parse_data_info'
+    return all(getattr(type(dataset), name) is getattr(CocoDataset, name) for name in methods)
 
 
 def _use_of(split: Split) -> CocoUse:
     steps = list(_steps(split.dataset.pipeline))
     masks = [step for step in steps if getattr(step, 'with_mask', False)]
+    evaluated = [
+        kind
+        for metric in getattr(split.evaluator, 'metrics', ())
+        if metric.default_prefix == 'coco' and not metric.format_only
+        for kind in metric.metrics
+    ]
     return CocoUse(
         masks=bool(masks),
         polygons=any(not getattr(step, 'poly2mask', True) for step in masks),
-        evaluated=split.evaluated,
+        boxes_evaluated='bbox' in evaluated or 'segm' in evaluated,
+        masks_evaluated='segm' in evaluated,
     )
 
 
 def _steps(node: Any) -> Iterator[Any]:
     """All transforms of a pipeline, those inside of other transforms too."""
-    children = getattr(node, 'transforms', None)
-    for child in children if isinstance(children, (list, tuple)) else ():
+    children = node if isinstance(node, (list, tuple)) else getattr(node, 'transforms', ())
+    for child in children if isinstance(children, (list, tuple)) else [children]:
         yield from _steps(child)
     yield node
 
@@ -126,5 +127,3 @@ def _compare_classes(splits: list[Split]) -> None:
                 f'{splits[0].key} and {split.key} have different classes: {difference}; '
                 'set the same metainfo.classes for both'
             )
-    if not any(split.classes for split in splits) and splits:
-        warn(f'{splits[0].key} has no class names; set metainfo.classes')

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
 
 from mmca.checks.labels import check_label_map
 from mmca.errors import InputError
 from mmca.io import image_size
 
 SAMPLES = 64  # files looked at in each data set
-IN_ONE_PROCESS = 200  # images, below which starting processes takes longer than reading
 MAX_PROCESSES = 8
 UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 
@@ -52,10 +51,10 @@ def check_image(info: dict, dataset: Any, loaders: list) -> None:
         InputError: the image or its label map is broken, or the sizes differ.
     """
     path = info.get('img_path')
-    reader = next((step for step in loaders if hasattr(step, 'imdecode_backend')), None)
+    reader = next((step for step in loaders if _reads_local_files(step)), None)
     if not isinstance(path, (str, os.PathLike)) or '://' in str(path) or reader is None:
         return
-    upright = getattr(reader, 'color_type', 'color') in UPRIGHT
+    upright = reader.color_type in UPRIGHT
     size = image_size(path, upright)
     listed = info.get('width'), info.get('height')
     if None not in listed and listed != size:
@@ -69,8 +68,10 @@ def check_image(info: dict, dataset: Any, loaders: list) -> None:
             f'{path} is {size[0]} x {size[1]}, but its annotations say {listed[0]} x {listed[1]}; '
             f'{advice}'
         )
-    if info.get('seg_map_path') is not None:
-        check_label_map(info, dataset, size)
+    map_loader = next((step for step in loaders if getattr(step, 'with_seg', False)), None)
+    # In mmdet, label maps have ids of other things than the classes.
+    if info.get('seg_map_path') and map_loader and hasattr(dataset, 'reduce_zero_label'):
+        check_label_map(info, dataset, map_loader, size)
 
 
 def check_every_image(key: str, dataset: Any) -> list[str]:
@@ -83,35 +84,50 @@ def check_every_image(key: str, dataset: Any) -> list[str]:
     Returns:
         One line for each image that cannot be used.
     """
-    from mmengine.utils import track_progress_rich
+    from rich.console import Console
+    from rich.progress import track
 
-    few = len(dataset) < IN_ONE_PROCESS
-    results = track_progress_rich(
-        partial(_problem, dataset, _loaders(dataset)),
-        _indices(dataset),
-        task_num=len(dataset),
-        nproc=1 if few else min(MAX_PROCESSES, os.cpu_count() or 1),
-        chunksize=8,
-        description=key,
+    # For a few images, starting processes takes longer than reading.
+    workers = min(MAX_PROCESSES, os.cpu_count() or 1, len(dataset) // 200)
+    results = DataLoader(_Problems(dataset), batch_size=None, num_workers=workers)
+    progress = track(results, key, len(dataset), console=Console(stderr=True))
+    return [problem for problem in progress if problem]
+
+
+class _Problems(Dataset):
+    """What is wrong with each image of a data set; '' for nothing."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.loaders = _loaders(dataset)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> str:
+        info = self.dataset.get_data_info(index)
+        path = info.get('img_path')
+        try:
+            check_image(info, self.dataset, self.loaders)
+            for step in self.loaders:
+                info = step(info)
+        except InputError as error:
+            return str(error)
+        except Exception as error:  # whatever a decoder raises, the file cannot be used
+            return f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
+        return ''
+
+
+def _reads_local_files(step: Any) -> bool:
+    """Whether a transform reads an image as mmcv's own class does, from a folder."""
+    from mmcv.transforms import LoadImageFromFile
+
+    return (
+        getattr(type(step), 'transform', None) is LoadImageFromFile.transform
+        and step.imdecode_backend in ('cv2', 'pillow')
+        and not step.backend_args
+        and not step.ignore_empty
     )
-    return [problem for problem in results if problem]
-
-
-def _indices(dataset: Any) -> Iterator[tuple[int]]:
-    yield from ((index,) for index in range(len(dataset)))
-
-
-def _problem(dataset: Any, loaders: list, index: int) -> str:
-    """What is wrong with one image; '' for nothing."""
-    info = dataset.get_data_info(index)
-    try:
-        check_image(info, dataset, loaders)
-        for step in loaders:
-            info = step(info)
-    except Exception as error:  # whatever a decoder raises, the file cannot be used
-        kind = '' if isinstance(error, InputError) else f'{info.get("img_path")}: '
-        return f'{kind}{" ".join(str(error).split()) or type(error).__name__}'
-    return ''
 
 
 def _loaders(dataset: Any) -> list:

@@ -6,56 +6,64 @@ import os
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from mmca.errors import InputError
+from mmca.io import image_size
 
 PADDING = 255  # mmseg's value for padded and ignored pixels
 DEEP_MODES = ('I', 'F')  # of Pillow: more than 8 bits
 
 
-def check_label_map(info: dict, dataset: Any, size: tuple[int, int]) -> None:
+def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]) -> None:
     """Compare a label map with its image.
 
     Args:
         info: an entry of one of mmseg's data sets.
         dataset: the data set.
+        loader: its transform that reads label maps.
         size: width and height of the image as training sees it.
 
     Raises:
         InputError: the file is missing or broken, a color image, of another size, deeper than 8
             bits, or has labels beyond the classes.
     """
-    from PIL import Image
-
     path = info['seg_map_path']
     if not os.path.isfile(path):
         raise InputError(f'{info["img_path"]} has no label map {path}')
     try:
-        with Image.open(path) as image:
-            mode, own, labels = image.mode, image.size, np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f'cannot read {path}: {error}; replace it') from error
+        labels = loader({**info, 'seg_fields': []})['gt_seg_map']
+    except Exception as error:  # whatever a decoder raises
+        image_size(path)  # knows what is wrong with most files
+        raise InputError(f'cannot read {path}: {error}') from error
     if labels.ndim != 2:
         raise InputError(f'{path} is a color image; a label map has one class number a pixel')
-    if own != size:
+    height, width = labels.shape
+    if (width, height) != size:
         raise InputError(
-            f'{path} is {own[0]} x {own[1]}, but {info["img_path"]} is {size[0]} x {size[1]} '
+            f'{path} is {width} x {height}, but {info["img_path"]} is {size[0]} x {size[1]} '
             '(upright by its EXIF data); a label map has the size of its image'
         )
-    if mode.startswith(DEEP_MODES) and labels.max() > PADDING:
+    if type(loader).__module__.startswith('mmseg.'):
+        _check_depth(path)
+    ignored = PADDING, getattr(dataset, 'ignore_index', PADDING)
+    values = [value for value in np.unique(labels).tolist() if value not in ignored]
+    number = len(dataset.metainfo.get('classes') or ())
+    if number and values and values[-1] >= max(number, 2):
+        raise InputError(_beyond(info, values[-1], number))
+
+
+def _check_depth(path: str) -> None:
+    """Mmseg keeps the lower 8 bits of a label without a word."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        largest = np.asarray(image).max() if image.mode.startswith(DEEP_MODES) else 0
+    if largest > PADDING:
         raise InputError(
-            f'{path} has label {labels.max():.0f}: mmseg reads 8 bits; write class numbers up to '
+            f'{path} has label {largest:.0f}, and mmseg reads 8 bits; write class numbers below '
             f'{PADDING}'
         )
-    number = len(dataset.metainfo.get('classes') or ())
-    shift = int(bool(getattr(dataset, 'reduce_zero_label', False)))
-    ignored = {PADDING, getattr(dataset, 'ignore_index', PADDING) + shift}
-    values = set(np.unique(labels).tolist()) - ignored - ({0} if shift else set())
-    beyond = [value for value in sorted(values) if value - shift >= number]
-    if number and beyond and not getattr(dataset, 'label_map', None):
-        raise InputError(_beyond(path, beyond[0], number, shift))
 
 
 def check_batch_labels(data_batch: dict, model: nn.Module) -> None:
@@ -72,20 +80,22 @@ def check_batch_labels(data_batch: dict, model: nn.Module) -> None:
     """
     head = getattr(model, 'decode_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head
+    number = getattr(head, 'num_classes', None)
     samples = data_batch.get('data_samples') or () if isinstance(data_batch, dict) else ()
-    if head is None or not samples or 'gt_sem_seg' not in samples[0]:
+    if number is None or not samples or 'gt_sem_seg' not in samples[0]:
         return
+    ignored = getattr(head, 'ignore_index', PADDING)
     for sample in samples:
         labels = sample.gt_sem_seg.data
-        wrong = (labels >= head.num_classes) & (labels != PADDING) & (labels != head.ignore_index)
-        if wrong.any():
-            value = int(torch.min(labels[wrong]))
-            raise InputError(_beyond(sample.metainfo.get('seg_map_path'), value, head.num_classes))
+        wrong = labels[(labels >= max(number, 2)) & (labels != PADDING) & (labels != ignored)]
+        if wrong.numel():
+            raise InputError(_beyond(sample.metainfo, int(wrong.max()), number))
 
 
-def _beyond(path: Any, value: int, number: int, shift: int = 0) -> str:
-    last = f'{number} (reduce_zero_label)' if shift else number - 1
+def _beyond(info: dict, value: int, number: int) -> str:
+    reduced = ' (after reduce_zero_label)' if info.get('reduce_zero_label') else ''
     return (
-        f'{path} has label {value}, but the {number} classes end at {last}; set metainfo.classes '
-        f'and num_classes, or write {PADDING} where nothing is labeled'
+        f'{info.get("seg_map_path")} has label {value}{reduced}, but the {number} classes end at '
+        f'{number - 1}; set metainfo.classes and num_classes, or write {PADDING} where nothing is '
+        'labeled'
     )

@@ -27,15 +27,15 @@ def recall(path: str, *context: Sequence) -> list[str] | None:
     return _load().get(_key(path, context))
 
 
-def remember(path: str, *args: Sequence) -> None:
+def remember(findings: list[str], path: str, *context: Sequence) -> None:
     """Note the findings on a file.
 
     Args:
+        findings: what to remember.
         path: the file.
-        args: the context as for :func:`recall`, then the findings.
+        context: as for :func:`recall`.
     """
-    *context, findings = args
-    entries = {**_load(), _key(path, tuple(context)): list(findings)}
+    entries = {**_load(), _key(path, context): findings}
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(_file(), 'w') as file:
@@ -45,14 +45,16 @@ def remember(path: str, *args: Sequence) -> None:
 
 
 def _file() -> Path:
-    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'mmca/checked.json'
+    folder = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return Path(folder, 'mmca', 'checked.json')
 
 
 def _load() -> dict[str, list[str]]:
     try:
-        return json.loads(_file().read_text(encoding='utf-8'))
+        content = json.loads(_file().read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _key(path: str, context: tuple) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
-from mmca.checkpoint import Checkpoint, check_trained, classifier_state_dict, find_weights
+from mmca.checkpoint import check_trained, classifier_state_dict, find_weights
 from mmca.errors import InputError, warn
 
 SHOWN = 4  # names in a warning
@@ -30,8 +28,8 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
     found = find_weights(content)
     if found is None:
         raise InputError(f'{source} holds no weights')
-    if use == 'test':
-        renamed = _third_party(content, found, model)
+    if use == 'test' and 'message_hub' not in content:  # mmengine wrote no such file
+        renamed = classifier_state_dict(found, model)
         if renamed is not None:
             content.clear()
             content['state_dict'] = renamed
@@ -46,7 +44,3 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
     if absent:
         names = ', '.join(absent[:SHOWN]) + (', ...' if len(absent) > SHOWN else '')
         warn(f'{source}: {report.counts}; not loaded: {names}')
-
-
-def _third_party(content: dict, found: Checkpoint, model: nn.Module) -> Any:
-    return None if 'message_hub' in content else classifier_state_dict(found, model)

@@ -1,81 +1,81 @@
-"""The shipped configs on a few tiny files, up to where training would start."""
+"""Tiny data sets, built by mmdet and mmseg, and their checks."""
 
-import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
+from mmseg.datasets import BaseSegDataset
 
-from mmca.cli import library_tool
-from mmca.cli.main import run_command
-from tests.helpers import error_line, forget_mmengine, write_ade, write_coco, write_image
+from mmca.checks import check_data, splits_of
+from tests.stress.good_data import NAMES, write_good
+
+import_modules_from_strings(['mmdet.datasets', 'mmdet.evaluation', 'mmseg.datasets'])
 
 
 @pytest.fixture(autouse=True)
-def _fresh(tmp_path, monkeypatch):
-    forget_mmengine()
-    monkeypatch.chdir(tmp_path)  # where work dirs are made
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    """Both data sets in their expected layouts, MMCA_DATA_ROOT set to their folder."""
-    monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    for split, number in (('train', 3), ('val', 2)):
-        write_coco(tmp_path / 'coco', split, number, CocoDataset.METAINFO['classes'])
-    write_ade(tmp_path, train=3, val=2)
-    return tmp_path
+def coco(tmp_path):
+    """The training split of a COCO data set: its files, and a function that builds it."""
+    files = write_good(tmp_path / 'coco', 'coco', 3)['train']
+
+    def build(kind=CocoDataset, masks=True, color='color', poly2mask=True, **options):
+        options.setdefault('metainfo', dict(classes=NAMES))
+        steps = [
+            dict(type='LoadImageFromFile', color_type=color),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=masks, poly2mask=poly2mask),
+        ]
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            return kind(
+                ann_file=str(files.json),
+                data_prefix=dict(img=str(files.images)),
+                pipeline=steps,
+                **options,
+            )
+
+    return SimpleNamespace(files=files, build=build)
 
 
 @pytest.fixture
-def folders(data):
-    """An ImageNet of three classes, with one image of each in training, one in validation."""
-    root = data / 'imagenet'
-    for split in ('train', 'val'):
-        for name in ('date', 'fig', 'hazelnut'):
-            write_image(root / split / name / f'{name}.jpg', np.zeros((32, 32, 3)))
-    return root
+def ade(tmp_path):
+    """The training split of a data set for mmseg, in which label 0 is ignored."""
+    files = write_good(tmp_path / 'ade', 'ade', 3)['train']
 
-
-@pytest.fixture
-def run(data, monkeypatch, capsys):
-    """Run a command up to the library's own tool; returns code, out, err and the tool's argv."""
-
-    def start(command, *argv):
-        handed = []
-        monkeypatch.setattr(sys, 'argv', ['tool'])
-        monkeypatch.setattr(
-            library_tool.runpy, 'run_path', lambda path, run_name: handed.extend(sys.argv)
+    def build(kind=BaseSegDataset, **options):
+        options = {'metainfo': dict(classes=NAMES), 'reduce_zero_label': True, **options}
+        options.setdefault(
+            'pipeline', [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
         )
-        code = run_command(command, [str(arg) for arg in argv])
-        out, err = capsys.readouterr()
-        assert 'Traceback' not in out + err
-        assert code == (0 if handed else 2)
-        return SimpleNamespace(code=code, out=out, err=err, argv=handed)
+        prefix = dict(img_path=str(files.images), seg_map_path=str(files.maps))
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            return kind(data_prefix=prefix, **options)
 
-    return start
+    return SimpleNamespace(files=files, build=build)
 
 
 @pytest.fixture
-def fail(run):
-    """Run a command that must end with one error line and the exit code 2; returns the line."""
+def check(capsys):
+    """Check data sets as a training's, or one as evaluated; returns the warnings."""
 
-    def start(*argv):
-        result = run(*argv)
-        assert result.code == 2
-        return error_line(result.err)
+    def run(*datasets, metric=None, sample=True):
+        loops = {}
+        for index, dataset in enumerate(datasets):
+            loader = SimpleNamespace(dataset=dataset)
+            loops[('train', 'val', 'test')[index]] = SimpleNamespace(dataloader=loader)
+        if metric:
+            with DefaultScope.overwrite_default_scope('mmdet'):
+                evaluator = Evaluator(dict(type='CocoMetric', metric=metric))
+            loops['val'] = SimpleNamespace(dataloader=loader, evaluator=evaluator)
+        capsys.readouterr()
+        check_data(splits_of(loops), sample)
+        lines = capsys.readouterr().err.splitlines()
+        assert all(line.startswith('warning: ') for line in lines), lines
+        return lines
 
-    return start
-
-
-@pytest.fixture
-def config(tmp_path):
-    """Write a config that changes another one; returns its path."""
-
-    def write(base, text):
-        path = tmp_path / 'changed.py'
-        path.write_text(f'_base_ = {base!r}\n{text}\n')
-        return path
-
-    return write
+    return run

@@ -1,106 +1,218 @@
-"""Data that are missing are reported, with the expected tree and the ways out."""
+"""Data sets of a run: wrappers, images, label maps, classes, and the cache."""
 
-from tests.helpers import CLS, DET, SEG, THREE, error_line, needs_mmpretrain
+import json
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmengine.structures import PixelData
+from mmseg.datasets import ADE20KDataset
+from mmseg.structures import SegDataSample
+from PIL import Image
+from torch import nn
 
-def test_training_without_validation_needs_no_validation_data(run, config, data):
-    (data / 'coco/annotations/instances_val2017.json').unlink()
-    path = config(DET, 'val_dataloader = None\nval_cfg = None\nval_evaluator = None')
-    assert run('train', path).code == 0
-
-
-def test_missing_coco_shows_the_expected_tree(run, data, monkeypatch):
-    monkeypatch.setenv('MMCA_DATA_ROOT', str(data / 'nowhere'))
-    result = run('train', DET)
-    root = data / 'nowhere/coco'
-    assert f'data not found: {root}/annotations/instances_train2017.json' in error_line(result.err)
-    assert 'set MMCA_DATA_ROOT to the folder that holds coco/' in error_line(result.err)
-    assert 'train_dataloader.dataset.data_root=DIR' in error_line(result.err)
-    assert 'val_evaluator.ann_file=FILE' in error_line(result.err)
-    assert result.err.splitlines()[1:] == [
-        f'  {root}/',
-        '    annotations/instances_train2017.json   <- missing',
-        '    annotations/instances_val2017.json   <- missing',
-        '    train2017/   <- missing',
-        '    val2017/   <- missing',
-    ]
+from mmca.checks import Split, check_batch_labels, check_classes, check_every_image, memory
+from mmca.errors import InputError
+from tests.stress.good_data import HEIGHT, NAMES, WIDTH, photo
+from tests.stress.malformed import IMAGE_ERRORS, IMAGE_FINE, MAP_ERRORS, MAP_FINE
+from tests.stress.malformed import annotation, cut, edit, labels, one, turned
 
 
-def test_missing_ade_folder_is_marked_in_the_tree(run, data):
-    ade = data / 'ADEChallengeData2016'
-    (ade / 'images/validation').rename(ade / 'images/val')
-    result = run('test', SEG, 'x.pth')
-    assert f'data not found: {ade}/images/validation (test_dataloader.dataset)' in error_line(
-        result.err
-    )
-    assert result.err.splitlines()[1:] == [
-        f'  {ade}/',
-        '    annotations/validation/',
-        '    images/validation/   <- missing',
-    ]
+def test_wrappers_are_opened(coco, check):
+    annotation(category_id=77)(coco.files)
+    keys = [line.split(':')[1] for line in check(ConcatDataset([coco.build(), coco.build()]))]
+    assert keys == [f' train_dataloader.dataset.datasets.{index}' for index in range(2)]
+    for wrapped in (RepeatDataset(coco.build(), 2), ClassBalancedDataset(coco.build(), 0.5)):
+        (line,) = check(wrapped)
+        assert 'train_dataloader.dataset.dataset:' in line
 
 
-def test_data_inside_wrappers_are_found(fail, config):
-    path = config(
-        DET,
-        """
-part = dict(type='CocoDataset', data_root='absent', ann_file='a.json', pipeline=[])
-train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict(
-    type='ConcatDataset', datasets=[{{_base_.train_dataloader.dataset}}, part])))""",
-    )
-    text = fail('train', path)
-    assert 'absent/a.json (train_dataloader.dataset.dataset.datasets.1)' in text
+def test_a_data_set_of_torch_passes(check):
+    class Plain(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    assert check(Plain(), Stream()) == []
 
 
-def test_evaluator_with_its_own_path(run, fail, data, tmp_path):
-    absent = f'val_evaluator.ann_file={tmp_path}/absent.json'
-    text = fail('train', DET, '--cfg-options', absent)
-    assert f'annotations not found: {tmp_path}/absent.json' in text
-    other = data / 'coco/annotations/instances_train2017.json'
-    result = run('test', DET, 'http://x/y.pth', '--cfg-options', f'test_evaluator.ann_file={other}')
-    assert f'warning: test_evaluator.ann_file is {other}, which no data set' in result.err
+def test_classes_of_splits(coco, ade, check):
+    assert check(coco.build(), coco.build(test_mode=True)) == []
+    own = dict(classes=('fig', 'date', 'hazelnut'))
+    with pytest.raises(InputError, match='have different classes: in another order'):
+        check(ade.build(), ade.build(metainfo=own))
+    own = dict(classes=('date', 'fig', 'nut', 'x'))
+    with pytest.raises(InputError, match='only one has hazelnut, nut, x'):
+        check(ade.build(), ade.build(metainfo=own))
+    assert check(ade.build(), ade.build(metainfo=None)) == []
 
 
-def test_listed_image_missing(fail, data):
-    (data / 'coco/train2017/1.jpg').unlink()
-    text = fail('train', DET)
-    assert f'lists an image that is not there: {data}/coco/train2017/1.jpg' in text
+# --- Images
 
 
-def test_empty_image_folder(fail, data):
-    for path in (data / 'ADEChallengeData2016/images/training').iterdir():
-        path.rename(path.with_suffix('.jpeg'))
-    assert 'no images found in' in fail('train', SEG)
+@pytest.mark.parametrize('change', IMAGE_ERRORS.values(), ids=IMAGE_ERRORS)
+def test_broken_images(change, coco, ade, check):
+    for data in (coco, ade):
+        change(data.files)
+        with pytest.raises(InputError, match='2.jpg') as caught:
+            check(data.build())
+        assert 'train_dataloader.dataset: ' in str(caught.value)
+        assert check(data.build(), sample=False) == []
 
 
-@needs_mmpretrain
-def test_missing_imagenet_shows_the_expected_tree(run, fail, folders):
-    (folders / 'val').rename(folders / 'validation')
-    result = run('train', CLS, *THREE)
-    assert f'data not found: {folders}/val (val_dataloader.dataset)' in error_line(result.err)
-    assert 'set MMCA_DATA_ROOT to the folder that holds imagenet/' in error_line(result.err)
-    assert 'train_dataloader.dataset.data_root=DIR' in error_line(result.err)
-    assert error_line(result.err).endswith('Expected (one folder a class in each):')
-    assert result.err.splitlines()[1:] == [
-        f'  {folders}/',
-        '    train/',
-        '    val/   <- missing',
-    ]
-    result = run('train', CLS, '--no-validate', *THREE)
-    assert result.argv[1:] == [CLS, '--no-validate', *THREE]
-    place = 'val_dataloader.dataset.data_prefix.img_path=validation'
-    assert 'do not fit' in fail('train', CLS, *THREE, place)
-    assert run('train', CLS, *THREE, place.replace('.img_path', '')).code == 0
+@pytest.mark.parametrize('change', IMAGE_FINE.values(), ids=IMAGE_FINE)
+def test_unusual_images_pass(change, coco, ade, check):
+    for data in (coco, ade):
+        change(data.files)
+        assert check(data.build()) == []
+        assert data.build()[2]['img'].shape == (HEIGHT, WIDTH, 3)
 
 
-@needs_mmpretrain
-def test_folders_without_images(fail, folders):
-    for path in (folders / 'train').glob('*/*.jpg'):
-        path.rename(path.with_suffix('.txt'))
-    assert 'train_dataloader.dataset: Found 0 files' in fail('train', CLS, *THREE)
+def test_turned_images_and_listed_sizes(coco, check):
+    turned(coco.files)
+    with pytest.raises(InputError, match='color_type=color_ignore_orientation'):
+        check(coco.build())
+    assert check(coco.build(color='color_ignore_orientation')) == []
+    one('images', width=HEIGHT, height=WIDTH)(coco.files)
+    assert 'leaves the image' in check(coco.build(masks=False))[0]
+    one('images', width=3 * WIDTH, height=WIDTH)(coco.files)
+    with pytest.raises(InputError, match=f'2.jpg is {HEIGHT} x {WIDTH}, but its annotations say'):
+        check(coco.build(masks=False))
 
 
-@needs_mmpretrain
-def test_data_sets_of_other_kinds_are_left_to_the_library(run, folders):
-    cifar = 'train_dataloader.dataset.type=CIFAR10'
-    assert '0 train images, 3 classes' in run('train', CLS, *THREE, cifar).out
+def test_images_that_only_their_own_loader_can_read(ade, check):
+    for file in ade.files.images.iterdir():
+        file.write_bytes(b'a format of its own')
+    steps = [dict(type='LoadImageFromNpyFile'), dict(type='LoadAnnotations')]
+    assert check(ade.build(pipeline=steps)) == []
+    steps = [dict(type='LoadImageFromFile', imdecode_backend='tifffile')]
+    assert check(ade.build(pipeline=steps)) == []
+
+
+def test_every_image_is_decoded(coco, ade, capsys):
+    cut(lambda data: data[:-500])(coco.files)
+    (line,) = check_every_image('train', coco.build())
+    assert line.startswith(f'cannot read {coco.files.image}')
+    assert check_every_image('train', ade.build()) == []
+    MAP_ERRORS['truncated map'](ade.files)
+    capsys.readouterr()
+    (line,) = check_every_image('train', ade.build())
+    assert str(ade.files.map) in line
+    assert capsys.readouterr().out == ''
+
+
+def test_many_images_in_several_processes(coco):
+    for index in range(3, 450):
+        photo(np.random.default_rng(index)).save(coco.files.images / f'{index}.jpg')
+    extra = [dict(id=i, file_name=f'{i}.jpg', width=WIDTH, height=HEIGHT) for i in range(3, 450)]
+    edit(lambda content: content['images'].extend(extra))(coco.files)
+    for index in (7, 300):
+        (coco.files.images / f'{index}.jpg').write_bytes(b'')
+    found = check_every_image('train', coco.build())
+    assert [Path(line.split(': ')[0]).stem for line in found] == ['7', '300']
+
+
+# --- Label maps
+
+
+@pytest.mark.parametrize('change', MAP_ERRORS.values(), ids=MAP_ERRORS)
+def test_wrong_label_maps(change, ade, check):
+    change(ade.files)
+    with pytest.raises(InputError, match='2.png'):
+        check(ade.build())
+
+
+@pytest.mark.parametrize('change', MAP_FINE.values(), ids=MAP_FINE)
+def test_legitimate_label_maps(change, ade, check):
+    change(ade.files)
+    assert check(ade.build()) == []
+
+
+def test_labels_are_those_that_training_sees(ade, check):
+    assert check(ade.build(reduce_zero_label=False, metainfo=dict(classes=(*NAMES, 'x')))) == []
+    with pytest.raises(InputError, match='has label 3, but the 3 classes end at 2'):
+        check(ade.build(reduce_zero_label=False))
+    labels(lambda values: np.full_like(values, 7))(ade.files)
+    with pytest.raises(InputError, match='label 6 .after reduce_zero_label., but the 3 classes'):
+        check(ade.build())
+    assert check(ade.build(ignore_index=6)) == []
+    assert check(ade.build(metainfo=None)) == []
+    two = dict(classes=ADE20KDataset.METAINFO['classes'][5:7])
+    assert check(ade.build(ADE20KDataset, metainfo=two, seg_map_suffix='.png')) == []
+    without = [dict(type='LoadImageFromFile')]  # a test set without labels
+    for file in ade.files.maps.iterdir():
+        file.unlink()
+    assert check(ade.build(pipeline=without)) == []
+
+
+def batch(*values, **meta):
+    sample = SegDataSample(metainfo=dict(seg_map_path='a.png', **meta))
+    sample.gt_sem_seg = PixelData(data=torch.tensor([[values]]))
+    return dict(inputs=[], data_samples=[sample])
+
+
+def head(classes, **options):
+    module = nn.Identity()
+    for name, value in {'num_classes': classes, 'ignore_index': 255, **options}.items():
+        setattr(module, name, value)
+    return module
+
+
+def test_labels_of_a_batch():
+    model = nn.ModuleDict(dict(decode_head=head(3)))
+    model.decode_head = model['decode_head']
+    check_batch_labels(batch(0, 2, 255), model)
+    with pytest.raises(InputError, match='a.png has label 3, but the 3 classes end at 2'):
+        check_batch_labels(batch(0, 3, 255), model)
+    model.decode_head = nn.ModuleList([head(9), head(1, ignore_index=7)])
+    check_batch_labels(batch(0, 1, 7), model)  # one channel tells two classes apart
+    with pytest.raises(InputError, match='has label 2 .after reduce_zero_label.'):
+        check_batch_labels(batch(2, reduce_zero_label=True), model)
+    check_batch_labels(batch(9), nn.Identity())
+    check_batch_labels([torch.zeros(1)], model)
+
+
+# --- Classes of heads, and the cache
+
+
+def test_classes_of_heads(ade, coco):
+    splits = [Split('train_dataloader.dataset', ade.build())]
+    model = nn.Module()
+    model.decode_head, model.rpn_head = head(3, out_channels=3), head(1)
+    model.auxiliary_head = nn.ModuleList([head(3), head(2, boundary_threshold=0.1)])
+    model.data_preprocessor = head(None)
+    check_classes(model, splits)
+    check_classes(model, [Split('val_dataloader.dataset', ade.build(metainfo=None))])
+    model.roi_head = nn.Module()
+    model.roi_head.bbox_head = nn.ModuleList([head(3), head(4)])
+    with pytest.raises(InputError) as caught:
+        check_classes(model, splits)
+    assert 'has 3 classes, but model.roi_head.bbox_head.1.num_classes=4; for 3' in str(caught.value)
+    assert 'model.decode_head.num_classes=3' in str(caught.value)
+    model.roi_head = head(80)
+    model.decode_head = head(2, out_channels=1)
+    check_classes(model, splits)
+
+
+def test_the_cache_is_no_condition(tmp_path, monkeypatch):
+    file = tmp_path / 'data.json'
+    file.write_text('{}')
+    assert memory.recall(str(file), ['a']) is None
+    memory.remember(['found'], str(file), ['a'])
+    assert memory.recall(str(file), ['a']) == ['found']
+    assert memory.recall(str(file), ['b']) is None
+    (stored,) = (tmp_path / 'cache').rglob('checked.json')
+    for content in ('[]', '{', ''):
+        stored.write_text(content)
+        assert memory.recall(str(file), ['a']) is None
+    for index in range(memory.KEPT + 5):
+        memory.remember([], str(file), [index])
+    assert len(json.loads(stored.read_text())) == memory.KEPT
+    monkeypatch.setenv('XDG_CACHE_HOME', str(file))  # no folder
+    memory.remember([], str(file), ['a'])
+    assert memory.recall(str(file), ['a']) is None

@@ -1,16 +1,19 @@
 """The table that ends a run of these tests: what was tried, how often, and what survived."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-
-from tests.stress.driver import Driver
 
 ROWS = pytest.StashKey[list[tuple[str, int, int]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = []
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 
 
 @pytest.fixture
@@ -23,13 +26,6 @@ def tally(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
         assert survived == tried, f'{what}: {tried - survived} of {tried} failed'
 
     return add
-
-
-@pytest.fixture
-def driver() -> Iterator[Driver]:
-    driver = Driver()
-    yield driver
-    driver.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

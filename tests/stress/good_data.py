@@ -1,25 +1,24 @@
-"""Tiny data sets without faults, in the layouts of the three libraries, and configs for them."""
+"""Tiny data sets without faults, in the layouts of mmdet and mmseg, and configs for them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tests.helpers import CLS, DET, SEG
+from tests.helpers import DET, SEG
 
 NAMES = ('date', 'fig', 'hazelnut')
 WIDTH, HEIGHT = 64, 48
 NUMBER = 6  # images a split
 VICTIM = 2  # the image that most cases damage
-KINDS = ('coco', 'ade', 'folders')
+KINDS = ('coco', 'ade')
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(NamedTuple):
     """Where one split lies: its images, and its COCO file or its label maps."""
 
     images: Path
@@ -33,9 +32,6 @@ class Files:
     @property
     def map(self) -> Path:
         return self.maps / f'{VICTIM}.png'
-
-
-# --- Good data
 
 
 def write_good(root: Path, kind: str, number: int = NUMBER) -> dict[str, Files]:
@@ -52,25 +48,16 @@ def write_good(root: Path, kind: str, number: int = NUMBER) -> dict[str, Files]:
     rng = np.random.default_rng(0)
     splits = {}
     for split in ('train', 'test'):
-        images = root / 'images' / split
-        files = Files(images, root / f'{split}.json', root / 'maps' / split)
+        files = Files(root / 'images' / split, root / f'{split}.json', root / 'maps' / split)
+        splits[split] = files
         for folder in (files.images, files.maps):
             folder.mkdir(parents=True)
-        if kind == 'folders':
-            for name in NAMES[1:]:
-                (images / name).mkdir()
-                photo(rng).save(images / name / '0.jpg')
-            files = Files(images / NAMES[0], files.json, files.maps)
-            files.images.mkdir()
         for index in range(number):
             photo(rng).save(files.images / f'{index}.jpg')
+            labels = rng.integers(0, len(NAMES) + 1, (HEIGHT, WIDTH), dtype=np.uint8)
+            Image.fromarray(labels).save(files.maps / f'{index}.png')
         if kind == 'coco':
-            files.json.write_text(json.dumps(_coco(number)))
-        if kind == 'ade':
-            for index in range(number):
-                labels = rng.integers(0, len(NAMES) + 1, (HEIGHT, WIDTH), dtype=np.uint8)
-                Image.fromarray(labels).save(files.maps / f'{index}.png')
-        splits[split] = files
+            files.json.write_text(json.dumps(coco_content(number)))
     return splits
 
 
@@ -78,47 +65,46 @@ def photo(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
 
 
-def _coco(number: int) -> dict:
-    annotations = []
-    for index in range(number):
-        for x, category in ((4, 1), (34, 2)):
-            annotations.append(
-                {
-                    'id': 100 + len(annotations),
-                    'image_id': index,
-                    'category_id': category,
-                    'bbox': [x, 6, 24, 30],
-                    'area': 720,
-                    'iscrowd': 0,
-                    'segmentation': [[x, 6, x + 24, 6, x + 24, 36, x, 36]],
-                }
-            )
+def coco_content(number: int = NUMBER) -> dict:
+    """The content of a COCO file: two objects an image, and a category without objects."""
+    places = [(index, *place) for index in range(number) for place in ((4, 1), (34, 2))]
     return {
         'images': [
             {'id': i, 'file_name': f'{i}.jpg', 'width': WIDTH, 'height': HEIGHT}
             for i in range(number)
         ],
-        'annotations': annotations,
+        'annotations': [
+            {
+                'id': 100 + i,
+                'image_id': index,
+                'category_id': category,
+                'bbox': [x, 6, 24, 30],
+                'area': 720,
+                'iscrowd': 0,
+                'segmentation': [[x, 6, x + 24, 6, x + 24, 36, x, 36]],
+            }
+            for i, (index, x, category) in enumerate(places)
+        ],
         'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(NAMES)],
     }
 
 
-# --- Configs
-
 _LOADER = """
 train_dataloader = dict(
-    batch_size=2, num_workers={workers}, persistent_workers=False,
+    batch_size=2, num_workers=0, persistent_workers=False,
     sampler=dict(_delete_=True, type='DefaultSampler', shuffle=False),
     dataset=dict({dataset}, data_root={root!r}, {train}, pipeline=[{load}, {pack}]))
 val_dataloader = dict(
     batch_size=1, num_workers=0, persistent_workers=False,
     dataset=dict({dataset}, data_root={root!r}, {test}, test_mode=True, pipeline=[{load}, {pack}]))
-test_dataloader = {{**val_dataloader, 'num_workers': {workers}}}
+test_dataloader = val_dataloader
 train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=5)
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=-1, by_epoch=True))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
+    interval=-1, by_epoch=True, save_last=False, save_best=None))
+work_dir = {root!r} + '/work'
 """
 _ARCH = 'arch=dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))'
-_CONFIG = {
+_MODEL = {
     'coco': f"""
 _base_ = {DET!r}
 model = dict(
@@ -143,15 +129,6 @@ model = dict(
     neck=dict(in_channels=[8, 16, 16, 32], out_channels=16),
     decode_head=dict(in_channels=[16, 16, 16, 16], channels=16, num_classes=3))
 """,
-    'folders': f"""
-_base_ = {CLS!r}
-model = dict(
-    backbone=dict(
-        _delete_=True, type='mmca.CADeiT', arch=dict(embed_dims=16, depth=1, num_heads=1)),
-    head=dict(in_channels=16, num_classes=3), data_preprocessor=dict(num_classes=3))
-val_evaluator = dict(topk=(1,))
-test_evaluator = val_evaluator
-""",
 }
 _DATASET = {
     'coco': f"metainfo=dict(classes={NAMES}), data_prefix=dict(img='images/{{split}}'), "
@@ -159,38 +136,34 @@ _DATASET = {
     'ade': f"_delete_=True, type='BaseSegDataset', metainfo=dict(classes={NAMES}), "
     "data_prefix=dict(img_path='images/{split}', seg_map_path='maps/{split}'), "
     'reduce_zero_label=True',
-    'folders': "data_prefix='images/{split}'",
 }
 _LOAD = {
-    'coco': "dict(type='LoadAnnotations', with_bbox=True, with_mask=True)",
+    'coco': "dict(type='LoadAnnotations', with_bbox=True, with_mask=True), "
+    f"dict(type='Resize', scale=({WIDTH}, {HEIGHT}), keep_ratio=True)",
     'ade': "dict(type='LoadAnnotations')",
-    'folders': "dict(type='Resize', scale=(32, 32))",
 }
-_PACK = {'coco': 'PackDetInputs', 'ade': 'PackSegInputs', 'folders': 'PackInputs'}
-_DET_KEYS = "meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')"
+_KEYS = "meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')"
+_PACK = {'coco': f"dict(type='PackDetInputs', {_KEYS})", 'ade': "dict(type='PackSegInputs')"}
 
 
-def write_config(root: Path, kind: str, workers: int = 0) -> Path:
+def write_config(root: Path, kind: str, text: str = '') -> Path:
     """Write the config of a tiny model for a data set of :func:`write_good`.
 
     Args:
         root: where the data set lies.
         kind: one of `KINDS`.
-        workers: processes that read data.
+        text: what else the config says.
 
     Returns:
         The config.
     """
-    parts = {split: _DATASET[kind].format(split=split) for split in ('train', 'test')}
-    pack = f"dict(type='{_PACK[kind]}')"
-    load = f"dict(type='LoadImageFromFile'), {_LOAD[kind]}"
-    if kind == 'coco':
-        load += f", dict(type='Resize', scale=({WIDTH}, {HEIGHT}), keep_ratio=True)"
-        pack = f"dict(type='PackDetInputs', {_DET_KEYS})"
-    text = _CONFIG[kind].replace('{root!r}', repr(str(root)))
     loader = _LOADER.format(
-        workers=workers, root=str(root), dataset='', load=load, pack=pack, **parts
+        root=str(root),
+        dataset='',
+        load=f"dict(type='LoadImageFromFile'), {_LOAD[kind]}",
+        pack=_PACK[kind],
+        **{split: _DATASET[kind].format(split=split) for split in ('train', 'test')},
     ).replace('dict(, ', 'dict(')
     path = root / 'tiny.py'
-    path.write_text(text + loader)
+    path.write_text(_MODEL[kind].replace('{root!r}', repr(str(root))) + loader + text)
     return path

@@ -1,79 +1,83 @@
-"""Every malformed data set of the corpus through `mmca train` and `mmca test`, as runs."""
-
-from importlib.util import find_spec
+"""Malformed data and configs: one line and exit code 2, or a warning; what is unusual passes."""
 
 import pytest
-import torch
-from mmengine.registry import MODELS, DefaultScope
 
-from mmca.config.reader import library_of, load_config
-from tests.stress.good_data import KINDS, NUMBER, write_config, write_good
-from tests.stress.malformed import CASES, LATE, Case, case_of
-
-UNSEEN = 200  # images, of which the checks look into each third and not into the damaged one
-PRESENT = [kind for kind in KINDS if kind != 'folders' or find_spec('mmpretrain')]
-GOOD = Case('good', '', lambda files: None, '', '')
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """Checkpoints of the tiny models, by the kind of their data."""
-    paths = {}
-    for kind in PRESENT:
-        root = tmp_path_factory.mktemp(kind)
-        cfg = load_config(str(write_config(root, kind)))
-        with DefaultScope.overwrite_default_scope(library_of(cfg, kind)):
-            state = MODELS.build(cfg.model).state_dict()
-        paths[kind] = root / 'weights.pth'
-        torch.save({'state_dict': state}, paths[kind])
-    return paths
+from tests.stress import forked
+from tests.stress.good_data import KINDS, write_config, write_good
+from tests.stress.malformed import CONFIGS, COCO_WARNINGS, ERRORS, FINE
 
 
 @pytest.fixture
-def survives(weights, driver, tmp_path_factory):
-    """Run a command on a damaged split; whether it ends as the case says, and what it printed."""
+def train(tmp_path_factory):
+    """Train on a data set with a damaged split."""
 
-    def run(case, kind, tool, number=NUMBER):
+    def start(kind, change, split='train', text=''):
         root = tmp_path_factory.mktemp('case')
-        case.change(write_good(root, kind, number)[tool])
-        argv = [str(write_config(root, kind, workers=1)), '--work-dir', str(root / 'work')]
-        if tool == 'test':
-            argv.insert(1, str(weights[kind]))
-        done = driver.run([tool, *argv], root)
-        text = done.text
-        outcome = case.outcome_of(tool)
-        if 'Traceback' in text or done.code != (2 if outcome == 'error' else 0):
-            return False, text
-        lines = [line for line in text.splitlines() if line.startswith(('error: ', 'warning: '))]
-        fitting = [line for line in lines if line.startswith(outcome) and case.words in line]
-        return bool(fitting) if outcome else not lines, text
+        change(write_good(root, kind)[split])
+        validates = '\ntrain_cfg = dict(val_interval=1)' if split == 'test' else ''
+        config = write_config(root, kind, validates)
+        config.with_name('case.py').write_text(f"_base_ = 'tiny.py'\n{text}\n")
+        return forked.run(lambda: forked.mmca(['train', str(root / 'case.py')]), root)
 
-    return run
+    return start
+
+
+def failed(outcomes, expected):
+    """Name -> end of the output, of the outcomes that are not as expected."""
+    return {name: f'{o.code} {o.text[-1500:]}' for name, o in outcomes.items() if not expected(o)}
+
+
+def report(tally, what, outcomes, expected):
+    wrong = failed(outcomes, expected)
+    print(*(f'--- {name}: {text}' for name, text in wrong.items()), sep='\n')
+    tally(what, len(outcomes), len(outcomes) - len(wrong))
+
+
+def warnings_of(outcome):
+    return [line for line in outcome.text.splitlines() if line.startswith('warning: ')]
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_sample(kind, train):
+    every = 9
+    errors = {name: train(kind, change) for name, change in [*ERRORS[kind].items()][::every]}
+    assert failed(errors, lambda outcome: outcome.refused) == {}
+    fine = {name: train(kind, change) for name, change in [*FINE[kind].items()][::4]}
+    assert failed(fine, lambda outcome: outcome.code == 0 and not warnings_of(outcome)) == {}
+
+
+def test_a_sample_of_configs(train):
+    outcomes = {text: train('coco', lambda files: None, text=text) for text in CONFIGS[::8]}
+    assert failed(outcomes, lambda outcome: outcome.refused) == {}
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize('tool', ['train', 'test'])
-@pytest.mark.parametrize('kind', PRESENT)
-def test_malformed_data(survives, tally, kind, tool):
-    cases = [GOOD, *(case for case in CASES if case.kind == kind)]
-    report(tally, f'malformed {kind} data, mmca {tool}', survives, cases, kind, tool)
+@pytest.mark.parametrize('split', ['train', 'test'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_malformed_data(kind, split, train, tally):
+    outcomes = {name: train(kind, change, split) for name, change in ERRORS[kind].items()}
+    report(tally, f'malformed {kind} data, {split}', outcomes, lambda outcome: outcome.refused)
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize('tool', ['train', 'test'])
-@pytest.mark.parametrize('kind', PRESENT)
-def test_files_that_fail_in_a_data_worker(survives, tally, kind, tool):
-    cases = [case_of(kind, name) for own, name in LATE if own == kind]
-    what = f'{kind} files met by data workers, mmca {tool}'
-    report(tally, what, survives, cases, kind, tool, number=UNSEEN)
+def test_what_is_dropped_is_a_warning(train, tally):
+    outcomes = {words: train('coco', change) for words, change in COCO_WARNINGS.items()}
+    for words, outcome in outcomes.items():
+        noun = words.split(' ', 1)[1][:20]
+        assert noun in warnings_of(outcome)[0], outcome.text
+    report(tally, 'objects that are dropped', outcomes, lambda outcome: outcome.code == 0)
 
 
-def report(tally, what, survives, cases, kind, tool, **options):
-    """Run the cases, print those that fail, and add them to the table."""
-    good = 0
-    for case in cases:
-        right, text = survives(case, kind, tool, **options)
-        good += right
-        if not right:
-            print(f'--- {what}: {case.name}\n{text[-2000:]}')
-    tally(what, len(cases), good)
+@pytest.mark.stress
+@pytest.mark.parametrize('split', ['train', 'test'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_unusual_data_pass(kind, split, train, tally):
+    outcomes = {name: train(kind, change, split) for name, change in FINE[kind].items()}
+    what = f'unusual {kind} data, {split}'
+    report(tally, what, outcomes, lambda outcome: outcome.code == 0 and not warnings_of(outcome))
+
+
+@pytest.mark.stress
+def test_malformed_configs(train, tally):
+    outcomes = {text: train('coco', lambda files: None, text=text) for text in CONFIGS}
+    report(tally, 'malformed configs', outcomes, lambda outcome: outcome.refused)

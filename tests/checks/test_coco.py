@@ -1,0 +1,161 @@
+"""COCO files: what mmdet would drop or mix up is said, what it trains on passes."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.coco_panoptic import CocoPanopticDataset
+from pycocotools import mask
+
+from mmca.checks.coco import rle_pixels
+from mmca.errors import InputError
+from tests.stress.good_data import HEIGHT, NAMES, WIDTH
+from tests.stress.malformed import NAN, SQUARE, annotation, edit, one, rle
+
+
+def test_a_good_file_passes_in_silence(coco, check):
+    assert check(coco.build()) == []
+    assert check(coco.build(), metric=['bbox', 'segm']) == []
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (annotation(category_id=77), '1 of 6 annotations reference an unknown category_id (the '),
+        (annotation(image_id=77), 'reference an unknown image_id'),
+        (annotation(area=0), 'have a box smaller than 1 pixel or no area'),
+        (annotation(bbox=[4, 6, 0.5, 30]), 'have a box smaller than 1 pixel or no area'),
+        (annotation(bbox=[90, 6, 24, 30], area=...), 'have a box outside the image'),
+        (annotation(bbox=[34, 6, 58, 36]), 'have a box that leaves the image'),
+        (annotation(segmentation=[[1, 2, 3, 4]]), 'have no polygon of three or more points'),
+        (edit(lambda c: c['categories'].append({'id': 9, 'name': 'x'})), '1 categories are not u'),
+    ],
+)
+def test_what_is_dropped_is_a_warning(change, words, coco, check):
+    change(coco.files)
+    (line,) = check(coco.build())
+    assert words in line
+    assert f'train_dataloader.dataset: {coco.files.json}: ' in line
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (annotation(bbox=[NAN, 6, 24, 30]), 'have a bbox or polygon with NaN or infinity'),
+        (annotation(segmentation=[[NAN] * 6]), 'have a bbox or polygon with NaN or infinity'),
+        (annotation(segmentation=...), 'have no segmentation, but the config trains masks'),
+        (annotation(segmentation=SQUARE), 'have a segmentation of unknown form'),
+        (
+            annotation(segmentation=[SQUARE, {'size': [1, 1]}]),
+            'have a segmentation of unknown form',
+        ),
+        (rle(counts='0'), 'have an RLE that does not fill the image'),
+        (rle(counts=7), 'have an RLE that does not fill the image'),
+        (rle(size=[WIDTH, HEIGHT]), 'have an RLE that does not fill the image'),
+        (one('images', id=0), '2 images share the id 0'),
+        (one('categories', id=1), '2 categories share the id 1'),
+        (one('categories', name='date'), 'are not among its 3 categories: hazelnut'),
+        (edit(lambda c: c['categories'].append({'id': 9, 'name': 'fig'})), 'two categories share'),
+        (edit(lambda c: c['categories'].reverse()), "classes=('hazelnut', 'fig', 'date')"),
+    ],
+)
+def test_what_would_train_wrongly_is_refused(change, words, coco, check):
+    change(coco.files)
+    with pytest.raises(InputError) as caught:
+        check(coco.build())
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        edit(lambda c: c.update(annotations=c['annotations'][:1])),  # images without objects
+        edit(lambda c: c['images'].append(c['images'][0])),
+        lambda files: (rle()(files), annotation(iscrowd=1)(files)),
+        rle(counts=[0, HEIGHT * WIDTH]),
+        annotation(iscrowd=...),
+        annotation(ignore=1, bbox=[0, 0, 0, 0], segmentation=...),
+        annotation(id=0),
+        annotation(segmentation=[SQUARE, [1, 2]]),
+        annotation(bbox=[4.5, 6, 60, 30]),  # by half a pixel
+    ],
+)
+def test_what_is_legitimate_passes(change, coco, check):
+    change(coco.files)
+    assert check(coco.build()) == []
+    assert len(coco.build()[0]['gt_bboxes']) > 0
+
+
+def test_boxes_alone_need_no_masks(coco, check):
+    annotation(segmentation=...)(coco.files)
+    assert check(coco.build(masks=False)) == []
+    annotation(segmentation=[[NAN]])(coco.files)
+    assert check(coco.build(masks=False)) == []
+
+
+def test_rle_masks_where_polygons_are_needed(coco, check):
+    rle()(coco.files)
+    (line,) = check(coco.build(poly2mask=False))
+    assert '1 of 6 annotations have RLE masks' in line
+    annotation(iscrowd=1)(coco.files)
+    assert check(coco.build(poly2mask=False)) == []
+
+
+def test_some_of_the_categories(coco, check):
+    annotation(iscrowd=..., segmentation=...)(coco.files)  # a date
+    fig = coco.build(metainfo=dict(classes=('fig',)))
+    (line,) = check(fig)
+    assert '2 categories are not used: date, hazelnut' in line
+
+
+def test_what_pycocotools_needs_in_addition(coco, check):
+    annotation(iscrowd=...)(coco.files)
+    with pytest.raises(InputError, match='have no iscrowd, needed for evaluation'):
+        check(coco.build(test_mode=True), metric='bbox')
+    annotation(iscrowd=0, segmentation=[[1, 2, 3, 4]])(coco.files)
+    with pytest.raises(InputError, match='begin with a polygon of one or two points'):
+        check(coco.build(), metric='segm')
+    assert 'no polygon' in check(coco.build(), metric='bbox')[0]
+    annotation(segmentation=[SQUARE], id=0)(coco.files)
+    assert 'have the id 0' in check(coco.build(), metric='segm')[0]
+    edit(lambda content: content.pop('annotations'))(coco.files)
+    assert 'no annotations to compare' in check(coco.build(test_mode=True), metric='bbox')[0]
+
+
+def test_an_unchanged_file_is_read_once(coco, check):
+    annotation(category_id=77)(coco.files)
+    dataset = coco.build()
+    first = check(dataset)
+    stat = coco.files.json.stat()
+    coco.files.json.write_bytes(b'{' * stat.st_size)  # cannot be read again
+    os.utime(coco.files.json, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert check(dataset) == first != []
+    os.utime(coco.files.json)
+    with pytest.raises(json.JSONDecodeError):
+        check(dataset)
+
+
+def test_layouts_of_others_are_left_alone(coco, tmp_path, check):
+    class Own(CocoDataset):
+        def parse_data_info(self, raw_data_info):
+            raw_data_info['raw_ann_info'] = []
+            return super().parse_data_info(raw_data_info)
+
+    edit(lambda content: content['categories'].reverse())(coco.files)
+    assert check(coco.build(Own)) == []
+    edit(lambda content: content.update(annotations=[]))(coco.files)
+    assert check(coco.build(CocoPanopticDataset, test_mode=True), sample=False) == []
+
+
+@pytest.mark.parametrize('density', [0.0, 0.01, 0.5, 1.0])
+def test_runs_of_a_mask_add_up_to_its_pixels(density):
+    values = np.random.default_rng(0).random((97, 1031)) < density
+    coded = mask.encode(np.asfortranarray(values, dtype=np.uint8))
+    assert rle_pixels(coded['counts'].decode()) == values.size
+
+
+def test_a_class_is_a_name_of_the_file(coco, check):
+    with pytest.raises(InputError, match='1 of 3 class names in metainfo.classes .* hazelnutt; '):
+        check(coco.build(metainfo=dict(classes=(*NAMES[:2], 'hazelnutt'))))
