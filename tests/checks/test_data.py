@@ -10,14 +10,23 @@ from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.structures import PixelData
 from mmseg.datasets import ADE20KDataset
 from mmseg.structures import SegDataSample
-from PIL import Image
 from torch import nn
 
 from mmca.checks import Split, check_batch_labels, check_classes, check_every_image, memory
 from mmca.errors import InputError
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, photo
-from tests.stress.malformed import IMAGE_ERRORS, IMAGE_FINE, MAP_ERRORS, MAP_FINE
-from tests.stress.malformed import annotation, cut, edit, labels, one, turned
+from tests.stress.malformed import (
+    IMAGE_ERRORS,
+    IMAGE_FINE,
+    MAP_ERRORS,
+    MAP_FINE,
+    annotation,
+    cut,
+    edit,
+    labels,
+    one,
+    turned,
+)
 
 
 def test_wrappers_are_opened(coco, check):
