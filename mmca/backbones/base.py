@@ -30,7 +30,7 @@ class Backbone(BaseModule):
         attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
             linear=dict(focusing_factor=4)); 'softmax' stands for the family's own attention.
         in_channels: channels of the image.
-        out_indices: stages whose maps are returned, from 0; None is the last.
+        out_indices: stages whose maps are returned, from 0. None is all stages in a pyramid.
         drop_rate: dropout rate after the embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
             the class's `default_drop_path`.
@@ -49,6 +49,8 @@ class Backbone(BaseModule):
         default_attn: the class's own `attn`.
         no_weight_decay: parameters that recipes without weight decay on position tables exempt.
         norm_eps: eps of the blocks' LayerNorms.
+        default_drop_path: the class's own `drop_path_rate`.
+        pyramid: whether each stage has a map to return; otherwise only the last has.
 
     Raises:
         InputError: unknown arch, attention, option or stage index.
@@ -60,6 +62,7 @@ class Backbone(BaseModule):
     no_weight_decay: ClassVar[Collection[str]] = ()
     norm_eps: ClassVar[float] = 1e-6
     default_drop_path: ClassVar[float] = 0.1
+    pyramid: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class Backbone(BaseModule):
         attn: str | Sequence[str] | None = None,
         attn_cfg: Mapping[str, Mapping] | None = None,
         in_channels: int = 3,
-        out_indices: Sequence[int] | None = (0, 1, 2, 3),
+        out_indices: Sequence[int] | None = None,
         drop_rate: float = 0.0,
         drop_path_rate: float | None = None,
         pretrain_img_size: int = 224,
@@ -82,15 +85,11 @@ class Backbone(BaseModule):
         self.num_stages = len(depths)
         self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
         self.attn_cfg = self.resolve_attn_cfg(attn_cfg)
-        if out_indices is None:
-            out_indices = (self.num_stages - 1,)
-        if not out_indices or not set(out_indices) <= set(range(self.num_stages)):
+        stages = range(0 if self.pyramid else self.num_stages - 1, self.num_stages)
+        out_indices = stages if out_indices is None else out_indices
+        if not out_indices or not set(out_indices) <= set(stages):
             raise InputError(
-                f'out_indices must be stages from 0 to {self.num_stages - 1}, got {out_indices!r}'
-            )
-        if not -1 <= frozen_stages <= self.num_stages:
-            raise InputError(
-                f'frozen_stages must be from -1 to {self.num_stages}, got {frozen_stages!r}'
+                f'out_indices must be stages from {stages[0]} to {stages[-1]}, got {out_indices!r}'
             )
         self.out_indices = tuple(sorted(out_indices))
         self.with_cp = with_cp
@@ -105,12 +104,7 @@ class Backbone(BaseModule):
         self.train()
 
     def build(self, in_channels: int, img_size: int) -> None:
-        """Build the modules of all stages up to the last in out_indices.
-
-        Args:
-            in_channels: channels of the image.
-            img_size: image side in pixels for parameters that depend on the grid.
-        """
+        """Build the modules of all stages up to the last in out_indices."""
         raise NotImplementedError
 
     @classmethod
@@ -149,11 +143,6 @@ class Backbone(BaseModule):
         """Collect options under registered names; check those of unused attentions as well."""
         resolved: dict[str, dict] = {}
         for name, options in (attn_cfg or {}).items():
-            if not isinstance(options, Mapping):
-                raise InputError(
-                    f'attn_cfg[{name!r}] must be a dict of options, got {options!r}: '
-                    "write attn_cfg=dict(circulant=dict(scale='paper'))"
-                )
             name = cls.attention_name(name)
             check_options(name, options)
             resolved.setdefault(name, {}).update(options)
@@ -175,13 +164,7 @@ class Backbone(BaseModule):
     ) -> nn.ModuleList:
         """Build the blocks of a stage with the attention that the user chose.
 
-        Args:
-            stage: its index.
-            embed_dims: C.
-            num_heads: heads of the family's softmax attention.
-            mlp_ratio: hidden width of the MLPs in units of C.
-            mlp_conv: whether the MLPs have PVTv2's convolution.
-            place: further fields of :class:`mmca.layers.StageSpec`.
+        See :class:`mmca.layers.Block` and :class:`mmca.layers.StageSpec` for the arguments.
         """
         name, blocks = self.attention_name(self.attn[stage]), nn.ModuleList()
         for index, rate in enumerate(self.drop_path_rates[stage]):

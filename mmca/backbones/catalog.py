@@ -40,14 +40,7 @@ class Candidate:
 
 
 def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:
-    """Compare a checkpoint with all sizes of all backbones of its family.
-
-    Args:
-        checkpoint: from :func:`mmca.checkpoint.read_checkpoint`.
-
-    Returns:
-        Backbones that share tensors with it, the most similar first.
-    """
+    """Compare a checkpoint with the backbones of its family; return the most similar first."""
     family = guess_family(fit(checkpoint, nn.Module())[0]) or ''
     family = family.rpartition('-')[2]  # in all methods
     found = []

@@ -59,45 +59,18 @@ class DeiT(Backbone):
     }
     softmax_attention = 'global'
     no_weight_decay = ('pos_embed', 'cls_token')
+    pyramid = False
     default_pos_embed: ClassVar[bool] = True
 
-    def __init__(
+    def build(
         self,
-        arch: str | Mapping | None = None,
-        attn: str | Sequence[str] | None = None,
-        attn_cfg: Mapping[str, Mapping] | None = None,
-        in_channels: int = 3,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.1,
-        pretrain_img_size: int = 224,
+        in_channels: int,
+        img_size: int,
         pos_embed: bool | None = None,
         with_cls_token: bool = False,
         out_type: str = 'featmap',
-        with_cp: bool = False,
-        frozen_stages: int = -1,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(
-            arch,
-            attn,
-            attn_cfg,
-            in_channels,
-            None,
-            drop_rate,
-            drop_path_rate,
-            pretrain_img_size,
-            with_cp,
-            frozen_stages,
-            init_cfg,
-            pos_embed=self.default_pos_embed if pos_embed is None else pos_embed,
-            with_cls_token=with_cls_token,
-            out_type=out_type,
-        )
-
-    def build(
-        self, in_channels: int, img_size: int, pos_embed: bool, with_cls_token: bool, out_type: str
-    ) -> None:
-        """Build embeddings, blocks and the final norm; the class describes the arguments."""
+        """Build embeddings, blocks and the final norm; the class describes the options."""
         classes = [get_attention(self.attention_name(name)) for name in self.attn]
         self.takes_token = [not attention.needs_grid for attention in classes]
         if with_cls_token and not any(self.takes_token):
@@ -105,16 +78,18 @@ class DeiT(Backbone):
                 'with_cls_token=True needs a block of softmax attention, '
                 f'got attn={"".join(self.attn)!r}'
             )
-        if out_type not in OUT_TYPES:
-            raise InputError(f'out_type must be one of {OUT_TYPES}, got {out_type!r}')
-        if out_type == 'cls_token' and not with_cls_token:
-            raise InputError("out_type='cls_token' needs with_cls_token=True")
+        if out_type not in OUT_TYPES[: 1 + with_cls_token]:
+            raise InputError(
+                f"out_type must be 'featmap', or 'cls_token' with a class token, got {out_type!r}"
+            )
         self.out_type = out_type
 
         self.embed_dims = dims = self.arch['embed_dims']
         grid_size = -(-img_size // PATCH_SIZE)
         self.patch_embed = PatchEmbed(in_channels, dims, PATCH_SIZE, pad=True)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
+        if pos_embed is None:
+            pos_embed = self.default_pos_embed
         tokens = grid_size**2 + with_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dims)) if pos_embed else None
         for embedding in (self.cls_token, self.pos_embed):

@@ -25,11 +25,7 @@ def _arch(embed_dims: int, depths: tuple, num_heads: tuple) -> dict:
 
 
 class PatchMerging(nn.Module):
-    """Concatenate 2 x 2 adjacent tokens, normalize, reduce to twice the channels.
-
-    Args:
-        embed_dims: C of the input.
-    """
+    """Concatenate 2 x 2 adjacent tokens, normalize, reduce from 4C to 2C channels."""
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
@@ -46,12 +42,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of a stage and, except in the last stage, patch merging.
-
-    Args:
-        blocks: the blocks.
-        downsample: patch merging, or None.
-    """
+    """The blocks of a stage and, except in the last stage, patch merging."""
 
     def __init__(self, blocks: nn.ModuleList, downsample: PatchMerging | None) -> None:
         super().__init__()

@@ -45,11 +45,7 @@ class KeyMapping:
     tensors: tuple[tuple[str, Callable[[str, Tensor], dict[str, Tensor]]], ...] = ()
 
     def apply(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
-        """Turn one of the library's tensors into tensors under original names.
-
-        Raises:
-            InputError: the tensor cannot have the library's layout.
-        """
+        """Turn one of the library's tensors into tensors under original names."""
         for pattern, replacement in self.names:
             name = re.sub(pattern, replacement, name)
         for pattern, change in self.tensors:
@@ -175,11 +171,7 @@ KEY_MAPPINGS = (
 def find_prefix(names: Iterable[str]) -> str:
     """Find the prefix of a backbone's names by its patch embedding.
 
-    Args:
-        names: of a backbone, or of any model that contains one.
-
-    Returns:
-        Such as 'backbone.' or 'model.encoder.', '' without a prefix; the first backbone's.
+    Returns the first backbone's, such as 'backbone.' or 'model.encoder.'; '' without a prefix.
     """
     found = (STEM.fullmatch(name) for name in names)
     return next((match[1] for match in found if match), '')

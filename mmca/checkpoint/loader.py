@@ -94,36 +94,27 @@ def _collapse(names: Iterable[str]) -> str:
 def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
     """Compare a state dict with a model by name and shape; neither changes.
 
-    Args:
-        state_dict: name -> tensor.
-        model: any module, also on the meta device.
-
-    Returns:
-        The report; `moved`, `converted`, `resized`, `dropped` and `source` are empty.
+    The report's `moved`, `converted`, `resized`, `dropped` and `source` are empty.
     """
     report, own = Report(), model.state_dict()
-    for name, tensor in own.items():
-        if name not in state_dict:
-            report.missing.append(name)
-        elif state_dict[name].shape != tensor.shape:
-            shapes = f'file {tuple(state_dict[name].shape)}, model {tuple(tensor.shape)}'
-            report.mismatched.append(f'{name}: {shapes}')
-        else:
-            report.loaded.append(name)
+    report.missing = [name for name in own if name not in state_dict]
     report.unexpected = [name for name in state_dict if name not in own]
+    for name in (name for name in own if name in state_dict):
+        shape, own_shape = tuple(state_dict[name].shape), tuple(own[name].shape)
+        if shape == own_shape:
+            report.loaded.append(name)
+        else:
+            report.mismatched.append(f'{name}: file {shape}, model {own_shape}')
     return report
 
 
 def check_position_embedding(report: Report, source: str | Path, backbone: str = '') -> None:
-    """Reject a file that has a position embedding if the DeiT lacks one, or vice versa.
+    """Raise an InputError unless both file and DeiT have a position embedding, or neither.
 
     Args:
         report: comparison of the file with the model.
         source: the file, for the message.
         backbone: prefix of the backbone's names in the model, such as 'backbone.'.
-
-    Raises:
-        InputError: the two differ.
     """
     name = f'{backbone}pos_embed'
     if name in report.unexpected:
@@ -140,12 +131,11 @@ def fit(
 ) -> tuple[dict[str, Tensor], Report]:
     """Adapt a file's weights to the names and sizes of a backbone; neither changes.
 
-    The backbone's tensors are found by their common prefix, even in a whole detector, and renamed
-    to the original names (`mmca.checkpoint.key_mapping`). Class heads, class and distillation
-    tokens (with their part of the position embedding) and index buffers are dropped, position
-    embeddings and tables are resized to the model's grid, a Swin classifier's last norm becomes
-    `norm3`, and attention other than the file's is initialized from its softmax attention
-    (`mmca.checkpoint.softmax_init`).
+    The backbone is found by its prefix, even in a whole detector, and renamed to the original names
+    (`mmca.checkpoint.key_mapping`). Class heads, class and distillation tokens (with their part of
+    the position embedding) and index buffers are dropped, position embeddings and tables resized, a
+    Swin classifier's last norm becomes `norm3`, and attention other than the file's is initialized
+    from its softmax attention (`mmca.checkpoint.softmax_init`).
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
@@ -154,16 +144,9 @@ def fit(
 
     Returns:
         The state dict for the model, unexpected and mismatched tensors included, and the report.
-
-    Raises:
-        InputError: a tensor's shape contradicts its name.
     """
-    prefix = find_prefix(checkpoint.tensors)
-    inside = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint.tensors.items()
-        if name.startswith(prefix)
-    }
+    prefix, tensors = find_prefix(checkpoint.tensors), checkpoint.tensors
+    inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     state_dict, mapping = to_original_names(inside)
     family = guess_family(state_dict) or 'unknown'
     state_dict, converted, unused = start_from_softmax(state_dict, model, gain)
@@ -171,8 +154,7 @@ def fit(
     report = match(state_dict, model)
     report.moved, report.resized, report.converted = adapted.moved, adapted.resized, converted
     report.dropped = adapted.dropped + unused
-    total = len(checkpoint.tensors)
-    under = f', under {prefix!r} ({len(inside)} of {total} tensors)' if prefix else ''
+    under = f', under {prefix!r} ({len(inside)} of {len(tensors)} tensors)' if prefix else ''
     report.source = f'{checkpoint.place}{under}; names: {mapping or "original"}; family: {family}'
     return state_dict, report
 
@@ -182,18 +164,17 @@ def load_pretrained(
 ) -> str:
     """Fill a backbone from a checkpoint file of its family.
 
-    The file may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
-    classifier or a whole detector or segmentor; :func:`fit` adapts it.
+    It may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
+    classifier or a whole detector; :func:`fit` adapts it.
 
     Args:
         model: a backbone of `mmca.backbones`.
         checkpoint: the file, see :func:`read_checkpoint`.
         min_share: least fraction of the model's tensors that the file must fill.
-        gain: factor of the logits of attention initialized from softmax weights, see
-            `mmca.checkpoint.softmax_init`.
+        gain: factor of the logits of attention initialized from softmax weights.
 
     Returns:
-        A report in words: loaded, moved, converted, resized, dropped, missing, unexpected tensors.
+        The report in words.
 
     Raises:
         InputError: the file cannot be read, fills less than min_share, or differs from the model
@@ -215,14 +196,7 @@ def load_pretrained(
 
 
 def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
-    """The options of a DeiT that contains all of a checkpoint's tokens and positions.
-
-    Args:
-        checkpoint: of a DeiT or CA-DeiT, alone or in a whole model.
-
-    Returns:
-        `pos_embed` and `with_cls_token`, as :class:`mmca.backbones.DeiT` takes them.
-    """
+    """Options `pos_embed` and `with_cls_token` of a DeiT that agrees with a checkpoint."""
     prefix = find_prefix(checkpoint.tensors)
     names = {'pos_embed': 'pos_embed', 'with_cls_token': 'cls_token'}
     return {option: prefix + name in checkpoint.tensors for option, name in names.items()}

@@ -67,12 +67,9 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
     """Read all of a file of torch.save, as resuming requires, and execute nothing.
 
     Args:
-        path: the file.
+        path: the file; an InputError says what is wrong with it.
         map_location: as for torch.load.
         known: classes and functions that it may name, as for torch.serialization.safe_globals.
-
-    Raises:
-        InputError: the file is missing, damaged, not a checkpoint, or contains other objects.
     """
     path = Path(path).expanduser()
 

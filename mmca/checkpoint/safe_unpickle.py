@@ -47,17 +47,9 @@ def is_stand_in(value: Any) -> bool:
 
 
 def load_inert(path: Path) -> Any:
-    """Read a file of torch.save with inert objects in place of unknown ones.
+    """Read a file of torch.save, on the CPU, with inert objects in place of unknown ones.
 
-    Args:
-        path: the file, in the zip or the legacy format.
-
-    Returns:
-        Its content, on the CPU.
-
-    Raises:
-        InputError: a compressed archive, see :func:`check_archive`.
-        Exception: whatever torch raises on damaged or malicious files.
+    Raises whatever torch and zipfile raise on damaged or malicious files.
     """
     check_archive(path)
     names = _globals(path)
@@ -68,12 +60,7 @@ def load_inert(path: Path) -> Any:
 
 
 def check_archive(path: Path) -> None:
-    """Reject zip archives that expand beyond their size before reading them into memory.
-
-    Raises:
-        InputError: such an archive; torch.save does not compress.
-        zipfile.BadZipFile: a damaged zip archive.
-    """
+    """Reject zip archives that expand beyond their size before reading them into memory."""
     if not _is_zip(path):
         return
     with zipfile.ZipFile(path) as archive:

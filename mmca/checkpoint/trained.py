@@ -27,16 +27,13 @@ def load_trained(
     """Load the weights of a whole trained model.
 
     Args:
-        model: a detector, segmentor or classifier.
+        model: a detector, segmentor or classifier; unchanged after an error.
         checkpoint: from :func:`mmca.checkpoint.read_checkpoint`.
         source: the file, for messages.
-        use: see :func:`check_trained`.
+        use: see :func:`check_trained`, which raises the errors.
 
     Returns:
         The comparison; warn about `missing` and `mismatched` tensors, which keep their values.
-
-    Raises:
-        InputError: see :func:`check_trained`; the model stays unchanged.
     """
     report = check_trained(checkpoint.tensors, model, source, use)
     weights = {name: checkpoint.tensors[name] for name in report.loaded}
@@ -53,15 +50,11 @@ def check_trained(
         tensors: name -> tensor.
         model: the whole model, also on the meta device.
         source: the file, for messages.
-        use: 'test' predicts and requires all parameters except auxiliary heads; 'resume'
-            continues a training and requires all; 'start' begins another training and requires
-            only the share that any use requires, half of the model's tensors.
-
-    Returns:
-        The comparison.
+        use: 'test' requires all parameters except auxiliary heads, 'resume' all; 'start', for a
+            new training, half of the model's tensors, as any use does.
 
     Raises:
-        InputError: the file belongs to another model, or required parameters are missing.
+        InputError: required parameters are missing, or the position embeddings differ.
     """
     report = match(tensors, model)
     if report.share < MIN_SHARE:
@@ -89,14 +82,8 @@ def check_trained(
 def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor] | None:
     """Rename a third-party classifier, such as DeiT's release, for an ImageClassifier.
 
-    Args:
-        checkpoint: from :func:`mmca.checkpoint.read_checkpoint`.
-        model: a classifier of mmpretrain with a backbone of mmca and a LinearClsHead, also on the
-            meta device.
-
-    Returns:
-        The state dict of the model; None if the file is not a classifier with this backbone, or
-        its attention would have to be converted.
+    The model is mmpretrain's, with a backbone of mmca and a LinearClsHead. Returns its state dict;
+    None if the file is not a classifier with this backbone, in which nothing must be converted.
     """
     own = model.state_dict()
     head = {name: checkpoint.tensors.get(key) for key, name in CLASSIFIER.items() if name in own}
@@ -105,6 +92,6 @@ def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str,
     if any(tensor is None or tensor.shape != own[name].shape for name, tensor in head.items()):
         return None
     state_dict, report = fit(checkpoint, model.backbone)
-    if report.missing or report.mismatched or report.converted:
+    if report.missing or report.mismatched or report.unexpected or report.converted:
         return None
     return {f'backbone.{name}': state_dict[name] for name in report.loaded} | head

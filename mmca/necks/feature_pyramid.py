@@ -1,4 +1,4 @@
-"""A feature pyramid from a single map, for FPN-style heads on DeiT."""
+"""A feature pyramid from one map, for FPN-style heads on DeiT."""
 
 from collections.abc import Sequence
 
@@ -22,21 +22,20 @@ def _resample(x: Tensor, scale: float) -> Tensor:
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Levels at strides 4, 8, 16, 32 from one map at stride 16, each made by itself.
+    """Levels at strides 4, 8, 16, 32 from one map at stride 16.
 
-    The idea is ViTDet's (arXiv 2203.16527, sec. 3). A level is a 1 x 1 convolution, a resampling
-    (bilinear up, max pooling down) and a 3 x 3 convolution, as in FPN. ViTDet's transposed
-    convolutions narrow the map to C/4 channels and start out as a checkerboard: with them, and with
-    its norms before heads that have none, small detectors hardly learn in short schedules.
+    Follows ViTDet (arXiv 2203.16527, sec. 3). A level is a 1 x 1 convolution, resampling (bilinear
+    up, max pooling down) and a 3 x 3 convolution, as in FPN: with ViTDet's transposed convolutions
+    and norms, small detectors hardly learn in short schedules.
 
     Args:
         in_channels: C of the backbone's map.
         out_channels: channels of every level.
-        num_outs: levels returned, from `start_level` on. Those beyond stride 32 take each second
-            position of the one before, as FPN does for the RPN.
-        start_level: the first level returned: 0 to 3 for stride 4, 8, 16, 32. RetinaNet's
-            strides 8 to 128 are start_level=1, num_outs=5.
-        init_cfg: of the convolutions; FPN's by default.
+        num_outs: number of levels. Levels beyond stride 32 subsample the previous one by 2, as FPN
+            does for the RPN.
+        start_level: first level, 0 to 3 for stride 4, 8, 16, 32. RetinaNet's strides 8 to 128 are
+            start_level=1, num_outs=5.
+        init_cfg: initialization of the convolutions, by default FPN's.
 
     Raises:
         InputError: num_outs < 1, or start_level not from 0 to 3.
@@ -71,17 +70,14 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The levels of a map.
+        """Compute the levels.
 
         Args:
             inputs: one map (B, C, H, W) at stride 16, in a tuple as backbones return it.
 
         Returns:
-            `num_outs` maps (B, out_channels, H_i, W_i), of 4H x 4W, 2H x 2W, H x W, and halves
-            of that, rounded up; the first `start_level` are left out.
-
-        Raises:
-            InputError: more than one map.
+            `num_outs` maps (B, out_channels, H_i, W_i): 4H x 4W, 2H x 2W, H x W and halves,
+            rounded up, from `start_level` on.
         """
         if len(inputs) != 1:
             raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')

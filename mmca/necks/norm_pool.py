@@ -1,4 +1,4 @@
-"""The end of a classifier whose backbone has no final norm."""
+"""Pooling for classifiers whose backbone has no final norm."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from mmca.registry import MODELS
 
 @MODELS.register_module()
 class NormPool(BaseModule):
-    """LayerNorm of every token, then their mean, as PVT's classifiers have before the head.
+    """LayerNorm of all tokens, then their mean, as in PVT's classifiers.
 
     Args:
         in_channels: C of the backbone's last map.
-        init_cfg: None; the norm starts as the identity.
+        init_cfg: None.
 
     Example:
         >>> import torch
@@ -27,12 +27,5 @@ class NormPool(BaseModule):
         self.norm = nn.LayerNorm(in_channels, eps=1e-6)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """The features of the last map.
-
-        Args:
-            inputs: maps (B, C_i, H_i, W_i); the last has C channels, the others are not used.
-
-        Returns:
-            One (B, C), in a tuple as mmpretrain's heads take it.
-        """
+        """Pool the last of the maps (B, C_i, H_i, W_i) to (B, C), in a tuple for mmpretrain."""
         return (self.norm(inputs[-1].flatten(2).mT).mean(1),)

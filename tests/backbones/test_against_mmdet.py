@@ -10,7 +10,6 @@ from mmca.backbones import PVT, Swin
 from mmca.checkpoint.key_mapping import to_original_names
 
 mmdet_backbones = pytest.importorskip('mmdet.models.backbones')
-mmdet_pvt = pytest.importorskip('mmdet.models.backbones.pvt')
 
 # Stage grids at 200 x 328: PVT 50 x 82, 25 x 41, 12 x 20, 6 x 10 (floors), Swin 50 x 82, 25 x 41,
 # 13 x 21, 7 x 11 (rounds up). mmdet's PVT floors as the original does, since its padding is 0 and
@@ -82,31 +81,3 @@ def test_swin(hw_shape):
     arch = {'embed_dims': 24, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 3}
     theirs = mmdet_backbones.SwinTransformer(**arch)
     assert_same_maps(Swin(arch), with_random_weights(theirs), hw_shape)
-
-
-def test_mmdets_own_converter_is_inverted():
-    """PVTv2's original names, to mmdet's by mmdet's converter and back by ours."""
-    shapes = {
-        'patch_embed2.proj.weight': (6, 4, 3, 3),
-        'patch_embed2.norm.bias': (6,),
-        'block1.0.norm1.weight': (4,),
-        'block1.0.attn.q.weight': (4, 4),
-        'block1.0.attn.q.bias': (4,),
-        'block1.0.attn.kv.weight': (8, 4),
-        'block1.0.attn.kv.bias': (8,),
-        'block1.0.attn.sr.weight': (4, 4, 8, 8),
-        'block1.0.attn.norm.weight': (4,),
-        'block1.0.attn.proj.weight': (4, 4),
-        'block1.0.mlp.fc1.weight': (12, 4),
-        'block1.0.mlp.dwconv.dwconv.weight': (12, 1, 3, 3),
-        'block1.0.mlp.dwconv.dwconv.bias': (12,),
-        'block1.0.mlp.fc2.weight': (4, 12),
-        'block3.11.norm2.bias': (4,),
-        'norm1.weight': (4,),
-        'norm4.bias': (6,),
-    }
-    original = {name: torch.randn(shape) for name, shape in shapes.items()}
-    renamed, mapping = to_original_names(mmdet_pvt.pvt_convert(original))
-    assert mapping == "mmdet's PVTv2"
-    assert renamed.keys() == original.keys()
-    assert all(torch.equal(renamed[name], original[name]) for name in original)

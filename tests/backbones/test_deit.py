@@ -60,8 +60,9 @@ def test_every_parameter_of_a_class_token_model_trains():
     ('options', 'message'),
     [
         ({'with_cls_token': True, 'attn': 'C'}, 'needs a block of softmax attention'),
-        ({'out_type': 'cls_token'}, 'needs with_cls_token=True'),
-        ({'out_type': 'raw'}, "one of .*, got 'raw'"),
+        ({'out_type': 'cls_token'}, "with a class token, got 'cls_token'"),
+        ({'out_type': 'raw', 'with_cls_token': True}, "got 'raw'"),
+        ({'out_indices': (3, 11)}, r'from 3 to 3, got \(3, 11\)'),
     ],
 )
 def test_bad_options_are_named(options, message):

@@ -13,7 +13,6 @@ from mmca.analysis import (
     count_flops,
     normalized_entropy,
 )
-from mmca.backbones import DeiT
 from mmca.checkpoint import load_pretrained
 from mmca.layers.attention import unregister_attention
 from tests.tiny import DEIT, PVT, SWIN
@@ -99,14 +98,11 @@ def test_starts_from_softmax_weights(build, tmp_path, kind, arch, attn, paths):
 @every_family
 def test_is_counted_and_its_entropy_measured(build, kind, arch, attn, paths):
     model = build(kind, arch, attn).eval()
-    report = count_flops(model, torch.zeros(3, 3, 64, 64))
     grids = {'PVT': [256, 64], 'Swin': [256, 256, 16, 16], 'DeiT': [16, 16, 16]}[kind]
-    assert report.dft == 3 * sum(grids)
+    assert count_flops(model, torch.zeros(3, 3, 64, 64)).dft == 3 * sum(grids)
     seen = attention_inputs(model, torch.randn(1, 3, 64, 64))
     for path in paths:
-        matrix = attention_matrices(seen[f'{path}.attn'])
-        assert normalized_entropy(matrix) == pytest.approx(1)
-    assert len(seen) == len([m for m in model.modules() if hasattr(m, 'attention_weights')])
+        assert normalized_entropy(attention_matrices(seen[f'{path}.attn'])) == pytest.approx(1)
 
 
 def test_is_exempt_from_weight_decay(build):
@@ -123,9 +119,3 @@ def test_is_exempt_from_weight_decay(build):
     names = {name.split('.')[-1] for name, p in model.named_parameters() if id(p) in free}
     assert names == {'bias', 'relative_position_bias_table'}
     assert all('.attn.' in name for name, p in model.named_parameters() if id(p) in free)
-
-
-def test_an_unknown_name_lists_it(build):
-    build('DeiT', DEIT, 'M')
-    with pytest.raises(ValueError, match=r"unknown attention 'Z'.*'mean' \(M\)"):
-        DeiT(DEIT, attn='Z')

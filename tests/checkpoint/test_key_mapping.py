@@ -1,23 +1,12 @@
-"""Other libraries' names: each rule on a hand-written name, each layout by its definition."""
+"""Other libraries' names, by hand; test_against_mmdet.py maps the models of mmdet."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from mmca.backbones import Swin
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.errors import InputError
 
 # (mapping's name, original name) of tensors whose layout is the same.
-PVT = [
-    ('layers.0.0.projection.weight', 'patch_embed1.proj.weight'),
-    ('layers.0.1.0.pos_embed', 'pos_embed1'),
-    ('layers.2.1.12.norm1.weight', 'block3.11.norm1.weight'),
-    ('layers.0.1.1.attn.attn.out_proj.bias', 'block1.0.attn.proj.bias'),
-    ('layers.1.1.1.attn.sr.weight', 'block2.0.attn.sr.weight'),
-    ('layers.1.1.2.ffn.layers.0.bias', 'block2.1.mlp.fc1.bias'),
-    ('layers.1.1.2.ffn.layers.3.bias', 'block2.1.mlp.fc2.bias'),
-]
 PVTV2 = [
     ('layers.0.0.projection.weight', 'patch_embed1.proj.weight'),
     ('layers.0.1.0.ffn.layers.4.weight', 'block1.0.mlp.fc2.weight'),
@@ -25,17 +14,6 @@ PVTV2 = [
     ('layers.1.1.2.ffn.layers.0.bias', 'block2.2.mlp.fc1.bias'),
     ('layers.1.1.2.ffn.layers.1.weight', 'block2.2.mlp.dwconv.dwconv.weight'),
     ('layers.3.2.weight', 'norm4.weight'),
-]
-SWIN = [
-    ('patch_embed.projection.weight', 'patch_embed.proj.weight'),
-    ('stages.0.blocks.0.attn.w_msa.qkv.weight', 'layers.0.blocks.0.attn.qkv.weight'),
-    (
-        'stages.2.blocks.11.attn.w_msa.relative_position_bias_table',
-        'layers.2.blocks.11.attn.relative_position_bias_table',
-    ),
-    ('stages.2.blocks.1.attn.w_msa.proj.bias', 'layers.2.blocks.1.attn.proj.bias'),
-    ('stages.2.blocks.1.ffn.layers.0.0.weight', 'layers.2.blocks.1.mlp.fc1.weight'),
-    ('stages.2.blocks.1.ffn.layers.1.bias', 'layers.2.blocks.1.mlp.fc2.bias'),
 ]
 VIT = [
     ('cls_token', 'cls_token'),
@@ -60,9 +38,7 @@ TIMM_SWIN = [
 @pytest.mark.parametrize(
     ('mapping', 'pairs'),
     [
-        ("mmdet's PVT", PVT),
         ("mmdet's PVTv2", PVTV2),
-        ("OpenMMLab's Swin", SWIN),
         ("OpenMMLab's ViT", VIT),
         ("timm's Swin", TIMM_SWIN),
     ],
@@ -74,50 +50,6 @@ def test_names(mapping, pairs):
     assert {name: int(tensor[0, 0]) for name, tensor in renamed.items()} == {
         original: i for i, (_, original) in enumerate(pairs)
     }
-
-
-def test_in_proj_is_split_into_q_and_kv():
-    weight, bias = torch.randn(12, 4), torch.randn(12)
-    renamed, _ = to_original_names(
-        {
-            'layers.0.1.0.pos_embed': torch.zeros(1, 4, 4),
-            'layers.3.1.2.attn.attn.in_proj_weight': weight,
-            'layers.3.1.2.attn.attn.in_proj_bias': bias,
-            'layers.3.1.2.ffn.layers.3.weight': torch.arange(6.0).reshape(2, 3, 1, 1),
-        }
-    )
-    attn = 'block4.1.attn'
-    assert torch.equal(renamed[f'{attn}.q.weight'], weight[:4])
-    assert torch.equal(renamed[f'{attn}.kv.weight'], weight[4:])
-    assert torch.equal(renamed[f'{attn}.q.bias'], bias[:4])
-    assert torch.equal(renamed[f'{attn}.kv.bias'], bias[4:])
-    assert torch.equal(renamed['block4.1.mlp.fc2.weight'], torch.tensor([[0.0, 1, 2], [3, 4, 5]]))
-    assert len(renamed) == 6
-
-
-def test_patch_merging_from_unfold():
-    """nn.Unfold, LayerNorm and a matrix in OpenMMLab's order: the same map from our Swin's."""
-    grid = torch.randn(1, 6, 4, 10)
-    gamma, beta, matrix = torch.randn(24), torch.randn(24), torch.randn(12, 24)
-    cells = F.unfold(grid, 2, stride=2).mT
-    expected = F.layer_norm(cells, (24,), gamma, beta) @ matrix.T
-
-    renamed, _ = to_original_names(
-        {
-            'stages.0.blocks.0.attn.w_msa.qkv.weight': torch.zeros(1),
-            'stages.0.downsample.norm.weight': gamma,
-            'stages.0.downsample.norm.bias': beta,
-            'stages.0.downsample.reduction.weight': matrix,
-        }
-    )
-    merging = Swin({'embed_dims': 6, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 1, 1)}).layers[0]
-    prefix = 'layers.0.downsample.'
-    merging.downsample.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in renamed.items() if name.startswith(prefix)}
-    )
-    tokens, hw_shape = merging.downsample(grid.flatten(2).mT, (4, 10))
-    assert hw_shape == (2, 5)
-    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('shape', [(), (7,), (3, 6)])

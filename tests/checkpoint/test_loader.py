@@ -57,9 +57,8 @@ def save(content, path):
 def test_original_pvt_loads_by_name(tmp_path):
     state, model = pvt_classifier(), PVT(PVT_ARCH)
     message = load_pretrained(model, save(state, tmp_path / 'pvt.pth'))
-    for name, value in model.state_dict().items():
-        expected = state[name][:, 1:] if name == 'pos_embed4' else state[name]
-        assert torch.equal(value, expected), name
+    state['pos_embed4'] = state['pos_embed4'][:, 1:]
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert '0 missing, 0 unexpected, 0 mismatched' in message
     for dropped in ('cls_token', 'head.weight', 'norm.bias', 'pos_embed4[0] (class token)'):
         assert dropped in message
@@ -69,8 +68,7 @@ def test_original_swin_loads_by_name(tmp_path):
     state, model = swin_classifier(), Swin(SHORT_SWIN)
     message = load_pretrained(model, save({'model': state, 'epoch': 3}, tmp_path / 'swin.pth'))
     for name, value in model.state_dict().items():
-        # The classifier has no norm0..2 of the maps: they keep their initial values, and it is
-        # said; its one norm stands where norm3 does.
+        # The classifier has no norm0..2; its only norm becomes norm3.
         if not name.startswith(('norm0', 'norm1', 'norm2')):
             assert torch.equal(value, state[name.replace('norm3', 'norm')]), name
     assert '6 missing, 0 unexpected' in message
@@ -85,16 +83,11 @@ def test_original_swin_loads_by_name(tmp_path):
 )
 def test_circulant_backbones_take_all_that_is_shared(cls, arch, state, tmp_path):
     model = cls(arch)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     message = load_pretrained(model, save(state, tmp_path / 'softmax.pth'), gain=0.5)
-    kept, converted = 0, start_from_softmax(state, model, gain=0.5)[0]
+    converted = start_from_softmax(state, model, gain=0.5)[0]
     for name, value in model.state_dict().items():
-        if name in converted and converted[name].shape == value.shape:
+        if not name.startswith(('pos_embed4', 'norm')):
             assert torch.equal(value, converted[name]), name
-            kept += name in state and torch.equal(value, state[name])
-        elif not name.startswith(('pos_embed4', 'norm')):
-            assert torch.equal(value, before[name]), name
-    assert kept > len(before) / 2
     assert '14 converted' in message  # seven tensors in each of two blocks
     assert 'cpe.bias' in message.split('converted: ')[1].splitlines()[0]
     assert '0 unexpected' in message
@@ -137,24 +130,6 @@ def test_averaged_weights_are_mentioned_and_not_taken(tmp_path):
         assert checkpoint.place == f"in '{keys[0]}'; '{keys[1]}' not loaded"
     alone = read_checkpoint(save({'model_ema': averaged}, tmp_path / 'ema.pth'))
     assert (alone.keys, alone.place) == (('model_ema',), "in 'model_ema'")
-
-
-def test_renamed_weights_load_whole(tmp_path):
-    """A Swin classifier of timm: its downsampling is one stage further on."""
-    state = swin_classifier()
-    timm = {
-        name.replace(f'layers.{i}.downsample', f'layers.{i + 1}.downsample'): value
-        for name, value in state.items()
-        for i in [int(name.split('.')[1]) if name.startswith('layers') else 0]
-    }
-    timm['head.fc.weight'] = timm.pop('head.weight')
-    model = Swin(SHORT_SWIN)
-    message = load_pretrained(model, save(timm, tmp_path / 'timm.pth'))
-    assert "names: timm's Swin; family: Swin" in message
-    assert '6 missing, 0 unexpected, 0 mismatched' in message
-    for i in range(3):
-        name = f'layers.{i}.downsample.reduction.weight'
-        assert torch.equal(model.state_dict()[name], state[name])
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
@@ -231,25 +206,12 @@ def test_what_cannot_be_resized_is_mismatched(tmp_path):
         assert f'mismatched: pos_embed: file {shape}, model (1, 196, 12)' in message
 
 
-def test_the_report_has_every_name_in_few_words():
-    blocks = [f'block{i}.{j}.attn.q.weight' for i in (1, 2) for j in range(20)]
-    report = Report(
-        loaded=[*blocks, 'norm.weight'],
-        missing=[f'layers.{i}.blocks.{j}.norm1.bias' for i in range(3) for j in range(4)],
-        mismatched=[f'block3.{j}.mlp: file (4, 3), model (2, 3)' for j in (0, 1)],
-        unexpected=['gate.0.bias'],
-        source='a bare state dict',
-    )
+def test_the_report_abbreviates_names():
+    report = Report(loaded=['block1.0.fc.bias', 'block1.1.fc.bias', 'norm.bias'], source='a file')
+    assert report.counts.startswith('3 loaded, 0 moved, 0 converted, 0 resized, 0 dropped, ')
     assert str(report) == (
-        '41 loaded, 0 moved, 0 converted, 0 resized, 0 dropped, 12 missing, 1 unexpected, '
-        '2 mismatched\n'
-        '  source: a bare state dict\n'
-        '  loaded: block1.*.attn.q.weight (20), block2.*.attn.q.weight (20), norm.weight\n'
-        '  missing: layers.*.blocks.*.norm1.bias (12)\n'
-        '  unexpected: gate.0.bias\n'
-        '  mismatched: block3.*.mlp: file (4, 3), model (2, 3) (2)'
+        f'{report.counts}\n  source: a file\n  loaded: block1.*.fc.bias (2), norm.bias'
     )
-    assert report.counts == str(report).splitlines()[0]
 
 
 def test_the_required_share(tmp_path):

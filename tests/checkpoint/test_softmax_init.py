@@ -85,18 +85,6 @@ def test_passes_on_what_fits_already(source, target):
     assert all(torch.equal(new[name], state[name]) for name in state)
 
 
-def test_by_default_attentions_start_from_tensors_of_equal_name_and_shape():
-    state, model = softmax_state(PVT, PVT_ARCH), FLattenPVT(PVT_ARCH)
-    new, computed, unused = start_from_softmax(state, model)
-    assert computed == []
-    assert {name.split('.attn.')[1].split('.')[0] for name in unused} == {'sr', 'norm'}
-    own = model.state_dict()
-    for name, value in new.items():
-        assert torch.equal(value, state[name])
-        assert own[name].shape == value.shape
-    assert new.keys() == state.keys() - set(unused)
-
-
 @pytest.mark.parametrize('gain', [1.0, 2.0])
 @pytest.mark.parametrize(
     ('source', 'arch', 'attn'),
