@@ -142,9 +142,8 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
     height, width = view.image.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(f'pixel {x}, {y} lies outside the image, {width} x {height} (W x H)')
-    size = (2 * PANEL * min(width / height, 2) + 0.4, (PANEL + 0.35) * len(view.kernels))
-    figure = Figure(figsize=size, layout='constrained')
-    ticks = {'xticks': [], 'yticks': []}
+    size = (2 * PANEL * np.clip(width / height, 0.5, 2), (PANEL + 0.35) * len(view.kernels))
+    figure, ticks = Figure(figsize=size, layout='constrained'), {'xticks': [], 'yticks': []}
     axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
     colors = {'cmap': 'viridis', 'vmin': 0, 'aspect': 'auto'}
     image = view.image[..., ::-1].clip(0, 255).astype(np.uint8)

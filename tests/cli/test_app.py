@@ -61,12 +61,8 @@ def server(det, tmp_path, proxy):
             # Jobs in the background of a script ignore Ctrl-C, and so would this process.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-    found = None
-    for line in process.stdout:
-        if found := re.match(r'open (http://127\.0\.0\.1:\d+/) in a browser', line):
-            break
-    if found is None:
-        pytest.fail((tmp_path / 'err.txt').read_text())
+    found = re.match(r'open (http://127\.0\.0\.1:\d+/) in a browser', process.stdout.readline())
+    assert found, (tmp_path / 'err.txt').read_text()
     yield process, found[1]
     process.kill()
     process.wait()
@@ -79,6 +75,8 @@ class Visitor:
         self.requests = []
         self.page = browser.new_context(viewport={'width': 1200, 'height': 900}).new_page()
         self.page.on('request', lambda request: self.requests.append(request.url))
+        self.image = self.page.locator('.image-frame img')
+        self.figures = self.page.locator('.matplotlib img')
         self.page.goto(address)
 
     def drop(self, path):
@@ -92,14 +90,6 @@ class Visitor:
         box = self.page.locator('input[type=number]')
         box.fill(str(value))
         box.press('Tab')
-
-    @property
-    def image(self):
-        return self.page.locator('.image-frame img')
-
-    @property
-    def figures(self):
-        return self.page.locator('.matplotlib img')
 
 
 @pytest.mark.slow
@@ -138,9 +128,7 @@ def test_the_page(browser, server, det, proxy, tmp_path):
     x, y = map(int, re.search(r'from x = (\d+), y = (\d+)', one.page.content()).groups())
     assert abs(x - 240) <= 2
     assert abs(y - 120) <= 2
-    assert all(
-        one.figures.locator('img').evaluate_all('all => all.map(i => i.complete && i.width > 0)')
-    )
+    assert one.figures.evaluate_all('all => all.map(i => i.complete && i.width > 0)') == [True]
     assert other.figures.count() == 0
 
     one.drop(tmp_path / 'broken.jpg')

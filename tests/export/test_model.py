@@ -151,6 +151,8 @@ def test_what_cannot_be_exported_is_refused(seg, segmentor, detector, tmp_path):
     sliding = Predictor(seg.config, seg.checkpoint, 'cpu', options)
     with pytest.raises(InputError, match=r"model\.test_cfg\.mode is 'slide'"):
         export_model(sliding, tmp_path / 'a.pt2', 'torch')
+    with pytest.raises(InputError, match=r'no such image: nowhere\.jpg'):
+        export_model(segmentor, tmp_path / 'a.pt2', 'torch', images=['nowhere.jpg'])
     with pytest.raises(InputError, match='no such folder: nowhere'):
         export_model(segmentor, 'nowhere/a.pt2', 'torch')
     with pytest.raises(InputError, match='both sides must be at least 32, got 8 x 64'):
