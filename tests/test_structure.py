@@ -27,7 +27,7 @@ ALLOWED = {
     'necks': ({'registry'}, {'torch', 'mmengine'}),
     'analysis': (CORE | {'config'}, MM | {'matplotlib', 'cv2'}),
     'config': (CORE | {'engine'}, MM | {'yaml', 'yapf', 'PIL', 'rich', 'packaging'}),
-    'checks': (CORE | {'config'}, MM | {'PIL', 'pycocotools'}),
+    'checks': (CORE | {'config'}, MM | {'PIL', 'rich'}),
     'engine': (CORE | {'config', 'checks'}, MM | {'yaml'}),
     'inference': (
         CORE | {'config', 'analysis'},

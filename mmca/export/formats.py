@@ -26,14 +26,7 @@ class ExportedFile(NamedTuple):
 
 @contextmanager
 def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
-    """Silence torch's warnings while it exports, and put its error in one line.
-
-    Args:
-        size: the fixed (H, W), if any.
-
-    Raises:
-        InputError: torch cannot export the model.
-    """
+    """Silence torch's warnings while it exports, and turn its error into an InputError."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -49,16 +42,13 @@ def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
 
 
 def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) -> ExportedFile:
-    """Export to ONNX, to run with ONNX Runtime on the CPU.
+    """Export to ONNX, and load the file with ONNX Runtime on the CPU.
 
     Args:
         graph: in evaluation mode.
         example: (B, 3, H, W).
         dynamic: axis -> name, of the axes without a fixed size.
         metadata: names and texts to store in the file.
-
-    Returns:
-        The file, loaded again.
     """
     import onnx
     import onnxruntime
@@ -80,8 +70,7 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
     onnx.helper.set_model_props(model, metadata)
     content = model.SerializeToString()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3  # errors
     session = onnxruntime.InferenceSession(content, options, ['CPUExecutionProvider'])
 
     def run(images: Tensor) -> list[Tensor]:
@@ -92,14 +81,7 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
 
 
 def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) -> ExportedFile:
-    """Export a torch.export program.
-
-    Args:
-        graph, example, dynamic, metadata: as for :func:`to_onnx`.
-
-    Returns:
-        The file, loaded again.
-    """
+    """Export a torch.export program and load it; arguments as for :func:`to_onnx`."""
     axes = {axis: torch.export.Dim.AUTO for axis in dynamic}
     with torch.no_grad():
         program = torch.export.export(

@@ -27,10 +27,9 @@ class ExportGraph(nn.Module):
         predictor: its model is copied.
 
     Attributes:
-        contents: the parts of the model in the graph.
+        contents, left_out: names of the parts of the model inside and outside the graph.
         outputs: names of the outputs.
         strides: of the feature maps.
-        left_out: the parts of the model outside the graph.
         size_divisor: the sides of the images are padded to a multiple of it.
 
     Raises:
@@ -115,27 +114,18 @@ def _for_any_size(module: nn.Module) -> nn.Module:
 
 
 def _check_segmentor(predictor: Predictor) -> None:
-    model, mode = predictor.model, (predictor.cfg.model.get('test_cfg') or {}).get('mode', 'whole')
-    if type(model).__name__ != 'EncoderDecoder':
-        raise InputError(f'cannot export {type(model).__name__}, only EncoderDecoder segmentors')
+    name, mode = type(predictor.model).__name__, predictor.model.test_cfg.get('mode', 'whole')
+    if name != 'EncoderDecoder' or predictor.model.decode_head.out_channels == 1:
+        raise InputError(f'cannot export {name}: only an EncoderDecoder with two logits or more')
     if mode != 'whole':
         raise InputError(
             f'model.test_cfg.mode is {mode!r}, but a file takes whole images: '
             'add --cfg-options model.test_cfg.mode=whole'
         )
-    if model.decode_head.out_channels == 1:
-        raise InputError(
-            'model.decode_head.out_channels is 1 (a threshold), but labels are exported as the '
-            'argmax of at least two logits'
-        )
 
 
 class PoolByProducts(nn.Module):
-    """Adaptive average pooling as two matrix products, since ONNX has it for fixed sizes only.
-
-    Args:
-        output_size: side S of the result.
-    """
+    """Adaptive average pooling as two matrix products, since ONNX has it for fixed sizes only."""
 
     def __init__(self, output_size: int) -> None:
         super().__init__()

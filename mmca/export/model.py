@@ -64,8 +64,7 @@ class ExportReport:
     """What was exported, and how it compares with PyTorch.
 
     Attributes:
-        contents: the parts of the model in the file.
-        left_out: the other parts.
+        contents, left_out: names of the parts of the model inside and outside the file.
         outputs: names of the outputs.
         opset: of ONNX; None for a torch.export program.
         size: of the file, in bytes.
@@ -167,7 +166,7 @@ def _batches(
     batch_size: int | None,
     images: Sequence[Image],
 ) -> list[Tensor]:
-    """Return the images of the comparison: (B, 3, H, W), RGB from 0 to 255, float32."""
+    """Return batches to compare on: (B, 3, H, W), RGB from 0 to 255, float32."""
     if not images:
         shapes = [(count, *size) for count in (1, 2, 3)] if size else SHAPES[to]
         shapes = dict.fromkeys((batch_size or count, 3, *sides) for count, *sides in shapes)
@@ -214,12 +213,7 @@ def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
 
 @torch.no_grad()
 def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
-    """Compute the library's own float32 results: logits and labels, or feature maps.
-
-    Args:
-        predictor: the model.
-        images: each (3, H, W), BGR from 0 to 255, as the model's preprocessor takes them.
-    """
+    """Compute the library's own results for images (3, H, W), BGR: logits and labels, or maps."""
     from mmengine.registry import DefaultScope
 
     model, shape = predictor.model, tuple(images[0].shape[1:])

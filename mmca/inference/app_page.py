@@ -18,26 +18,14 @@ NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Start the server in a thread.
-
-    Args:
-        page: from :func:`build_page`.
-        host: address to listen on.
-        port: port to listen on.
-
-    Raises:
-        OSError: the port is in use.
-    """
+    """Start the server in a thread; raises OSError if the port is in use."""
     page.launch(
         server_name=host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
-        share=False,
-        inbrowser=False,
         ssr_mode=False,
         run_history=False,  # else browsers keep the images
-        mcp_server=False,
         enable_monitoring=False,
         footer_links=[],
         max_file_size='50mb',
@@ -47,16 +35,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
 
 
 def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
-    """Build the page.
-
-    Args:
-        explorer: shared by all visitors.
-        title: of the page.
-        score_thr: initial value of the slider.
-
-    Returns:
-        The page. A visitor's image stays in the visitor's session.
-    """
+    """Build the page; visitors share the explorer, but their images stay in their sessions."""
     detects = explorer.predictor.library == 'mmdet'
 
     def status(view: View, threshold: float) -> str:

@@ -9,7 +9,6 @@ from threading import Lock
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -24,12 +23,12 @@ PANEL = 2.2  # height of a map, in inches
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel of one block on an image, averaged over the heads.
+    """The kernel of a block on an image, averaged over the heads.
 
     Attributes:
         block: path of the block in the backbone.
-        weights: (H, W), float32, with sum one, on the patch grid: at (i, j) the weight of the
-            patch i rows below and j columns right of any query, on the torus.
+        weights: (H, W), float32, with sum one: at (i, j) the weight of the patch i rows below and
+            j columns right of any query, on the torus.
         patch: (height, width) of a patch in pixels of the image.
     """
 
@@ -50,14 +49,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class View:
-    """One image with everything that a page shows of it.
-
-    Attributes:
-        name: of the file.
-        image: (H, W, 3), BGR.
-        result: of the image.
-        kernels: of the blocks that have one, first to last.
-    """
+    """An image (H, W, 3), BGR, its file name, prediction, and kernels of all blocks with one."""
 
     name: str
     image: np.ndarray
@@ -74,8 +66,7 @@ class Explorer:
         predictor: of a detector or a segmentor.
 
     Attributes:
-        blocks: number of blocks with a kernel in the backbone.
-        no_attention: one line that explains why there is no attention to show; '' if there is.
+        no_attention: why there is no attention to show; '' if there is.
 
     Example::
 
@@ -91,9 +82,8 @@ class Explorer:
         self._visualizer = Visualizer(predictor.palette)
         # The model's hooks, mmengine's scope and mmdet's visualizer serve one thread at a time.
         self._lock = Lock()
-        self.blocks = sum(getattr(m, 'has_kernel', False) for m in self._backbone.modules())
         self.no_attention, name = '', type(self._backbone).__name__
-        if not self.blocks:
+        if not any(getattr(m, 'has_kernel', False) for m in self._backbone.modules()):
             self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
@@ -102,11 +92,7 @@ class Explorer:
             )
 
     def look(self, path: str | Path) -> View:
-        """Predict on an image file, shrunk to `MAX_SIDE`, in one forward pass.
-
-        Raises:
-            InputError: the file is missing, truncated or not an image.
-        """
+        """Predict on an image file, shrunk to `MAX_SIDE`, in one forward pass."""
         with self._lock:
             image = self.predictor.read(path)
             scale = MAX_SIDE / max(image.shape[:2])
@@ -116,11 +102,7 @@ class Explorer:
             return View(Path(path).name, image, *self._run(self.predictor.prepare(image)))
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:
-        """Draw boxes and masks from a score on, or the label map with its legend below.
-
-        Returns:
-            (H', W, 3), BGR, uint8; the first H rows are the image.
-        """
+        """Draw the result, (H', W, 3), BGR, uint8; the first H rows are the image."""
         with self._lock:
             self._visualizer.score_thr = score_thr
             return self._visualizer(view.image, view.result)
@@ -155,35 +137,27 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
 
     Args:
         view: with kernels.
-        x: column of the pixel in the image.
-        y: row of the pixel.
-
-    Raises:
-        InputError: the pixel lies outside the image.
+        x, y: column and row of the pixel in the image.
     """
     height, width = view.image.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
         raise InputError(f'pixel {x}, {y} lies outside the image, {width} x {height} (W x H)')
-    size = (2 * PANEL * min(width / height, 2) + 0.4, (PANEL + 0.35) * len(view.kernels))
-    figure = Figure(figsize=size, layout='constrained')
-    ticks = {'xticks': [], 'yticks': []}
+    size = (2 * PANEL * np.clip(width / height, 0.5, 2), (PANEL + 0.35) * len(view.kernels))
+    figure, ticks = Figure(figsize=size, layout='constrained'), {'xticks': [], 'yticks': []}
     axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
-    colors = {'cmap': 'viridis', 'norm': PowerNorm(0.5, vmin=0), 'aspect': 'auto'}
+    colors = {'cmap': 'viridis', 'vmin': 0, 'aspect': 'auto'}
+    image = view.image[..., ::-1].clip(0, 255).astype(np.uint8)
     for kernel, (left, right) in zip(view.kernels, axes, strict=True):
-        rows, columns = kernel.weights.shape
-        (patch_y, patch_x), (row, column) = kernel.patch, kernel.token(x, y)
-        left.imshow(
-            view.image[..., ::-1].clip(0, 255).astype(np.uint8), extent=(0, width, height, 0)
-        )
-        covered = (0, columns * patch_x, rows * patch_y, 0)
-        left.imshow(kernel.attention(x, y), extent=covered, alpha=ALPHA, **colors)
+        (rows, columns), (high, wide) = kernel.weights.shape, kernel.patch
+        row, column = kernel.token(x, y)
+        left.imshow(image, extent=(0, width, height, 0))
+        attention, covered = np.sqrt(kernel.attention(x, y)), (0, columns * wide, rows * high, 0)
+        left.imshow(attention, extent=covered, alpha=ALPHA, **colors)
         left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)  # without the padding
-        _mark(left, (column * patch_x, row * patch_y), (patch_x, patch_y))
+        _mark(left, (column * wide, row * high), (wide, high))
         middle = (rows // 2, columns // 2)
-        shifted = np.roll(kernel.weights, middle, (0, 1))
-        right.imshow(
-            shifted, extent=(0, columns, rows, 0), **colors | {'norm': PowerNorm(0.5, vmin=0)}
-        )
+        centered = np.sqrt(np.roll(kernel.weights, middle, (0, 1)))
+        right.imshow(centered, extent=(0, columns, rows, 0), **colors)
         right.set(title=f'kernel, max {kernel.weights.max():.2g}')
         _mark(right, middle[::-1], (1, 1))
     return figure

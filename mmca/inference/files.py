@@ -52,9 +52,6 @@ def predict_files(
 ) -> Summary:
     """Predict on images and videos, behind a progress bar, and write the results.
 
-    Writes OUT/images/NAME.jpg, and OUT/predictions.json (detectors) or OUT/labels/NAME.png
-    (segmentors). A video becomes OUT/NAME.mp4, and the predictions of each frame.
-
     Args:
         predictor: the model.
         inputs: files, folders and glob patterns.
@@ -64,12 +61,8 @@ def predict_files(
         score_thr: objects with lower scores are not drawn.
         batch_size: the largest number of images in one forward pass.
 
-    Returns:
-        What was written, and which inputs could not be read.
-
     Raises:
         InputError: `ann` does not suit the model or matches none of the images.
-        OSError: a result cannot be written.
 
     Example::
 
@@ -84,15 +77,9 @@ def predict_files(
 
 
 class _Job:
-    def __init__(
-        self,
-        predictor: Predictor,
-        inputs: Sequence[str | Path],
-        out: Path,
-        ann: str | Path | None,
-        score_thr: float,
-        batch_size: int,
-    ) -> None:
+    """One call of :func:`predict_files`."""
+
+    def __init__(self, predictor: Predictor, inputs, out: Path, ann, score_thr, batch_size) -> None:
         from mmcv import VideoReader
 
         if not 0 <= score_thr <= 1:
@@ -100,8 +87,8 @@ class _Job:
         if batch_size < 1:
             raise InputError(f'batch_size must be 1 or more, got {batch_size}')
         sources, missing, skipped = find_sources(inputs, out)
-        self.summary = Summary(skipped=skipped)
-        self.summary.failures += [(text, 'no such image or video') for text in missing]
+        failures = [(text, 'no such image or video') for text in missing]
+        self.summary = Summary(skipped=skipped, failures=failures)
         self.predictor, self.out, self.batch_size = predictor, out, batch_size
         self.visualize = Visualizer(predictor.palette, score_thr)
         self.images = [source for source in sources if not source.is_video]

@@ -55,7 +55,7 @@ class CocoTruth:
             warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 
     def find(self, source: Source) -> dict | None:
-        """Find the entry of an image, and reserve it for this image."""
+        """Find the entry of an image, and reserve it."""
         images = self._by_name.get(source.path.name, [])
         for image in images:
             parts = Path(image['file_name']).parts

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mmca.errors import InputError
+from mmca.errors import InputError, warn
 from mmca.inference.classes import build_dataset, dataset_settings, find_classes
 from mmca.inference.results import Detections, Segmentation
 from mmca.io import image_size
@@ -43,8 +43,7 @@ class Predictor:
         device: the model's device.
 
     Raises:
-        InputError: a broken config or checkpoint, a classifier's config, or a checkpoint that does
-            not match the model.
+        InputError: a broken config or checkpoint, or one that does not fit the other.
 
     Example::
 
@@ -79,16 +78,15 @@ class Predictor:
             self.dataset = build_dataset(self.cfg)
             self._load, self._steps = _build_pipeline(self.cfg)
             self.model = MODELS.build(self.cfg.model)
-        load_trained(self.model, weights, checkpoint)
+        report = load_trained(self.model, weights, checkpoint)
+        if absent := [*report.missing, *report.mismatched]:
+            warn(f'{checkpoint}: {report.counts}; not loaded: {", ".join(absent[:4])}')
         self.model.to(self.device).eval()
         counts = class_counts(self.cfg.model, self.library)
         self.names, self.palette = find_classes(weights.meta, self.dataset, counts)
 
     def read(self, path: str | Path) -> np.ndarray:
         """Read an image file with the reader of the config's test pipeline.
-
-        Args:
-            path: the file.
 
         Returns:
             (H, W, 3), BGR, uint8 (float32 where the config loads images so).
@@ -113,7 +111,7 @@ class Predictor:
             The result, or a list of them for a list.
 
         Raises:
-            InputError: an image cannot be read, or an array has another shape or dtype.
+            InputError: see :meth:`prepare`.
         """
         if not isinstance(images, (list, tuple)):
             return self([images])[0]
@@ -156,14 +154,7 @@ class Predictor:
 
     @torch.no_grad()
     def forward(self, data: Sequence[dict]) -> list[Result]:
-        """Predict in one forward pass.
-
-        Args:
-            data: from :meth:`prepare`, with inputs of one shape.
-
-        Returns:
-            One result an image.
-        """
+        """Predict in one forward pass on data from :meth:`prepare` with inputs of one shape."""
         from mmengine.registry import DefaultScope
 
         batch = {key: [item[key] for item in data] for key in ('inputs', 'data_samples')}

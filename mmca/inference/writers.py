@@ -45,6 +45,8 @@ class DetectionTable:
 
     def add(self, shape: tuple[int, int], result: Detections, **entry: int | str) -> None:
         """Add an image of `shape` (H, W) with its detections; `entry` has its file_name, id, ..."""
+        from pycocotools import mask as rle
+
         if 'id' not in entry:
             entry['id'] = self._next_id
             self._next_id += 1
@@ -61,21 +63,15 @@ class DetectionTable:
                 'iscrowd': 0,
             }
             if result.masks is not None:
-                found['segmentation'] = _encode(result.masks[index])
+                mask = rle.encode(np.asfortranarray(result.masks[index], np.uint8))
+                found['segmentation'] = mask | {'counts': mask['counts'].decode()}
                 found['area'] = int(result.masks[index].sum())
             annotations.append(found)
 
     def write(self, path: Path) -> None:
-        """Write the file; it replaces an existing one once complete."""
+        """Write the file."""
         with atomic_write(path, 'w') as file:
             json.dump(self.content, file)
-
-
-def _encode(mask: np.ndarray) -> dict:
-    from pycocotools import mask as rle
-
-    encoded = rle.encode(np.asfortranarray(mask, np.uint8))
-    return {'size': encoded['size'], 'counts': encoded['counts'].decode()}
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
@@ -88,13 +84,7 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
 def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> None:
     """Write a label map in the data set's numbers as a PNG file with a palette.
 
-    Args:
-        path: the file; its folder is created.
-        result: the labels.
-        reduce_zero_label: whether the data set's files count classes from 1, as in ADE20K.
-
-    Raises:
-        InputError: too many classes for 8 bits.
+    With `reduce_zero_label`, the data set's files count classes from 1, as in ADE20K.
     """
     from PIL import Image
 
@@ -109,15 +99,12 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
 
 def write_video(path: Path, fps: float, frames: Iterable[np.ndarray]) -> Iterator[None]:
-    """Write an mp4 file that gets its name once it is complete.
+    """Write an mp4 file that gets its name once it is complete; yields after each frame.
 
     Args:
-        path: the file, '.mp4'; its folder is created.
+        path: the file; its folder is created. Without any frame, no file is written.
         fps: frames per second; 25 if unknown (0).
-        frames: each (H, W, 3), BGR, uint8, all of the same size; without any, no file is written.
-
-    Yields:
-        After each frame.
+        frames: each (H, W, 3), BGR, uint8, all of the same size.
     """
     part, writer = path.with_name(f'{path.stem}.part.mp4'), None
     path.parent.mkdir(parents=True, exist_ok=True)

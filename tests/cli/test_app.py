@@ -1,4 +1,4 @@
-"""mmca app: bad flags, and the page in a browser."""
+"""mmca app: the page in a browser."""
 
 import os
 import re
@@ -7,78 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from importlib.util import find_spec
 
 import pytest
 
-from mmca.cli.app import check_address
-from mmca.config import packages
-from mmca.errors import InputError
 from mmca.inference import Predictor
-from mmca.inference.explorer import Explorer
-from tests.helpers import ROOT, SEG, write_image
+from tests.helpers import ROOT, write_image
 from tests.inference.trained import noise
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
 
 @pytest.fixture
-def gradio_is_there(monkeypatch):
-    """The flags are checked before gradio is imported."""
-    monkeypatch.setattr(packages, 'find_spec', lambda name: find_spec('torch'))
-
-
-@pytest.fixture
-def listening():
-    """A port that is in use."""
+def proxy():
+    """A proxy that a server would use for other machines."""
     with socket.create_server(('127.0.0.1', 0)) as server:
+        server.setblocking(False)
         yield server
-
-
-def test_bad_flags(fail, gradio_is_there, listening):
-    port = listening.getsockname()[1]
-    line = fail('app', SEG, 'w.pth', '--port', port)
-    assert f'cannot listen on --host 127.0.0.1 --port {port}: Address already in use' in line
-    assert '--port must be from 1 to 65535, got 0' in fail('app', SEG, 'w.pth', '--port', 0)
-    line = fail('app', SEG, 'w.pth', '--host', 'no such host')
-    assert 'cannot listen on --host no such host --port 7860' in line
-    line = fail('app', SEG, 'w.pth', '--score-thr', 2)
-    assert '--score-thr must be from 0 to 1, got 2.0' in line
-
-
-def test_a_free_port_is_accepted(listening):
-    port = listening.getsockname()[1]
-    with pytest.raises(InputError, match=f'--port {port}: Address already in use'):
-        check_address('127.0.0.1', port)
-    listening.close()
-    for host in ('127.0.0.1', 'localhost'):
-        assert check_address(host, port) is None
-
-
-def test_gradio_is_named_where_it_is_absent(fail, monkeypatch):
-    monkeypatch.setattr(packages, 'find_spec', lambda n: None if n == 'gradio' else find_spec(n))
-    assert 'gradio is not installed; run' in fail('app', SEG, 'w.pth')
-    assert packages.how_to_install('gradio').endswith('pip install -r requirements-app.txt')
-
-
-@pytest.fixture
-def foreign(listening):
-    """What connects to a proxy that a server would use for other machines: a list."""
-    seen = []
-
-    def accept():
-        while True:
-            try:
-                connection, _ = listening.accept()
-            except OSError:  # closed
-                return
-            seen.append(connection.recv(1000))
-            connection.close()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    return seen
 
 
 @pytest.fixture
@@ -96,15 +40,15 @@ def browser():
 
 
 @pytest.fixture
-def server(det, tmp_path, listening, foreign):
-    """The command in a process of its own: (process, its address)."""
+def server(det, tmp_path, proxy):
+    """The command in another process: (process, its address)."""
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = str(free.getsockname()[1])
     (tmp_path / 'temporary').mkdir()
-    proxy = f'http://127.0.0.1:{listening.getsockname()[1]}'
+    address = f'http://127.0.0.1:{proxy.getsockname()[1]}'
     names = ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY')
     env = {k: v for k, v in os.environ.items() if k.lower() not in ('no_proxy', 'all_proxy')}
-    env |= dict.fromkeys(names, proxy) | {'TMPDIR': str(tmp_path / 'temporary')}
+    env |= dict.fromkeys(names, address) | {'TMPDIR': str(tmp_path / 'temporary')}
     command = [sys.executable, '-m', 'mmca', 'app', det.config, det.checkpoint]
     with (tmp_path / 'err.txt').open('w') as err:
         process = subprocess.Popen(
@@ -117,24 +61,22 @@ def server(det, tmp_path, listening, foreign):
             # Jobs in the background of a script ignore Ctrl-C, and so would this process.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-    found = None
-    for line in process.stdout:
-        if found := re.match(r'open (http://127\.0\.0\.1:\d+/) in a browser', line):
-            break
-    if found is None:
-        pytest.fail((tmp_path / 'err.txt').read_text())
+    found = re.match(r'open (http://127\.0\.0\.1:\d+/) in a browser', process.stdout.readline())
+    assert found, (tmp_path / 'err.txt').read_text()
     yield process, found[1]
     process.kill()
     process.wait()
 
 
 class Visitor:
-    """A browser window with a session of its own."""
+    """A browser window with its own session."""
 
     def __init__(self, browser, address):
         self.requests = []
         self.page = browser.new_context(viewport={'width': 1200, 'height': 900}).new_page()
         self.page.on('request', lambda request: self.requests.append(request.url))
+        self.image = self.page.locator('.image-frame img')
+        self.figures = self.page.locator('.matplotlib img')
         self.page.goto(address)
 
     def drop(self, path):
@@ -149,24 +91,15 @@ class Visitor:
         box.fill(str(value))
         box.press('Tab')
 
-    @property
-    def image(self):
-        return self.page.locator('.image-frame img')
-
-    @property
-    def figures(self):
-        return self.page.locator('.attention figure')
-
 
 @pytest.mark.slow
-def test_the_page(browser, server, det, foreign, tmp_path):
+def test_the_page(browser, server, det, proxy, tmp_path):
     process, address = server
     write_image(tmp_path / 'a.png', noise(0, (240, 320)))
     write_image(tmp_path / 'b.png', noise(1, (160, 200)))
     (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 no more')
     predictor = Predictor(det.config, det.checkpoint, 'cpu')
     scores = {name: predictor(tmp_path / name).scores for name in ('a.png', 'b.png')}
-    blocks = Explorer(predictor).blocks
 
     def line(name, size, threshold):
         number = (scores[name] >= threshold).sum()
@@ -191,13 +124,11 @@ def test_the_page(browser, server, det, foreign, tmp_path):
     box = one.image.bounding_box()
     one.image.click(position={'x': box['width'] * 0.75, 'y': box['height'] * 0.5})
     one.figures.first.wait_for()
-    assert one.figures.count() == blocks
+    assert one.figures.count() == 1
     x, y = map(int, re.search(r'from x = (\d+), y = (\d+)', one.page.content()).groups())
     assert abs(x - 240) <= 2
     assert abs(y - 120) <= 2
-    assert all(
-        one.figures.locator('img').evaluate_all('all => all.map(i => i.complete && i.width > 0)')
-    )
+    assert one.figures.evaluate_all('all => all.map(i => i.complete && i.width > 0)') == [True]
     assert other.figures.count() == 0
 
     one.drop(tmp_path / 'broken.jpg')
@@ -206,12 +137,13 @@ def test_the_page(browser, server, det, foreign, tmp_path):
     assert one.figures.count() == one.image.count() == 0
     one.threshold(0.5)
     one.reads('Drop an image here.')
-    one.drop(tmp_path / 'a.png')  # it goes on
+    one.drop(tmp_path / 'a.png')  # the page still works
     one.reads(line('a.png', '320 x 240', 0.5))
 
     for url in one.requests + other.requests:
         assert url.startswith((address, 'data:', 'blob:')), url
-    assert foreign == []
+    with pytest.raises(BlockingIOError):  # nobody has connected
+        proxy.accept()
     assert list((tmp_path / 'temporary').glob('mmca-app-*'))
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130

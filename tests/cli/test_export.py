@@ -45,12 +45,6 @@ def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
     assert onnxruntime.InferenceSession(out).get_inputs()[0].type == 'tensor(float16)'
 
 
-def test_bad_input(fail, seg, tmp_path):
-    base = ('export', seg.config, seg.checkpoint, '--to', 'torch', '--out')
-    for argv, expected in [
-        ((tmp_path / 'a.onnx',), 'with --to torch it must end in .pt2'),
-        ((tmp_path / 'x/a.pt2',), 'no such folder: '),
-        ((tmp_path / 'a.pt2', '--images', 'nowhere.jpg'), 'no such image: nowhere.jpg'),
-    ]:
-        assert expected in fail(*base, *argv)
-    assert not list(tmp_path.iterdir())
+def test_the_suffix_must_suit_the_format(fail, seg, tmp_path):
+    argv = ('export', seg.config, seg.checkpoint, '--to', 'torch', '--out', tmp_path / 'a.onnx')
+    assert 'with --to torch it must end in .pt2' in fail(*argv)

