@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob('*.py'))
 # inference <- cli.
 ALLOWED = {
     'errors.py': (set(), set()),
-    'ops': (set(), {'torch', 'triton'}),
+    'ops': (set(), {'torch'}),
     'layers': ({'ops'}, {'torch'}),
     'analysis': ({'ops', 'layers'}, {'torch'}),
     'checkpoint': ({'layers'}, {'torch', 'safetensors'}),

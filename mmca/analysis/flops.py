@@ -63,9 +63,8 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     layers = [m for m in module.modules() if isinstance(m, Attention)]
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     try:
-        # The counter's hooks make fused paths call their submodules one by one, and the eager
-        # backend transforms by FFT at all sizes. The CPU's fused attention is unknown to the
-        # counter; written out, it is two products.
+        # The eager form projects tokens, as the definition does. The counter does not know the CPU's
+        # fused softmax attention; written out, it is two products.
         with (
             torch.no_grad(),
             use_backend('eager'),

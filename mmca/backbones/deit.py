@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear
 from mmca.checkpoint import starts_with
 from mmca.errors import InputError
-from mmca.layers import PatchEmbed, StageSpec, TokenNorm
+from mmca.layers import PatchEmbed, StageSpec
 from mmca.layers.position import resize_tokens
-from mmca.ops import channels_first
+from mmca.ops.layout import to_maps
 from mmca.registry import MODELS
 
 PATCH_SIZE = 16
@@ -131,7 +131,7 @@ class DeiT(Backbone):
             )
             for i, rate in enumerate(rates)
         )
-        self.norm = TokenNorm(dims, NORM_EPS)
+        self.norm = nn.LayerNorm(dims, NORM_EPS)
         self.apply(init_linear)
         self.freeze()
 
@@ -175,7 +175,7 @@ class DeiT(Backbone):
                 token, x = joined[:, :1], joined[:, 1:]
         if self.out_type == 'cls_token':
             return (self.norm(token)[:, 0],)
-        return (channels_first(self.norm(x)).unflatten(2, hw_shape),)
+        return (to_maps(self.norm(x), hw_shape).contiguous(),)
 
     def _load_from_state_dict(self, state_dict: Mapping, prefix: str, *args: Any) -> None:
         """Take over a trained model's position embedding, with or without its first weights."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear
-from mmca.layers import PatchEmbed, StageSpec, TokenNorm
+from mmca.layers import PatchEmbed, StageSpec
 from mmca.layers.position import resize_tokens
-from mmca.ops import channels_first
+from mmca.ops.layout import to_maps
 from mmca.registry import MODELS
 
 STRIDES = (4, 2, 2, 2)
@@ -129,7 +129,7 @@ class PVT(Backbone):
             ]
             setattr(self, f'block{stage}', nn.ModuleList(blocks))
             if self.v2:
-                setattr(self, f'norm{stage}', TokenNorm(dims, NORM_EPS))
+                setattr(self, f'norm{stage}', nn.LayerNorm(dims, NORM_EPS))
             in_channels = dims
             if i == max(self.out_indices):
                 break
@@ -167,7 +167,7 @@ class PVT(Backbone):
                 x = self.run_block(block, x, hw_shape)
             if self.v2:
                 x = getattr(self, f'norm{i + 1}')(x)
-            x = channels_first(x).unflatten(2, hw_shape)
+            x = to_maps(x, hw_shape).contiguous()
             if i in self.out_indices:
                 maps.append(x)
         return tuple(maps)

@@ -7,9 +7,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone, drop_path_rates, init_linear
-from mmca.layers import Block, PatchEmbed, StageSpec, TokenNorm
+from mmca.layers import Block, PatchEmbed, StageSpec
 from mmca.layers.padding import pad_to_multiple
-from mmca.ops import channels_first
 from mmca.ops.layout import to_maps
 from mmca.registry import MODELS
 
@@ -153,7 +152,7 @@ class Swin(Backbone):
                 break
             side = math.ceil(side / 2)
         for i in self.out_indices:
-            setattr(self, f'norm{i}', TokenNorm(self.embed_dims[i], NORM_EPS))
+            setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], NORM_EPS))
         self.apply(init_linear)
         self.freeze()
 
@@ -183,7 +182,7 @@ class Swin(Backbone):
                 x = self.run_block(block, x, hw_shape)
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                maps.append(channels_first(out).unflatten(2, hw_shape))
+                maps.append(to_maps(out, hw_shape).contiguous())
             if stage.downsample is not None:
                 x, hw_shape = stage.downsample(x, hw_shape)
         return tuple(maps)
