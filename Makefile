@@ -13,7 +13,7 @@ READY := $(VENV)/.mmca-ready
 # Tests run on all cores, but no more than eight: every process has a torch of its own in memory.
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 DOCS := .venv-docs
-EXTRAS := app export notebook pretrain triton
+EXTRAS := app export notebook pretrain
 
 .PHONY: help env $(EXTRAS:=-env) demo test test-slow stress lint format docs docs-serve clean
 
@@ -29,7 +29,6 @@ help:
 	@echo 'make app-env       the same, with what mmca app needs'
 	@echo 'make export-env    the same, with what mmca export --to onnx needs'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
-	@echo 'make triton-env    the same, with what the tests of the Triton kernels need'
 	@echo 'make notebook-env  the same, with what docs/afternoon.ipynb needs'
 	@echo 'make clean         remove .venv, .venv-docs, build, site, data/mini and work_dirs/demo'
 

@@ -1,7 +1,7 @@
 """What ours is compared with: ops and a layer in ordinary torch, mmdet's modules and backbones.
 
-Most naive forms in `mmca.ops.naive` serve tests and are slow on purpose. The baselines here are
-what a direct implementation does: circulant attention by Fourier transforms, all windows at once.
+The dense forms in `mmca.ops.naive` serve tests and are slow on purpose. The baseline here is what a
+direct implementation does: circulant attention by Fourier transforms.
 """
 
 from collections.abc import Callable
@@ -82,21 +82,6 @@ def circulant_attention(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, in
 def circulant_self_attention(x: Tensor, weight: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """:func:`circulant_attention` of q, k, v = x W^T; x (B, N, C), weight (3C, C)."""
     return circulant_attention(*F.linear(x, weight).chunk(3, dim=2), hw_shape)
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm of torch, then a copy to the layout that a circulant layer needs; x (B, N, C)."""
-    return F.layer_norm(x, weight.shape, weight, bias, eps).mT.contiguous().mT
-
-
-def window_attention(
-    x: Tensor, w_qkv: Tensor, b_qkv: Tensor, w_proj: Tensor, b_proj: Tensor, bias: Tensor
-) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v of q, k, v = x W + b, then W_O; x (n, M, C)."""
-    qkv = F.linear(x, w_qkv, b_qkv).unflatten(2, (3, len(bias), -1))
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    weights = (q @ k.mT * q.shape[-1] ** -0.5 + bias).softmax(-1)
-    return F.linear((weights @ v).transpose(1, 2).flatten(2), w_proj, b_proj)
 
 
 class CirculantBaseline(nn.Module):

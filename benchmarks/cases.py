@@ -103,13 +103,10 @@ def register_suite(name: str, **settings: Any) -> Callable:
     return decorate
 
 
-def random_inputs(
-    shapes: Sequence[tuple[int, ...]], args: Namespace, channels_first: bool = False
-) -> list[Tensor]:
+def random_inputs(shapes: Sequence[tuple[int, ...]], args: Namespace) -> list[Tensor]:
     """Normal leaf tensors that require gradients, the same for every workload.
 
-    Matrices (D, C) are scaled by C^-0.5, so that products preserve magnitudes. With
-    `channels_first`, tensors (B, N, C) are contiguous as (B, C, N).
+    Matrices (D, C) are scaled by C^-0.5, so that products preserve magnitudes.
     """
     generator = torch.Generator().manual_seed(args.seed)
     leaves = []
@@ -117,8 +114,6 @@ def random_inputs(
         x = torch.randn(shape, generator=generator)
         if len(shape) == 2:
             x *= shape[1] ** -0.5
-        if len(shape) == 3 and channels_first:
-            x = x.mT.contiguous().mT
         leaves.append(x.to(args.device, args.dtype).requires_grad_())
     return leaves
 

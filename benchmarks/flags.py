@@ -8,7 +8,6 @@ from typing import NoReturn
 import torch
 
 from mmca.errors import InputError
-from mmca.ops.backend import BACKENDS
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float64': torch.float64}
 
@@ -69,9 +68,6 @@ COMMON = {
     '--dtype': dict(type=_parse_dtype, default='float32', help=f'one of {", ".join(DTYPES)}'),
     '--amp': dict(action='store_true', help='autocast: float16 on a GPU, bfloat16 on the CPU'),
     '--tf32': dict(action='store_true', help='float32 products in TF32, on a GPU'),
-    '--backend': dict(
-        choices=BACKENDS, help="of mmca's ops; default: MMCA_BACKEND or the device's"
-    ),
     '--no-memory': dict(action='store_true', help='times only'),
     '--profile': dict(action='store_true', help='also the time of ours by kind of operator'),
     '--seed': dict(type=int, default=0, help='of weights and inputs; default 0'),

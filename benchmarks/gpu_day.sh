@@ -2,7 +2,7 @@
 # What only a GPU can show, in parts of at most nine minutes, each useful alone:
 #     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time models sizes
 # The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
-# small sizes. The machine needs torch, Triton, pytest and, beside ours in `models`, timm; whole
+# small sizes. The machine needs torch, pytest and, beside ours in `models`, timm; whole
 # detectors are timed where it has mmdet. Where it has no mmengine and no internet, WHEELS=DIR
 # installs all wheels in DIR first. Fill it elsewhere, 4 MiB:
 #     pip download --no-deps -d DIR onedl-mmengine==0.10.12 addict yapf termcolor rich \
@@ -18,7 +18,6 @@ limit=540 # seconds of a part, whose commands share them
 failed=0
 layer=(--profile) training=() models=(--batch 2) variants=() sizes=() op=() scaling=() rounds=()
 if [ "$device" = cpu ]; then
-  export TRITON_INTERPRET=1
   layer+=(--size 1x28x28x16)
   training=(--backbone capvt_t --shape 64 96 --steps 20)
   models=(--shape 64 96)
@@ -60,7 +59,7 @@ for part in "${parts[@]}"; do
     time)
       bench passes passes --no-memory "${layer[@]}" "${rounds[@]}"
       bench layer_amp layer --amp --no-memory "${layer[@]}" "${rounds[@]}"
-      bench layer_triton layer --amp --backend triton --no-memory "${layer[@]}" "${rounds[@]}"
+      MMCA_BACKEND=eager bench layer_eager layer --amp --no-memory "${layer[@]}" "${rounds[@]}"
       [ "$device" = cpu ] || bench layer_tf32 layer --tf32 --no-memory "${layer[@]}" "${rounds[@]}"
       bench layer layer "${layer[@]}" "${rounds[@]}" # with memory: slow, a process for each figure
       ;;

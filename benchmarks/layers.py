@@ -14,16 +14,10 @@ from benchmarks.flags import at_least, parse_size
 from mmca import ops
 from mmca.layers import CirculantAttention
 from mmca.layers.attention import StageSpec, build_attention, registered_attentions
-from mmca.ops import naive
 
 SIZES = ((1, 200, 336, 64), (1, 100, 168, 128), (8, 56, 56, 64))
 SIDES = (56, 80, 112, 160, 224, 320, 448, 512)
-MLP_RATIO = 8  # of PVT's first two stages, where circulant attention is used
-NORM_EPS = 1e-6
-WINDOW = 49  # tokens
-HEAD_WIDTHS = {'window': 32}  # as Swin has it; PVT and DeiT have 64
-# In a circulant block, these ops receive tokens that are contiguous as (B, C, N).
-CHANNELS_FIRST = ('gated_projection', 'layer_norm')
+HEAD_WIDTHS = {'window': 32}  # as in Swin; PVT and DeiT have 64
 
 SIZE = dict(
     action='append',
@@ -44,43 +38,23 @@ def op_cases(args: Namespace) -> list[Case]:
     """Each op of mmca.ops that has an efficient baseline, at every size."""
     cases = []
     for size in args.size or SIZES:
-        for name, (baseline, shapes, options) in _ops(size).items():
-            inputs = partial(random_inputs, shapes, args, name in CHANNELS_FIRST)
-            ours = partial(getattr(ops, name), **options)
+        batch, height, width, channels = size
+        tokens, grid = (batch, height * width, channels), {'hw_shape': (height, width)}
+        for name, shapes in (
+            ('circulant_attention', [tokens] * 3),
+            ('circulant_self_attention', [tokens, (3 * channels, channels)]),
+        ):
             builders = {
-                'ours': partial(_op_workload, ours, inputs),
-                'baseline': partial(_op_workload, baseline, inputs),
+                kind: partial(_op_workload, partial(getattr(module, name), **grid), shapes, args)
+                for kind, module in (('ours', ops), ('baseline', baselines))
             }
             label = f'{name} {"x".join(map(str, size))}'
             cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
     return cases
 
 
-def _ops(size: Size) -> dict[str, tuple[Callable, tuple[tuple[int, ...], ...], dict]]:
-    """Name of an op -> its baseline, the shapes of its tensors, its further arguments."""
-    batch, height, width, channels = size
-    tokens, square, vector = (batch, height * width, channels), (channels, channels), (channels,)
-    qkv, hidden = (3 * channels, channels), MLP_RATIO * channels
-    grid, norm = {'hw_shape': (height, width)}, {'eps': NORM_EPS}
-    num_windows, heads = max(batch * height * width // WINDOW, 1), num_heads(channels, 32)
-    windows, bias = (num_windows, WINDOW, channels), (heads, WINDOW, WINDOW)
-    attention = partial(baselines.circulant_attention, **grid)
-    self_attention = partial(baselines.circulant_self_attention, **grid)
-    gate = (tokens, tokens, square, vector, square, vector)
-    mlp = (tokens, (hidden, channels), (hidden,), (channels, hidden), vector)
-    window = (windows, qkv, (3 * channels,), square, vector, bias)
-    return {
-        'circulant_attention': (attention, (tokens, tokens, tokens), grid),
-        'circulant_self_attention': (self_attention, (tokens, qkv), grid),
-        'gated_projection': (naive.gated_projection, gate, {}),
-        'layer_norm': (partial(baselines.layer_norm, **norm), (tokens, vector, vector), norm),
-        'mlp': (naive.mlp, mlp, {}),
-        'window_attention': (baselines.window_attention, window, {'masks': ((num_windows, None),)}),
-    }
-
-
-def _op_workload(call: Callable, inputs: Callable[[], list]) -> Workload:
-    return Workload(call, tuple(inputs()))
+def _op_workload(call: Callable, shapes: Sequence[tuple[int, ...]], args: Namespace) -> Workload:
+    return Workload(call, tuple(random_inputs(shapes, args)))
 
 
 @register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})

@@ -12,21 +12,19 @@ from torch import Tensor, nn
 
 from benchmarks.cases import Workload
 from mmca.errors import InputError
-from mmca.ops import set_backend
 
 MODES = ('forward', 'step')
 FEW_ROUNDS = 10
 
 
 def configure(args: Namespace) -> None:
-    """Set threads, backend and the precision of products for the whole process.
+    """Set threads and the precision of products for the whole process.
 
     Raises:
         InputError: TF32 on a CPU.
     """
     if args.threads:
         torch.set_num_threads(args.threads)
-    set_backend(args.backend)
     if args.tf32 and args.device.type == 'cpu':
         raise InputError('--tf32 needs a GPU: add --device cuda')
     torch.set_float32_matmul_precision('high' if args.tf32 else 'highest')

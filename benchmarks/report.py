@@ -42,7 +42,7 @@ def environment(args: Namespace, argv: Sequence[str]) -> dict[str, str]:
         'device': device,
         'dtype': str(args.dtype).removeprefix('torch.') + (', autocast' if args.amp else ''),
         'products': 'TF32' if torch.get_float32_matmul_precision() == 'high' else 'float32',
-        'backend': choose_backend(torch.empty(0, device=args.device)),
+        'backend': choose_backend(),
         'threads': str(torch.get_num_threads()),
         'versions': ', '.join(versions),
         'rounds': f'{args.rounds} after {args.warmup} of warm-up, seed {args.seed}',

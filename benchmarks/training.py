@@ -40,16 +40,12 @@ NEAR = 0.1  # of the first loss: how far the last ones of two precisions may be 
 FALLS = 0.9
 DECAY = 0.8  # of the average
 PATCH = 100  # pixels of one color in the random images
-SHARED = ('--threads', '--device', '--tf32', '--backend', '--seed', '--out')
 FLAGS = {
     '--backbone': dict(default='capvt_s', metavar='NAME', help='default %(default)s'),
     '--batch': dict(type=at_least(1), default=2, help='images; default 2'),
     '--shape': SHAPE,
     '--steps': dict(type=at_least(5), default=200, help='of every row; default 200'),
-    **{
-        flag: COMMON[flag]
-        for flag in ('--threads', '--device', '--tf32', '--backend', '--seed', '--out')
-    },
+    **{flag: COMMON[flag] for flag in ('--threads', '--device', '--tf32', '--seed', '--out')},
 }
 
 

@@ -7,11 +7,6 @@ import os
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
-import torch
-
-# Where there is no GPU, Triton interprets its kernels. It reads this when it is imported, which
-# other packages may do, when kernels are defined and when they run.
-os.environ.setdefault('TRITON_INTERPRET', '0' if torch.cuda.is_available() else '1')
 
 
 @pytest.fixture(scope='module')

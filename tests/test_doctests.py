@@ -12,7 +12,7 @@ from mmca import layers, ops
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(mmca.__path__, 'mmca.')
-    if not module.name.startswith(('mmca.ops.triton', 'mmca.cli', 'mmca.__main__'))
+    if not module.name.startswith(('mmca.cli', 'mmca.__main__'))
 ]
 
 

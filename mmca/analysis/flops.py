@@ -58,8 +58,8 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
         extra += len(x) * attn.extra_macs(hw_shape)
         exported += len(x) * attn.exported_macs(hw_shape)
 
-    # The counter's hooks make fused paths call their submodules one by one, and the eager backend
-    # transforms by FFT at all sizes. The counter does not know the CPU's fused softmax attention.
+    # The eager form projects tokens, as the definition does. The counter does not know the CPU's
+    # fused softmax attention; written out, it is two products.
     with (
         torch.no_grad(),
         use_backend('eager'),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone
 from mmca.errors import InputError
-from mmca.layers import PatchEmbed, TokenNorm
+from mmca.layers import PatchEmbed
 from mmca.layers.attention import get_attention
 from mmca.layers.position import resize_tokens
 from mmca.registry import MODELS
@@ -100,7 +100,7 @@ class DeiT(Backbone):
             self.build_blocks(i, dims, heads, ratio, grid_size=grid_size)[0]
             for i in range(self.num_stages)
         )
-        self.norm = TokenNorm(dims, self.norm_eps)
+        self.norm = nn.LayerNorm(dims, self.norm_eps)
 
     @classmethod
     def stage_depths(cls, arch: Mapping) -> Sequence[int]:

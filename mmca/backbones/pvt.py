@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone
-from mmca.layers import PatchEmbed, TokenNorm
+from mmca.layers import PatchEmbed
 from mmca.layers.position import resize_tokens
 from mmca.registry import MODELS
 
@@ -83,7 +83,7 @@ class PVT(Backbone):
             )
             setattr(self, f'block{i + 1}', blocks)
             if self.v2:
-                setattr(self, f'norm{i + 1}', TokenNorm(dims, self.norm_eps))
+                setattr(self, f'norm{i + 1}', nn.LayerNorm(dims, self.norm_eps))
             in_channels = dims
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone
-from mmca.layers import PatchEmbed, TokenNorm
+from mmca.layers import PatchEmbed
 from mmca.layers.padding import pad_to_multiple
 from mmca.registry import MODELS
 
@@ -98,7 +98,7 @@ class Swin(Backbone):
             self.layers.append(Stage(blocks, None if i == last else PatchMerging(dims)))
             side = -(-side // 2)
         for i in self.out_indices:
-            setattr(self, f'norm{i}', TokenNorm(self.embed_dims[i], self.norm_eps))
+            setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], self.norm_eps))
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         """The patch embedding."""

@@ -14,7 +14,6 @@ from mmca.layers.block import Block, DropPath, Mlp
 from mmca.layers.circulant import CirculantAttention
 from mmca.layers.focused_linear import FocusedLinearAttention
 from mmca.layers.global_attention import SelfAttention
-from mmca.layers.norm import TokenNorm
 from mmca.layers.patch_embed import PatchEmbed
 from mmca.layers.spatial_reduction import SpatialReductionAttention
 from mmca.layers.window import WindowAttention
@@ -30,7 +29,6 @@ __all__ = [
     'SelfAttention',
     'SpatialReductionAttention',
     'StageSpec',
-    'TokenNorm',
     'WindowAttention',
     'build_attention',
     'register_attention',

@@ -3,21 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
-from mmca.layers.fusion import is_unmodified, is_unmodified_linear
-from mmca.ops import (
-    channels_first,
-    circulant_attention,
-    circulant_kernel,
-    circulant_self_attention,
-    gated_projection,
-)
+from mmca.ops import circulant_attention, circulant_kernel, circulant_self_attention
 from mmca.ops.circulant import Scale, dft_macs, logit_scale
-from mmca.ops.dft_matrices import matrix_macs
+from mmca.ops.dft import matrix_macs
 from mmca.ops.layout import check_tokens
 
 GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
@@ -29,9 +22,9 @@ class CirculantAttention(Attention):
 
         O = softmax(a) (*) V,  a = scale * Q (*) K,  y = (O . SiLU(x W_T)) W_proj + b_proj
 
-    A drop-in for self-attention on a token grid; it needs torch only. Parameter names are those
-    of the authors' CA-DeiT release: `qkv.weight`, `gate.0.weight`, `gate.0.bias`,
-    `proj.weight`, `proj.bias`.
+    A drop-in replacement for self-attention on a token grid. Parameter names are those of the
+    authors' CA-DeiT release: `qkv.weight`, `gate.0.weight`, `gate.0.bias`, `proj.weight`,
+    `proj.bias`.
 
     Args:
         embed_dims: C.
@@ -74,7 +67,7 @@ class CirculantAttention(Attention):
             )
         if reweighting not in ('post', 'pre', None):
             raise InputError(f"reweighting must be 'post', 'pre' or None, got {reweighting!r}")
-        logit_scale(scale, 1, 1)  # refuses an unknown scale here instead of in the first forward
+        logit_scale(scale, 1, 1)  # raises for an unknown scale here instead of in the first forward
         self.embed_dims = embed_dims
         self.head_dim = head_dim
         self.reweighting = reweighting
@@ -104,30 +97,24 @@ class CirculantAttention(Attention):
             InputError: H * W != N, or C is not embed_dims.
         """
         check_tokens(x, hw_shape, self.embed_dims)
-        x = channels_first(x).mT  # once, for the transform, the gate and their gradients
-        args = (hw_shape, self.head_dim, self.scale)
-        if self.reweighting != 'pre' and is_unmodified_linear(self.qkv, bias=False):
-            out = circulant_self_attention(x, self.qkv.weight, *args)
+        options = hw_shape, self.head_dim, self.scale
+        if self.reweighting != 'pre' and _is_plain_linear(self.qkv):
+            out = circulant_self_attention(x, self.qkv.weight, *options)
         else:
-            q, k, v = self._project(x)
+            q, k, v = self.qkv(x).chunk(3, dim=2)
             v = v * self.gate(x) if self.reweighting == 'pre' else v
-            out = circulant_attention(q, k, v, *args)
-        if self.reweighting != 'post':
-            out = self.proj(out)
-        elif self._can_fuse_gate():
-            linears = (self.gate[0].weight, self.gate[0].bias, self.proj.weight, self.proj.bias)
-            out = gated_projection(out, x, *linears)
-        else:
-            out = self.proj(out * self.gate(x))
-        return self.proj_drop(out)
+            out = circulant_attention(q, k, v, *options)
+        if self.reweighting == 'post':
+            out = out * self.gate(x)
+        return self.proj_drop(self.proj(out))
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
         """Circulant attention with the softmax attention's own projections.
 
-        The biases of q and k are left out, which changes nothing: they shift the logits of a
-        channel by a constant. The bias of v passes through the attention, since the weights sum
-        to one, and is added to that of `proj`. The gate starts as a factor of one.
+        Dropping the biases of q and k changes nothing: they shift the logits of a channel by a
+        constant. The bias of v passes through the attention, since the weights sum to one, and is
+        added to the bias of `proj`. The gate starts as a factor of one.
         """
         weight, bias = tensors['qkv.weight'], tensors['qkv.bias']
         dims = len(weight) // 3
@@ -154,26 +141,28 @@ class CirculantAttention(Attention):
 
     def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, C / d, H, W): softmax(a) of every head."""
-        q, k, _ = self._project(channels_first(x).mT)
+        q, k, _ = self.qkv(x).chunk(3, dim=2)
         return circulant_kernel(q, k, hw_shape, self.head_dim, self.scale)
-
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k and v of the tokens, (B, N, C) -> three times (B, N, C)."""
-        if is_unmodified_linear(self.qkv, bias=False):
-            # The transforms run over the grid, so the projection writes channels first: (B, 3C, N).
-            qkv = torch.bmm(self.qkv.weight.expand(x.shape[0], -1, -1), x.mT).mT
-        else:
-            qkv = self.qkv(x)
-        return qkv.chunk(3, dim=2)
-
-    def _can_fuse_gate(self) -> bool:
-        return (
-            is_unmodified(self.gate, nn.Sequential)
-            and len(self.gate) == 2
-            and is_unmodified_linear(self.gate[0], bias=True)
-            and is_unmodified(self.gate[1], nn.SiLU)
-            and is_unmodified_linear(self.proj, bias=True)
-        )
 
     def extra_repr(self) -> str:
         return f'head_dim={self.head_dim}, reweighting={self.reweighting!r}, scale={self.scale!r}'
+
+
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+
+
+def _is_plain_linear(module: nn.Module) -> bool:
+    """Whether x @ weight.T is all that calling the module does.
+
+    A subclass (an adapter, a parametrized or quantized Linear), a bias, a forward of the instance's
+    own, a hook or a weight of another tensor type has to be called. torch has no public way to ask
+    for hooks; 2.6 to 2.13 keep them under these names.
+    """
+    return (
+        type(module) is nn.Linear
+        and module.bias is None
+        and type(module.weight) in (nn.Parameter, Tensor)
+        and 'forward' not in vars(module)
+        and not any(getattr(module, name) for name in _HOOKS)
+        and not any(getattr(torch_module, f'_global{name}') for name in _HOOKS)
+    )

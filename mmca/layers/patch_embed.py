@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from mmca.layers.norm import TokenNorm
 from mmca.layers.padding import pad_to_minimum, pad_to_multiple
 from mmca.ops.layout import to_tokens
 
@@ -47,7 +46,7 @@ class PatchEmbed(nn.Module):
             stride=stride,
             padding=stride - 1 if overlap else 0,
         )
-        self.norm = nn.Identity() if norm_eps is None else TokenNorm(embed_dims, norm_eps)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(embed_dims, norm_eps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(B, C_in, H, W) -> tokens (B, N, C) and their grid (H', W'), N = H' * W'."""

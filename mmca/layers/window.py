@@ -1,20 +1,18 @@
 """Softmax attention in (shifted) windows, Swin's own."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.layers.fusion import is_unmodified_linear
+from mmca.layers.chunks import in_chunks
 from mmca.layers.global_attention import softmax_weights
 from mmca.layers.padding import crop, pad_to_multiple
-from mmca.ops import window_attention
 from mmca.ops.layout import check_tokens, to_maps
-from mmca.ops.window_attention import attend_windows
+from mmca.ops.window import window_attention
 
 
 @register_attention('window')
@@ -92,18 +90,20 @@ class WindowAttention(Attention):
         check_tokens(x, hw_shape, self.embed_dims)
         grid = self._grid(x, hw_shape)
         layout = self._layout(grid, hw_shape)
-        tokens = _Reorder.apply(grid.flatten(0, 2), layout.order, layout.inverse)
-        windows = tokens.view(-1, self.window_size**2, self.embed_dims)
-        drop = self.attn_drop if self.training else 0.0
-        if all(is_unmodified_linear(module, bias=True) for module in (self.qkv, self.proj)):
-            linears = (self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias)
-            out = window_attention(windows, *linears, self._bias(), layout.masks, drop)
-        else:
-            qkv = self.qkv(windows)
-            out = self.proj(attend_windows(qkv, self._bias(), layout.masks, drop))
-        out = _Reorder.apply(out.flatten(0, 1), layout.inverse, layout.order)
-        out = out.view(*grid.shape[:3], -1)
+        windows = grid.flatten(0, 2)[layout.order].unflatten(0, (-1, self.window_size**2))
+        bias, width = self._bias(), self.window_size**2 * 3 * self.embed_dims
+        outs, start = [], 0
+        for count, mask in layout.masks:
+            if count:
+                kind = partial(self._attend, bias=bias if mask is None else bias + mask)
+                outs.append(in_chunks(kind, windows[start : start + count], width))
+            start += count
+        out = torch.cat(outs).flatten(0, 1)[layout.inverse].view(*grid.shape[:3], -1)
         return self.proj_drop(crop(out, hw_shape))
+
+    def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
+        drop = self.attn_drop if self.training else 0.0
+        return self.proj(window_attention(self.qkv(windows), bias, drop))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): zero outside of the query's window."""
@@ -143,20 +143,6 @@ class WindowAttention(Attention):
     def _bias(self) -> Tensor:
         """(h, M^2, M^2), query by key."""
         return self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-
-
-class _Reorder(torch.autograd.Function):
-    """Rows (n, C) in another order; the gradient uses the inverse instead of a scatter."""
-
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(order, inverse)
-        return x.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        order, inverse = ctx.saved_tensors
-        return _Reorder.apply(grad, inverse, order), None, None
 
 
 def relative_position_index(window_size: int) -> Tensor:

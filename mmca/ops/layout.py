@@ -1,16 +1,8 @@
 """Memory layouts of a token grid: tokens (B, N, C), maps (B, C, H, W), N = H * W."""
 
-import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
-from mmca.ops.backend import choose_backend
-
-# Tokens copied at a time, few enough for their cache lines to stay in the cache until all their
-# channels are read. Measured once on a CPU, all at once and in chunks: 67200 x 64 10.2 and 4.0 ms,
-# 16800 x 128 12.3 and 3.3, 4200 x 320 1.3 and 1.2.
-CHUNK = 2048
 
 
 def check_tokens(x: Tensor, hw_shape: tuple[int, int], embed_dims: int | None = None) -> None:
@@ -56,36 +48,3 @@ def to_tokens(maps: Tensor) -> Tensor:
         torch.Size([2, 15, 8])
     """
     return maps.flatten(2).mT
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """(B, N, C) tokens -> (B, C, N) contiguous, as transforms and convolutions want them.
-
-    Args:
-        x: tokens, any dtype and memory layout.
-
-    Returns:
-        `x.mT` where that is contiguous, else a copy.
-
-    Example:
-        >>> import torch
-        >>> channels_first(torch.zeros(2, 15, 8)).stride()
-        (120, 15, 1)
-    """
-    maps = x.mT
-    if maps.is_contiguous() or choose_backend(x) != 'cpu':
-        return maps.contiguous()
-    return _ChannelsFirst.apply(x)
-
-
-class _ChannelsFirst(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        out = x.new_empty(x.mT.shape)
-        for source, target in zip(x.mT.split(CHUNK, 2), out.split(CHUNK, 2), strict=True):
-            target.copy_(source)
-        return out
-
-    @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        return grad.mT

@@ -1,10 +1,8 @@
-"""The naive form of every op, under the op's own name: short, obviously right.
+"""The dense form of every op, under the op's own name: short, obviously right.
 
-The attentions write out their N x N weights. All compute in the dtype that comes in, are
-differentiated by autograd, and take the arguments of the op in `mmca.ops`.
+All write out their N x N weights, compute in the dtype that comes in, are differentiated by
+autograd, and take the arguments of the op in `mmca.ops`.
 """
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -93,50 +91,14 @@ def circulant_kernel(
     return torch.stack(weights, dim=2).unflatten(2, hw_shape)
 
 
-def gated_projection(
-    out: Tensor,
-    x: Tensor,
-    gate_weight: Tensor,
-    gate_bias: Tensor,
-    proj_weight: Tensor,
-    proj_bias: Tensor,
-) -> Tensor:
-    """`mmca.ops.gated_projection`: (out . SiLU(x W_T + b_T)) W_O + b_O."""
-    gate = F.silu(F.linear(x, gate_weight, gate_bias))
-    return F.linear(out * gate, proj_weight, proj_bias)
-
-
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """`mmca.ops.layer_norm`: (x - mean) / sqrt(var + eps) * weight + bias over channels."""
-    var, mean = torch.var_mean(x, dim=-1, keepdim=True, correction=0)
-    return (x - mean) / (var + eps).sqrt() * weight + bias
-
-
-def mlp(x: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor) -> Tensor:
-    """`mmca.ops.mlp`: GELU(x W_1 + b_1) W_2 + b_2."""
-    return F.linear(F.gelu(F.linear(x, w_in, b_in)), w_out, b_out)
-
-
-def window_attention(
-    x: Tensor,
-    w_qkv: Tensor,
-    b_qkv: Tensor,
-    w_proj: Tensor,
-    b_proj: Tensor,
-    bias: Tensor,
-    masks: Sequence[tuple[int, Tensor | None]],
-) -> Tensor:
-    """`mmca.ops.window_attention`, window by window: softmax(q k^T / sqrt(d) + bias + mask) v."""
-    num_heads, head_dim = len(bias), x.shape[2] // len(bias)
-    outs, start = [], 0
-    for count, mask in masks:
-        for window in x[start : start + count]:
-            qkv = F.linear(window, w_qkv, b_qkv).unflatten(1, (3, num_heads, head_dim))
-            q, k, v = qkv.permute(1, 2, 0, 3)
-            logits = q @ k.mT / head_dim**0.5 + bias + (0 if mask is None else mask)
-            outs.append((logits.softmax(-1) @ v).transpose(0, 1).flatten(1))
-        start += count
-    return F.linear(torch.stack(outs), w_proj, b_proj)
+def window_attention(qkv: Tensor, bias: Tensor) -> Tensor:
+    """`mmca.ops.window.window_attention`, one window at a time."""
+    outs = []
+    for window in qkv:
+        q, k, v = window.unflatten(1, (3, len(bias), -1)).permute(1, 2, 0, 3)
+        weights = (q @ k.mT / q.shape[2] ** 0.5 + bias).softmax(-1)
+        outs.append((weights @ v).transpose(0, 1).flatten(1))
+    return torch.stack(outs)
 
 
 def projected_attention(

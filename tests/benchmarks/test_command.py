@@ -50,7 +50,6 @@ def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys, quick, comm
         (['layer', '--device', 'cuda:99'], 'cuda:99: this torch sees'),
         (['layer', '--device', 'gpu'], '--device: write cpu, cuda or cuda:1, got gpu'),
         (['layer', '--dtype', 'int8'], '--dtype: must be one of float32, bfloat16, float64'),
-        (['layer', '--backend', 'fast'], '--backend: invalid choice'),
         (['layer', '--out', __file__], 'is a file'),
         (['layer', '--oops'], '--oops'),
     ],

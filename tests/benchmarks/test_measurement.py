@@ -26,10 +26,12 @@ def test_wrong_gradients_disagree(monkeypatch, parse):
         def backward(ctx, grad):
             return grad * 1.01
 
-    right = baselines.layer_norm
-    monkeypatch.setattr(baselines, 'layer_norm', lambda *args, eps: Wrong.apply(right(*args, eps)))
+    right = baselines.circulant_attention
+    monkeypatch.setattr(
+        baselines, 'circulant_attention', lambda *args, **grid: Wrong.apply(right(*args, **grid))
+    )
     args = parse('op', '--size', '1x3x4x8')
-    case = next(case for case in op_cases(args) if case.name.startswith('layer_norm'))
+    case = next(case for case in op_cases(args) if case.name.startswith('circulant_attention'))
     with pytest.raises(DisagreementError, match='gradient of'):
         check(case, args)
 
@@ -70,13 +72,17 @@ def test_memory_of_a_known_workload(parse):
 
 
 def test_memory_in_a_new_process(parse):
-    found = memory_of('layer_norm 1x3x4x8', 'baseline', 'step', parse('op', '--size', '1x3x4x8'))
-    assert found['kept_bytes'] == 2 * 4 * 12  # mean and inverse deviation of 12 tokens
+    name = 'circulant_self_attention 1x4x4x8'
+    found = memory_of(name, 'ours', 'step', parse('op', '--size', '1x4x4x8'))
+    # The spectrum of x (3 complex columns of 4), the kernels, the scaled weight.
+    assert found['kept_bytes'] == 4 * (8 * 4 * 3 * 2 + 8 * 16 + 24 * 8)
 
 
 def test_a_killed_process_costs_its_memory_figures_only(capsys, parse, monkeypatch):
     monkeypatch.setattr(spawn, '_python_exe', shutil.which('false'))
-    assert memory_of('layer_norm 1x3x4x8', 'ours', 'step', parse('op')) == {'peak_bytes': None}
+    assert memory_of('circulant_attention 1x3x4x8', 'ours', 'step', parse('op')) == {
+        'peak_bytes': None
+    }
     assert 'no memory figures of ours, step: ' in capsys.readouterr().out
 
 

@@ -1,17 +1,16 @@
 """Layers and ops on a GPU against float64 on the CPU, in every way that training runs them."""
 
 import copy
-from importlib.util import find_spec
 
 import pytest
 import torch
 
 from mmca.layers import Block, CirculantAttention, StageSpec, build_attention, registered_attentions
 from mmca.ops import use_backend
+from mmca.ops.backend import BACKENDS
 from tests.op_cases import OPS, inputs
 from tests.tolerances import BLOCK_TOLERANCE
 
-BACKENDS = ['eager', *(['triton'] if find_spec('triton') else [])]
 TOLERANCE = BLOCK_TOLERANCE | {None: BLOCK_TOLERANCE[torch.float32]}  # None: no autocast
 GRIDS = [(7, 7), (14, 9), (25, 42), (64, 64), (100, 168), (197, 131), (200, 336), (296, 296)]
 backends = pytest.mark.parametrize('backend', BACKENDS)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.registry import MODELS, DefaultScope
+from tests.stress.malformed_configs import write_detector
 
 from mmca.config.reader import load_config
 from tests.helpers import TINY, write_ade, write_image
-from tests.stress.malformed_configs import write_detector
 
 SMALL_IMAGES = """
 pipeline = _base_.test_pipeline

@@ -1,7 +1,6 @@
 """The contract of attentions: every registered one, the registry, and one of a user's own."""
 
 import math
-from importlib import import_module
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from mmca.layers import (
     StageSpec,
     WindowAttention,
     build_attention,
+    chunks,
     register_attention,
     registered_attentions,
 )
@@ -46,10 +46,8 @@ def tokens(hw_shape, batch=2):
 
 
 @pytest.fixture(autouse=True)
-def fused_paths_in_small_blocks(monkeypatch):
-    """Without this, hidden layers as small as here take the eager form anyway."""
-    # By name, because the package's attribute `mlp` is the function.
-    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 16)
+def chunks_in_small_blocks(monkeypatch):
+    monkeypatch.setattr(chunks, 'CHUNK', 16)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 from mmca.layers.window import _cached_window_layout
-from mmca.ops import fft
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
 COMPILES_SLOWLY = ('circulant', 'linear', 'window')
@@ -15,8 +14,7 @@ every_attention = pytest.mark.parametrize('name', registered_attentions())
 
 @pytest.fixture(autouse=True)
 def empty_caches():
-    for cache in (_cached_window_layout, fft._matrix, fft._inverse_matrix):
-        cache.cache_clear()
+    _cached_window_layout.cache_clear()
 
 
 def skip_on_torch_2_6(name):

@@ -1,7 +1,5 @@
 """Ops, blocks, backbones and necks under CUDA's autocast rules, imitated on the CPU."""
 
-from importlib import import_module
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,8 +7,9 @@ import torch.nn.functional as F
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 from mmca.necks import NormPool, SimpleFeaturePyramid
 from mmca.ops import use_backend
+from mmca.ops.backend import BACKENDS
 from tests.cuda_autocast import cuda_rules
-from tests.op_cases import FULL_PRECISION, OPS, inputs
+from tests.op_cases import OPS, inputs
 from tests.tiny import HIERARCHICAL, PLAIN
 
 # Error over the largest magnitude: of one op, and of a model. Linear attention divides gradients by
@@ -27,11 +26,6 @@ def rules():
     # their kernel are wrong (torch 2.13).
     with cuda_rules(), torch.backends.mkldnn.flags(enabled=False):
         yield
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(import_module('mmca.ops.mlp'), 'CHUNK', 100)
 
 
 def test_the_rules_are_those_of_cuda():
@@ -78,18 +72,17 @@ def check(function, leaves, dtype, inside, tolerance):
 
 @half_dtypes
 @places
-@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('name', OPS)
 def test_ops(name, backend, inside, dtype):
     tensors = inputs(name)
     with use_backend(backend):
         found = check(lambda: [OPS[name][0](*tensors)], tensors, dtype, inside, OP[dtype])
-    in_float32 = name in FULL_PRECISION or name == 'layer_norm'
-    assert found[0].dtype == (torch.float32 if in_float32 else dtype)
+    assert found[0].dtype == torch.float32
 
 
 @half_dtypes
-@pytest.mark.parametrize('backend', ['cpu', 'eager'])
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('name', OPS)
 def test_ops_on_half_precision_tensors(name, backend, dtype):
     """What a layer in front of the op returns under autocast."""
@@ -100,7 +93,7 @@ def test_ops_on_half_precision_tensors(name, backend, dtype):
     expected = run(lambda: [OPS[name][0](*wide)], wide, None, False)
     for value, exact in zip(found, expected, strict=True):
         assert (value.float() - exact).abs().max() <= OP[dtype] * exact.abs().max()
-    assert found[0].dtype == (torch.float32 if name == 'layer_norm' else dtype)
+    assert found[0].dtype == dtype
 
 
 @half_dtypes

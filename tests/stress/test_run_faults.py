@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.stress.malformed_configs import write_detector
 
 from tests.helpers import ROOT, error_line, iteration_of
-from tests.stress.malformed_configs import write_detector
 
 pytestmark = pytest.mark.stress
 PLUGIN = """

@@ -1,1 +1,0 @@
-"""Triton kernels of the ops. Importing `mmca.ops.triton.kernels` needs Triton."""
