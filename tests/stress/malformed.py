@@ -268,6 +268,5 @@ CONFIGS = [
     "load_from = 'nowhere.pth'",
     'model = dict(backbone=dict(',
     'model = dict(backbone=dict(depth=depht))',
-    "_base_ = 'nowhere.py'",
     "custom_imports = dict(imports=['mmca', 'not_there'], allow_failed_imports=False)",
 ]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.stress import forked
 from tests.stress.good_data import KINDS, write_config, write_good
-from tests.stress.malformed import CONFIGS, COCO_WARNINGS, ERRORS, FINE
+from tests.stress.malformed import COCO_WARNINGS, CONFIGS, ERRORS, FINE
 
 
 @pytest.fixture
