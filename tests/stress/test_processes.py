@@ -1,4 +1,4 @@
-"""Several processes train as one, are preempted as one, and none is left behind."""
+"""Two processes are preempted as one, and neither is left behind."""
 
 import itertools
 import os
@@ -14,7 +14,6 @@ import torch
 
 from tests.helpers import ROOT
 from tests.stress.training import Training, same
-from tests.tools.test_dist_scripts import CONFIG, train
 
 PORTS = itertools.count(29700)
 
@@ -25,37 +24,6 @@ def mini(folder, train_images, val_images):
     numbers = ['--train', str(train_images), '--val', str(val_images)]
     subprocess.run([*command, *numbers], cwd=ROOT, check=True)
     return folder
-
-
-def farthest(one, other):
-    """The largest difference between two sets of weights."""
-    assert one.keys() == other.keys()
-    return max((one[name] - other[name]).abs().max() for name in one)
-
-
-@pytest.mark.stress
-def test_processes_train_as_one(tmp_path, tally):
-    root = mini(tmp_path, 15, 2)  # the 16 images of a run are no multiple of the data set's
-    single = [sys.executable, 'tools/train.py', CONFIG]
-    one = train(single, tmp_path / 'one', 4, root)
-    other = train(single, tmp_path / 'other', 2, root)
-    far = farthest(one, other)
-    two = train(['tools/dist_train.sh', CONFIG, '2'], tmp_path / 'two', 2, root)
-    near = farthest(one, two)
-    tally(f'two processes as one, 15 images: {near:.1e}, others {far:.1e}', 1, near < 1e-4)
-
-    launcher = f"""
-cd {ROOT}
-for rank in 0 1; do
-    NNODES=2 NODE_RANK=$rank tools/dist_train.sh {CONFIG} 1 "$@" & processes="$processes $!"
-done
-for process in $processes; do wait $process || exit 1; done"""
-    launchers = train(['bash', '-c', launcher, 'launchers'], tmp_path / 'launchers', 2, root)
-    tally(
-        'two launchers of one process as one of two, to the last bit',
-        1,
-        farthest(two, launchers) == 0,
-    )
 
 
 def two_processes(folder, name, *options):
