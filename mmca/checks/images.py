@@ -19,10 +19,6 @@ UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 def check_sample(key: str, dataset: Any) -> None:
     """Look into some files of a data set, evenly spaced, before training.
 
-    Args:
-        key: its place in the config.
-        dataset: as built.
-
     Raises:
         InputError: a file is broken or does not fit its annotations.
     """

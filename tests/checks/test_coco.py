@@ -157,5 +157,5 @@ def test_runs_of_a_mask_add_up_to_its_pixels(density):
 
 
 def test_a_class_is_a_name_of_the_file(coco, check):
-    with pytest.raises(InputError, match='1 of 3 class names in metainfo.classes .* hazelnutt; '):
+    with pytest.raises(InputError, match=r'1 of 3 class names in metainfo.classes .* hazelnutt; '):
         check(coco.build(metainfo=dict(classes=(*NAMES[:2], 'hazelnutt'))))

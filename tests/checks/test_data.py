@@ -68,7 +68,7 @@ def test_classes_of_splits(coco, ade, check):
 def test_broken_images(change, coco, ade, check):
     for data in (coco, ade):
         change(data.files)
-        with pytest.raises(InputError, match='2.jpg') as caught:
+        with pytest.raises(InputError, match=r'2.jpg') as caught:
             check(data.build())
         assert 'train_dataloader.dataset: ' in str(caught.value)
         assert check(data.build(), sample=False) == []
@@ -132,7 +132,7 @@ def test_many_images_in_several_processes(coco):
 @pytest.mark.parametrize('change', MAP_ERRORS.values(), ids=MAP_ERRORS)
 def test_wrong_label_maps(change, ade, check):
     change(ade.files)
-    with pytest.raises(InputError, match='2.png'):
+    with pytest.raises(InputError, match=r'2.png'):
         check(ade.build())
 
 
@@ -147,7 +147,7 @@ def test_labels_are_those_that_training_sees(ade, check):
     with pytest.raises(InputError, match='has label 3, but the 3 classes end at 2'):
         check(ade.build(reduce_zero_label=False))
     labels(lambda values: np.full_like(values, 7))(ade.files)
-    with pytest.raises(InputError, match='label 6 .after reduce_zero_label., but the 3 classes'):
+    with pytest.raises(InputError, match=r'label 6 .after reduce_zero_label., but the 3 classes'):
         check(ade.build())
     assert check(ade.build(ignore_index=6)) == []
     assert check(ade.build(metainfo=None)) == []
@@ -176,11 +176,11 @@ def test_labels_of_a_batch():
     model = nn.ModuleDict(dict(decode_head=head(3)))
     model.decode_head = model['decode_head']
     check_batch_labels(batch(0, 2, 255), model)
-    with pytest.raises(InputError, match='a.png has label 3, but the 3 classes end at 2'):
+    with pytest.raises(InputError, match=r'a.png has label 3, but the 3 classes end at 2'):
         check_batch_labels(batch(0, 3, 255), model)
     model.decode_head = nn.ModuleList([head(9), head(1, ignore_index=7)])
     check_batch_labels(batch(0, 1, 7), model)  # one channel tells two classes apart
-    with pytest.raises(InputError, match='has label 2 .after reduce_zero_label.'):
+    with pytest.raises(InputError, match=r'has label 2 .after reduce_zero_label.'):
         check_batch_labels(batch(2, reduce_zero_label=True), model)
     check_batch_labels(batch(9), nn.Identity())
     check_batch_labels([torch.zeros(1)], model)

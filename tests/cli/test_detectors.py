@@ -2,13 +2,13 @@
 
 import json
 import pickle
-import sys
 
 import pytest
 from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
 from mmca.cli.main import main
+from mmca.engine import Runner
 from tests.helpers import CONFIGS, iteration_of, write_coco
 
 WIDTHS = (8, 16, 16, 32)
@@ -44,9 +44,8 @@ def shrink(node):
 @pytest.mark.parametrize(
     'name', ['fasterrcnn_ca_pvt_t', 'retinanet_ca_pvt_t', 'cascade_maskrcnn_ca_pvt_t']
 )
-def test_it_trains_is_tested_and_predicts(name, tmp_path, monkeypatch, capfd, forget):
+def test_it_trains_is_tested_and_predicts(name, tmp_path, monkeypatch, forget):
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    monkeypatch.setattr(sys, 'argv', ['tool'])
     for split, number in (('train', 4), ('val', 2)):
         write_coco(tmp_path / 'coco', split, number, CocoDataset.METAINFO['classes'])
     cfg = Config.fromfile(CONFIGS / f'coco/{name}.py')
@@ -54,24 +53,25 @@ def test_it_trains_is_tested_and_predicts(name, tmp_path, monkeypatch, capfd, fo
     cfg.model.backbone.arch = ARCH
     cfg.model.neck.in_channels = list(WIDTHS[-len(cfg.model.neck.in_channels) :])
     cfg.train_cfg.max_epochs = 1
-    config, work = tmp_path / f'{name}.py', tmp_path / 'work'
-    cfg.dump(config)
-
-    assert main(['train', str(config), '--work-dir', str(work)]) == 0
+    work = tmp_path / 'work'
+    cfg.work_dir = str(work)
+    Runner.from_cfg(cfg).train()
     checkpoint = work / 'epoch_1.pth'
     assert iteration_of(checkpoint) == 2
     assert list(work.glob(f'best_coco_{"segm" if "mask" in name else "bbox"}_mAP_epoch_1.pth'))
-    capfd.readouterr()
 
     forget()
-    argv = ['test', str(config), str(checkpoint), '--work-dir', str(work)]
-    assert main([*argv, '--out', str(tmp_path / 'out.pkl')]) == 0
-    out, err = capfd.readouterr()
-    assert 'coco/bbox_mAP: ' in out + err
-    assert ('coco/segm_mAP: ' in out + err) == ('mask' in name)
+    cfg.load_from = str(checkpoint)
+    out = dict(type='DumpDetResults', out_file_path=str(tmp_path / 'out.pkl'))
+    cfg.test_evaluator = [cfg.test_evaluator, out]
+    metrics = Runner.from_cfg(cfg).test()
+    assert 'coco/bbox_mAP' in metrics
+    assert ('coco/segm_mAP' in metrics) == ('mask' in name)
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     assert [len(item['pred_instances']['scores']) > 0 for item in found] == [True, True]
 
+    config = tmp_path / f'{name}.py'
+    cfg.dump(config)
     images = tmp_path / 'coco/val2017'
     argv = ['predict', str(config), str(checkpoint), str(images), '--out', str(tmp_path / 'p')]
     assert main(argv) == 0

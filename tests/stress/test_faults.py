@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.helpers import ROOT
-from tests.stress.training import KINDS, Training, same
+from tests.stress.training import KINDS, MARK, Training, same
 
 # Seconds after the beginning of a phase within which a run is stopped.
 SECONDS = {'start': 6.0, 'training': 0.6, 'saving': 0.5, 'validation': 0.3}
@@ -50,9 +50,9 @@ def stop_again_and_again(kind, folder, stops, length=1):
     for phase, number in stops:
         broken.start(*(['--resume'] if broken.work_dir.exists() else []))
         hit = broken.stop(phase, draw.uniform(0, SECONDS[phase.split()[0]]), number)
-        code = broken.process.wait(60)
-        expected = 143 if number == signal.SIGTERM and phase != 'start' else -number
-        assert code == expected, broken.output
+        code = broken.process.wait(120)
+        asked = 'SIGTERM: stopping' in broken.output.rsplit(MARK, 1)[-1]
+        assert code == (143 if asked else -number), broken.output
         hits[f'{hit} {number.name}'] += 1
         had_one = had_one or bool(broken.checkpoints)
         survived += not had_one or loadable(broken)
@@ -62,15 +62,9 @@ def stop_again_and_again(kind, folder, stops, length=1):
     return hits, survived
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('kind', KINDS)
-def test_a_few_stops(kind, data):
-    stops = [
-        ('saving', signal.SIGKILL),
-        ('training 8', signal.SIGTERM),
-        ('validation', signal.SIGKILL),
-    ]
-    _, survived = stop_again_and_again(kind, data, stops)
+def test_two_stops(data):
+    stops = [('saving', signal.SIGKILL), ('training 8', signal.SIGTERM)]
+    _, survived = stop_again_and_again('iterations', data, stops)
     assert survived == len(stops)
 
 

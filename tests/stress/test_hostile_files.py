@@ -153,7 +153,7 @@ def test_data_files_and_configs_execute_nothing(site):
         outcome = forked.run(lambda path=str(config): forked.mmca(['train', path]), site.folder)
         assert outcome.refused, outcome.text
         assert ('which could run code' in outcome.text) == (file == 'hostile.pkl')
-    for argv in (['check', 'hostile.yaml'], ['config', 'hostile.yaml']):
+    for argv in (['check', 'hostile.yaml'], ['train', 'hostile.yaml']):
         outcome = forked.run(lambda argv=argv: forked.mmca(argv), site.folder)
         assert outcome.refused, outcome.text
     assert not site.planted.exists()

@@ -6,20 +6,33 @@ import sys
 import time
 
 import torch
-from tests.hooks.test_seed import COMMON, DETECTOR, SEGMENTOR
 
-from tests.helpers import ROOT
+from tests.helpers import CONFIGS, ROOT
 
+ARCH = ['model.backbone.arch.depths=(1,1,1,1)', 'model.backbone.arch.num_heads=(1,1,1,1)']
+MARK = '--- another start\n'
 PHASES = [
-    'custom_imports.imports=[mmca,tests.stress.phases]',
     'default_hooks.phases.type=PhaseHook',
+    'default_hooks.checkpoint.backend_args.backend=slow',
+    'default_hooks.checkpoint.max_keep_ckpts=1',
+    'model.backbone.drop_path_rate=0.5',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=2',
 ]
 KINDS = {
-    'epochs': (
+    'epochs': [
         'maskrcnn_ca_pvt_mini',
-        [*DETECTOR, 'default_hooks.checkpoint.save_best=coco/bbox_mAP'],
-    ),
-    'iterations': ('upernet_ca_swin_mini', [*SEGMENTOR, 'default_hooks.checkpoint.save_best=mIoU']),
+        'model.backbone.arch.embed_dims=(16,16,16,16)',
+        'model.neck.in_channels=[16,16,16,16]',
+        'default_hooks.checkpoint.save_best=coco/bbox_mAP',
+    ],
+    'iterations': [
+        'upernet_ca_swin_mini',
+        'model.backbone.arch.embed_dims=16',
+        'model.decode_head.in_channels=[16,32,64,128]',
+        'model.auxiliary_head.in_channels=64',
+        'default_hooks.checkpoint.save_best=mIoU',
+    ],
 }
 LENGTHS = {'epochs': ('train_cfg.max_epochs', 6), 'iterations': ('train_cfg.max_iters', 36)}
 EVERY = {'epochs': 1, 'iterations': 6}  # what lies between two checkpoints, and two validations
@@ -38,16 +51,19 @@ class Training:
 
     def __init__(self, kind, folder, name, length=1, launcher=()):
         self.work_dir, self._folder = folder / name, folder
-        config, options = KINDS[kind]
+        config, *options = KINDS[kind]
         key, end = LENGTHS[kind]
-        self.config = f'configs/mini/{config}.py'
+        self.config = folder / f'{name}.py'
+        self.config.write_text(
+            f'_base_ = {str(CONFIGS / f"mini/{config}.py")!r}\n'
+            "custom_imports = dict(imports=['mmca', 'tests.stress.phases'])\n"
+        )
         self.options = [
-            *COMMON,
+            *ARCH,
             *options,
             f'{key}={end * length}',
             f'train_cfg.val_interval={EVERY[kind]}',
             f'default_hooks.checkpoint.interval={EVERY[kind]}',
-            'default_hooks.checkpoint.max_keep_ckpts=1',
         ]
         self._launcher = [*launcher, '-m', 'mmca'] if launcher else ['mmca']
         self._flags = ['--launcher', 'pytorch'] if launcher else []
@@ -58,9 +74,11 @@ class Training:
         env = {**os.environ, 'MMCA_DATA_ROOT': str(self._folder), 'MMCA_SLOW_DISK': '0.5'}
         env['MMCA_PHASES'] = str(self._phase)
         with open(f'{self.work_dir}.txt', 'a') as output:
+            output.write(MARK)
+            output.flush()
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, '-m', *self._launcher, 'train', self.config),
+                    *(sys.executable, '-m', *self._launcher, 'train', str(self.config)),
                     *('--work-dir', str(self.work_dir), *self._flags, *flags),
                     *('--cfg-options', *self.options, *PHASES),
                 ],
@@ -92,7 +110,7 @@ class Training:
     @property
     def output(self):
         with open(f'{self.work_dir}.txt') as file:
-            return file.read()[-4000:]
+            return file.read()
 
     @property
     def checkpoints(self):
