@@ -14,7 +14,6 @@ from torch import Tensor
 from mmca.errors import InputError
 from mmca.export.graph import ExportGraph
 
-
 # The content of a file, a function that runs it, and its ONNX opset.
 ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], int | None]
 
