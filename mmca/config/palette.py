@@ -18,7 +18,7 @@ def make_palette(number: int) -> list[list[int]]:
 
     Example:
         >>> make_palette(2)
-        [[229, 45, 45], [45, 98, 229]]
+        [[229, 45, 45], [45, 99, 229]]
     """
     colors = (colorsys.hsv_to_rgb(i * GOLDEN_RATIO % 1, 0.8, 0.9) for i in range(number))
     return [[int(255 * value) for value in color] for color in colors]

@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,13 +14,8 @@ from torch import Tensor
 from mmca.errors import InputError
 from mmca.export.graph import ExportGraph
 
-
-class ExportedFile(NamedTuple):
-    """The content of a file, a function that runs it, and its ONNX opset."""
-
-    content: bytes
-    run: Callable[[Tensor], Sequence[Tensor]]
-    opset: int | None
+# The content of a file, a function that runs it, and its ONNX opset.
+ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], int | None]
 
 
 @contextmanager
@@ -77,7 +71,7 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
         return [torch.from_numpy(one) for one in session.run(None, {'images': images.numpy()})]
 
     (opset,) = (entry.version for entry in model.opset_import if entry.domain in ('', 'ai.onnx'))
-    return ExportedFile(content, run, opset)
+    return content, run, opset
 
 
 def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) -> ExportedFile:
@@ -94,4 +88,4 @@ def to_torch(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict)
     torch.export.save(program, buffer, extra_files=extra)
     buffer.seek(0)
     run = torch.no_grad()(torch.export.load(buffer).module())
-    return ExportedFile(buffer.getvalue(), run, None)
+    return buffer.getvalue(), run, None

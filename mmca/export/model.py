@@ -142,20 +142,20 @@ def export_model(
     with quiet_export(size):
         convert = to_onnx if to == 'onnx' else to_torch
         example = torch.zeros(shape, dtype=dtype)
-        file = convert(graph, example, dynamic, _metadata(predictor, graph, half))
+        content, run, opset = convert(graph, example, dynamic, _metadata(predictor, graph, half))
     report = ExportReport(
         contents=graph.contents,
         left_out=graph.left_out,
         outputs=graph.outputs,
-        opset=file.opset,
-        size=len(file.content),
+        opset=opset,
+        size=len(content),
         flops=flops,
-        comparisons=tuple(_compare(predictor, file.run, batch.to(dtype)) for batch in batches),
+        comparisons=tuple(_compare(predictor, run, batch.to(dtype)) for batch in batches),
         tolerance=TOLERANCES[dtype],
     )
     if report.passed:
         with atomic_write(out) as stream:
-            stream.write(file.content)
+            stream.write(content)
     return report
 
 

@@ -27,6 +27,8 @@ def test_threshold_applies_to_predictions_only(dog):
     both = Visualizer(PALETTE, 0.5)(IMAGE, dog, truth=dog)
     assert (both[:, :60] != IMAGE).any()
     assert (both[:, 60:] == IMAGE).all()
+    boxes = Detections(dog.boxes, dog.scores, dog.labels, NAMES)
+    assert (Visualizer(PALETTE)(IMAGE, boxes) != IMAGE).any()
 
 
 def test_repeated_drawings_are_equal_and_keep_the_random_state(dog):
@@ -36,11 +38,6 @@ def test_repeated_drawings_are_equal_and_keep_the_random_state(dog):
     with pytest.raises(Exception, match='palette'):
         Visualizer(PALETTE[:0])(IMAGE, dog)
     assert np.array_equal(np.random.get_state()[1], state)
-
-
-def test_boxes_without_masks(dog):
-    boxes = Detections(dog.boxes, dog.scores, dog.labels, NAMES)
-    assert (Visualizer(PALETTE)(IMAGE, boxes) != IMAGE).any()
 
 
 def test_label_map():

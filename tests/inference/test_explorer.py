@@ -95,7 +95,7 @@ def test_networks_without_attention_to_show(seg, tmp_path, wide):
     assert explorer.look(wide).kernels == ()
 
 
-def test_large_images_are_shrunk(detector, tmp_path):
+def test_large_images_shrink(detector, tmp_path):
     path = tmp_path / 'long.png'
     cv2.imwrite(str(path), noise(0, (40, 2 * MAX_SIDE)))
     view = Explorer(detector).look(path)
