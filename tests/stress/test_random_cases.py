@@ -4,9 +4,7 @@ Outputs and gradients; 10,000 cases in the long form.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,7 +15,9 @@ from torch import Tensor
 
 from mmca import ops
 from mmca.ops import naive
+from mmca.ops.backend import BACKENDS
 from mmca.ops.precision import wide_dtype
+from mmca.ops.window import window_attention
 from tests.tolerances import ATTENTION_TOLERANCE, BLOCK_TOLERANCE
 
 LONG, SHORT = 10_000, 100
@@ -94,31 +94,13 @@ def linear(draw: Callable) -> Case:
 
 @st.composite
 def window(draw: Callable) -> Case:
-    heads, head_dim, size = (
+    heads, head_dim, size, windows = (
         draw(st.integers(1, 4)),
         draw(st.integers(1, 8)),
         draw(st.integers(1, 25)),
+        draw(st.integers(1, 9)),
     )
-    counts = draw(st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any))
-    channels = heads * head_dim
-    sizes = [(sum(counts), size, channels), (3 * channels, channels), (3 * channels,)]
-    sizes += [(channels, channels), (channels,), (heads, size, size)]
-    return Case('block', sizes, dict(masks=counts))
-
-
-@st.composite
-def part(draw: Callable, name: str) -> Case:
-    # The norm of one channel, or of a few alike, is rounding errors divided by sqrt(eps).
-    least = 4 if name == 'layer_norm' else 1
-    batch, dims = draw(st.integers(1, 3)), draw(st.integers(least, 24))
-    shape, hidden = (batch, draw(st.integers(1, 300)), dims), draw(st.integers(1, 48))
-    if name == 'mlp':
-        return Case('block', [shape, (hidden, dims), (hidden,), (dims, hidden), (dims,)], {})
-    if name == 'layer_norm':
-        return Case(
-            'block', [shape, (dims,), (dims,)], dict(eps=draw(st.sampled_from([1e-6, 1e-5])))
-        )
-    return Case('block', [shape, shape, (dims, dims), (dims,), (dims, dims), (dims,)], {})
+    return Case('block', [(windows, size, 3 * heads * head_dim), (heads, size, size)], {})
 
 
 CASES = {
@@ -126,27 +108,18 @@ CASES = {
     'circulant_self_attention': circulant(fused=True),
     'focused_linear_attention': linear(),
     'window_attention': window(),
-    'mlp': part('mlp'),
-    'layer_norm': part('layer_norm'),
-    'gated_projection': part('gated_projection'),
 }
+
+
+OPS = {name: getattr(ops, name, window_attention) for name in CASES}
 
 
 def layouts_of(name: str, size: tuple[int, ...]) -> list[str]:
     """Parameters are not expanded; nor are channels where alike ones make all gradients cancel."""
     fixed = {'expanded', 'expanded inside'} if len(size) < 3 else set()
-    if name in ('layer_norm', 'focused_linear_attention'):
+    if name == 'focused_linear_attention':
         fixed.add('expanded inside')
     return [kind for kind in LAYOUTS if kind not in fixed]
-
-
-def masks_of(counts: list[int], size: int, dtype: torch.dtype) -> list[tuple[int, Tensor | None]]:
-    masks = []
-    for kind, count in enumerate(counts):
-        far = (torch.rand(size, size) < 0.4).fill_diagonal_(False)
-        mask = torch.zeros(size, size).masked_fill(far, float('-inf')).to(dtype)
-        masks.append((count, mask if kind else None))
-    return masks
 
 
 def numbers(name: str, case: Case, magnitude: float) -> list[Tensor]:
@@ -176,28 +149,18 @@ def compare(name: str, case: Case, draw: Callable) -> None:
     """One case: the op in one dtype, against the naive form in float64 of the same numbers."""
     dtype = draw(st.sampled_from(list(TOLERANCE[case.kind])), 'dtype')
     layouts = [draw(st.sampled_from(layouts_of(name, size)), 'layout') for size in case.sizes]
-    backend = draw(st.sampled_from(['cpu', 'eager']), 'backend')
-    chunk = draw(st.sampled_from([1, 64, 1000, 1 << 21]), 'chunk')
+    backend = draw(st.sampled_from(BACKENDS), 'backend')
     magnitude = draw(st.sampled_from([0.01, 0.3, 1.0, 8.0]), 'magnitude')
     torch.manual_seed(draw(st.integers(0, 1 << 31), 'seed'))
     tensors = [x.to(dtype) for x in numbers(name, case, magnitude)]
-    grad = torch.randn(case.sizes[0], dtype=torch.float64).to(dtype)
-    options = dict(case.options)
-    if name == 'window_attention':
-        options['masks'] = masks_of(options['masks'], case.sizes[0][1], dtype)
-    module = 'window_attention' if name == 'window_attention' else 'mlp'
-    with (
-        ops.use_backend(backend),
-        patch.object(import_module(f'mmca.ops.{module}'), 'CHUNK', chunk),
-    ):
-        found = outputs_and_gradients(getattr(ops, name), tensors, layouts, grad, options)
+    with ops.use_backend(backend):
+        out_shape = OPS[name](*tensors, **case.options).shape
+        grad = torch.randn(out_shape, dtype=torch.float64).to(dtype)
+        found = outputs_and_gradients(OPS[name], tensors, layouts, grad, case.options)
 
     def exact_in(dtype: torch.dtype) -> list[Tensor]:
-        wide = dict(options)
-        if 'masks' in wide:
-            wide['masks'] = [(n, m if m is None else m.to(dtype)) for n, m in wide['masks']]
-        tensors_ = [x.to(dtype) for x in tensors]
-        return outputs_and_gradients(getattr(naive, name), tensors_, layouts, grad, wide)
+        wide = [x.to(dtype) for x in tensors]
+        return outputs_and_gradients(getattr(naive, name), wide, layouts, grad, case.options)
 
     computed = wide_dtype(dtype) if case.kind == 'attention' else dtype
     exact, rounded = exact_in(torch.float64), exact_in(computed)
