@@ -296,11 +296,11 @@ def _attend(x: Tensor, weight: Tensor | None, head_dim: int) -> tuple[Tensor, Te
     """The output, and for the backward pass the spectrum of x and the reversed kernels."""
     x_hat = torch.fft.rfft2(x)
     q_hat, k_hat, v_hat = _project(weight, x_hat).chunk(3, 1)
-    logits_hat = _sum_heads(k_hat.conj_physical_().mul_(q_hat), head_dim)
+    logits_hat = _sum_heads(_mul_conj(q_hat, k_hat), head_dim)
     logits_hat[..., 0, 0] = 0  # the mean of the logits, see circulant_kernel
     logits = _inverse(logits_hat, x.shape[3])
     kernel = logits.flatten(2).softmax(2).view_as(logits)
-    out_hat = v_hat.mul_(_spread_heads(torch.fft.rfft2(kernel), head_dim))
+    out_hat = _spread_heads(torch.fft.rfft2(kernel), head_dim).mul_(v_hat)
     return _inverse(out_hat, x.shape[3]), x_hat, kernel
 
 
