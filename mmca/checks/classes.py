@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from torch import nn
 
 from mmca.checks.data import Split
+from mmca.config.models import HEADS
 from mmca.errors import InputError
-
-# Modules that count the classes of the data set; RPN and semantic heads count others.
-HEADS = ('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor')
 
 
 def check_classes(model: nn.Module, splits: list[Split]) -> None:

@@ -155,7 +155,7 @@ def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     if info.task == 'labels' and recipe.size:
         model['data_preprocessor'] = {'size': recipe.size[::-1]}
     base = read_config(recipe.base).model
-    for key in class_counts(base, 'mmseg' if info.task == 'labels' else 'mmdet'):
+    for key in class_counts(base):
         node, own = model, base
         for name in key.split('.')[1:-1]:
             own = own[name]

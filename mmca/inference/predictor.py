@@ -82,7 +82,7 @@ class Predictor:
         if absent := [*report.missing, *report.mismatched]:
             warn(f'{checkpoint}: {report.counts}; not loaded: {", ".join(absent[:4])}')
         self.model.to(self.device).eval()
-        counts = class_counts(self.cfg.model, self.library)
+        counts = class_counts(self.cfg.model)
         self.names, self.palette = find_classes(weights.meta, self.dataset, counts)
 
     def read(self, path: str | Path) -> np.ndarray:

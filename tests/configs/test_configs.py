@@ -55,7 +55,7 @@ def test_builds_at_full_size(name):
     rates = [m.drop_prob for m in model.backbone.modules() if isinstance(m, DropPath)]
     assert max(rates) == pytest.approx(CONFIGS[name][1])
     classes = {'coco': 80, 'ade20k': 150, 'imagenet': 1000, 'camvid': 11, 'penn_fudan': 1}
-    counts = class_counts(cfg.model, cfg.default_scope)
+    counts = class_counts(cfg.model)
     assert set(counts.values()) == {classes[name.partition('/')[0]]}
     if name.startswith('coco'):
         heads = {'fasterrcnn': 1, 'retinanet': 1, 'maskrcnn': 2, 'cascade': 4}
