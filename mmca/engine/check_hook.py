@@ -22,17 +22,15 @@ class StopHook(Hook):
     """Stops a training before its first iteration."""
 
     def before_train(self, runner: Runner) -> None:
-        """Stop.
-
-        Raises:
-            Checked: always.
-        """
+        """Stop."""
         raise Checked
 
 
 @HOOKS.register_module()
 class CheckHook(Hook):
     """Runs the checks of `mmca.checks` before the first iteration. `mmca.Runner` brings it.
+
+    Methods raise an `InputError` where something would go wrong silently.
 
     Args:
         sample: look into some of the image files of each data set.
@@ -48,30 +46,18 @@ class CheckHook(Hook):
         self.sample = sample
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check the weights.
-
-        Raises:
-            InputError: they are another model's, or lack what they are used for.
-        """
+        """Check the weights."""
         # Some of the libraries' test tools build mmengine's own runner.
         use = 'start' if getattr(runner, 'trains', False) else 'test'
         use = 'resume' if runner.cfg.get('resume') else use
         check_weights(checkpoint, _bare(runner.model), str(runner.cfg.load_from), use)
 
     def before_train(self, runner: Runner) -> None:
-        """Check the data of training and validation.
-
-        Raises:
-            InputError: something would go wrong silently.
-        """
+        """Check the data of training and validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the data of the test.
-
-        Raises:
-            InputError: something would go wrong silently.
-        """
+        """Check the data of the test."""
         self._check(runner, test=runner.test_loop)
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -79,11 +65,7 @@ class CheckHook(Hook):
         CheckHook.started = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Check the labels of a batch.
-
-        Raises:
-            InputError: a label map has a label beyond the classes.
-        """
+        """Check the labels of a batch."""
         check_batch_labels(data_batch, _bare(runner.model))
 
     def _check(self, runner: Runner, **loops: BaseLoop | None) -> None:

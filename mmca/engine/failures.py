@@ -87,30 +87,15 @@ def part_of(name: str) -> Iterator[None]:
         raise
 
 
-def fail_before_start(error: BaseException) -> NoReturn:
-    """End the process for an error during set-up: one line, exit status 2.
-
-    Args:
-        error: what was raised.
-
-    Raises:
-        SystemExit: with status 2.
-    """
+def _fail_before_start(error: BaseException) -> NoReturn:
+    """End the process for an error during set-up: one line, exit status 2."""
     _log(error)
     print(f'error: {describe(error)}{_hint(error)}', file=sys.stderr, flush=True)
     raise SystemExit(2) from error
 
 
-def fail_during_run(error: BaseException, advice: str) -> NoReturn:
-    """End the process for an error after the first iteration.
-
-    Args:
-        error: what was raised.
-        advice: how to resume.
-
-    Raises:
-        SystemExit: with status 2 for an `InputError`, else 1.
-    """
+def _fail_during_run(error: BaseException, advice: str) -> NoReturn:
+    """End the process for an error after the first iteration: status 2 for an `InputError`, or 1."""
     if linked(error, InputError):
         print(f'error: {describe(error)}', file=sys.stderr, flush=True)
         raise SystemExit(2) from error
@@ -138,8 +123,8 @@ def reported(started: Callable[[], bool], advice: Callable[[], str]) -> Iterator
         if wants_traceback():
             raise
         if started():
-            fail_during_run(error, advice())
-        fail_before_start(error)
+            _fail_during_run(error, advice())
+        _fail_before_start(error)
     except KeyboardInterrupt as error:
         _interrupted(error, advice())
 

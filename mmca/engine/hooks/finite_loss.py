@@ -43,11 +43,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Count, and abort when the count is reached.
-
-        Raises:
-            InputError: the loss was not finite for `patience` iterations or more.
-        """
+        """Count; raises an `InputError` when the count is reached."""
         self._loss = loss = _total(outputs)
         if loss is None:
             return
@@ -58,12 +54,7 @@ class FiniteLossHook(Hook):
             self._abort_if_bad(runner, runner.iter + 1, self.patience)
 
     def after_train(self, runner: Runner) -> None:
-        """Check the iterations after the last check.
-
-        Raises:
-            InputError: the loss was not finite for the last `patience` iterations of the training,
-                or for all if there were fewer.
-        """
+        """Check the iterations after the last check; all of them if there were fewer."""
         if self._bad is not None:
             self._abort_if_bad(runner, runner.iter, min(self.patience, self._seen))
 

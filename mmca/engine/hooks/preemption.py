@@ -85,11 +85,7 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Stop if a process has received the signal.
-
-        Raises:
-            SystemExit: with code 143; the checkpoint is written.
-        """
+        """Stop if a process has received the signal."""
         asked = torch.tensor(self._asked is not None, dtype=torch.int)
         all_reduce(asked, 'max')
         # Accumulated gradients are not part of a checkpoint.
@@ -101,11 +97,7 @@ class PreemptionHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Stop if the first process has received the signal; the weights do not change here.
-
-        Raises:
-            SystemExit: with code 143; the checkpoint is written.
-        """
+        """Stop if the first process has received the signal; the weights do not change here."""
         if self._asked is not None and is_main_process():
             _save(runner, runner.iter)
             _end()
