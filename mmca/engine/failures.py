@@ -95,7 +95,7 @@ def _fail_before_start(error: BaseException) -> NoReturn:
 
 
 def _fail_during_run(error: BaseException, advice: str) -> NoReturn:
-    """End the process for an error after the first iteration: status 2 for an `InputError`, or 1."""
+    """End the process for a later error: exit status 2 for an `InputError`, else 1."""
     if linked(error, InputError):
         print(f'error: {describe(error)}', file=sys.stderr, flush=True)
         raise SystemExit(2) from error
