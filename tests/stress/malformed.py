@@ -87,7 +87,6 @@ COCO_ERRORS = {
     'no area': annotation(area=...),
     'image without width': one('images', width=...),
     'width is text': one('images', width='64'),
-    'width is zero': one('images', width=0),
     'size of another image': one('images', width=WIDTH * 2),
     'image without a name': one('images', file_name=...),
     'name is empty': one('images', file_name=''),

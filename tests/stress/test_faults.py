@@ -62,10 +62,13 @@ def stop_again_and_again(kind, folder, stops, length=1):
     return hits, survived
 
 
-def test_two_stops(data):
-    stops = [('saving', signal.SIGKILL), ('training 8', signal.SIGTERM)]
-    _, survived = stop_again_and_again('iterations', data, stops)
-    assert survived == len(stops)
+@pytest.mark.parametrize(
+    'number', [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.stress)]
+)
+def test_one_stop(number, data):
+    phase = 'saving' if number == signal.SIGKILL else 'training 8'
+    _, survived = stop_again_and_again('iterations', data, [(phase, number)])
+    assert survived == 1
 
 
 @pytest.mark.stress
