@@ -4,7 +4,7 @@
 - `layers.py`, `models.py`, `variants.py`: the suites; each lists its cases and its flags.
 - `baselines.py`: what ours is compared with.
 - `agreement.py`, `measurement.py`, `memory.py`, `profiling.py`: what is measured.
-- `report.py`: tables, JSON and plots.
+- `report.py`: tables and JSON.
 - `numerics.py`: the accuracy of float32 against float64.
 - `training.py`: losses in float32, bfloat16 and float16.
 """

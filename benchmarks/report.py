@@ -1,4 +1,4 @@
-"""What is made of the measurements: ratios, slopes, tables, JSON, plots."""
+"""Ratios, slopes, tables and JSON of the measurements."""
 
 import json
 import platform
@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
-from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from statistics import linear_regression
@@ -146,68 +145,8 @@ def _or_dash(number: float | None, digits: int = 3) -> str:
 
 
 def write(report: dict, folder: Path) -> None:
-    """Write a report as JSON and as a plot into a folder, created if missing."""
+    """Write a report as JSON into a folder, created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{report["command"]}.json'
     path.write_text(json.dumps(report, indent=1) + '\n')
     print(f'\nwritten: {path}')
-    if find_spec('matplotlib') is None:
-        print('no plot: matplotlib is not installed')
-        return
-    plot = _plot_scaling if 'slopes' in report else _plot_ratios
-    plot(report, path.with_suffix('.png'))
-    print(f'written: {path.with_suffix(".png")}')
-
-
-def _plot_ratios(report: dict, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    rows = [
-        (f'{case["name"]}\n{row["ours"]} / {row["baseline"]}', row)
-        for case in report['cases']
-        for row in case['ratios']
-    ][::-1]  # horizontal bars start at the bottom
-    figure = Figure(figsize=(9, 1.2 + 0.55 * len(rows)), layout='constrained')
-    axes = figure.add_subplot()
-    for i, mode in enumerate(MODES):
-        middles = [row[mode]['median'] for _, row in rows]
-        errors = [
-            [row[mode]['median'] - row[mode]['low'] for _, row in rows],
-            [row[mode]['high'] - row[mode]['median'] for _, row in rows],
-        ]
-        places = [place + 0.2 - 0.4 * i for place in range(len(rows))]
-        axes.barh(places, middles, 0.38, xerr=errors, label=mode)
-    axes.axvline(1, color='black', linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
-    axes.set_xlabel('time of ours / time of the baseline')
-    axes.set_title(_title(report), fontsize=8)
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
-def _plot_scaling(report: dict, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5), layout='constrained')
-    for axes, mode in zip(figure.subplots(1, len(MODES)), MODES, strict=True):
-        for name, slope in report['slopes'].items():
-            cases = [case for case in report['cases'] if name in case['results']]
-            axes.loglog(
-                [case['tokens'] for case in cases],
-                [case['results'][name][mode]['median'] * 1e3 for case in cases],
-                marker='o',
-                label=f'{name}, N^{slope[mode]:.2f}',
-            )
-        axes.set_xlabel('tokens N')
-        axes.set_ylabel(f'{mode}, ms')
-        axes.legend()
-    figure.suptitle(_title(report), fontsize=8)
-    figure.savefig(path, dpi=120)
-
-
-def _title(report: dict) -> str:
-    about = report['environment']
-    return (
-        f'{report["command"]}: {about["machine"]}, {about["device"]}, {about["dtype"]}, '
-        f'threads: {about["threads"]}\n{about["versions"]}, {about["date"]}'
-    )

@@ -110,27 +110,11 @@ class Attention(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> 'Attention':
-        """Build the attention for a place in a backbone.
-
-        Args:
-            spec: the place.
-            options: of the attention, from `attn_cfg`.
-
-        Returns:
-            The module.
-        """
+        """Build the attention for a place in a backbone, with the options of `attn_cfg`."""
         return cls(spec.embed_dims, **options)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """Attend over the grid.
-
-        Args:
-            x: (B, N, C) with N = H * W.
-            hw_shape: (H, W).
-
-        Returns:
-            (B, N, C).
-        """
+        """Attend over the grid, (B, N, C) -> (B, N, C), N = H * W."""
         raise NotImplementedError
 
     @classmethod
@@ -150,57 +134,28 @@ class Attention(nn.Module):
         return tensors
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
-        """Multiply-adds for one image that torch's counter cannot see, such as transforms.
-
-        Args:
-            hw_shape: (H, W) of the grid.
-
-        Returns:
-            The count.
-        """
+        """Multiply-adds for one image that torch's counter cannot see, such as transforms."""
         return 0
 
     def exported_macs(self, hw_shape: tuple[int, int]) -> int:
-        """What :meth:`extra_macs` becomes in an ONNX file, which knows no transforms.
-
-        Args:
-            hw_shape: (H, W) of the grid.
-
-        Returns:
-            The count for one image.
-        """
+        """What :meth:`extra_macs` becomes in an ONNX file, where products replace transforms."""
         return self.extra_macs(hw_shape)
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """How much one query token attends to every token of the grid.
-
-        Args:
-            x: (B, N, C), the input of :meth:`forward`.
-            hw_shape: (H, W).
-            token: index of the query, from 0 to N - 1.
+        """How much one query token, from 0 to N - 1, attends to every token of the grid.
 
         Returns:
             (B, heads, H, W), not negative; the sum is one, or less where padding takes some of
             the weight.
-
-        Raises:
-            NotImplementedError: this attention has no weights.
         """
         raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
 
     def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """The kernel of an attention with `has_kernel`.
 
-        Args:
-            x: (B, N, C), the input of :meth:`forward`.
-            hw_shape: (H, W).
-
         Returns:
             (B, heads, H, W), each of sum one: at (i, j) the weight of the token i rows below and
             j columns right of any query, on the torus.
-
-        Raises:
-            NotImplementedError: this attention has no kernel.
         """
         raise NotImplementedError(f'{type(self).__name__} has no kernel')
 
@@ -220,8 +175,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
 
     Args:
         name: as configs write it, such as 'circulant'.
-        letter: an upper-case letter for the short form of configs, such as 'C' in 'CCSS'; an
-            attention without one is used by name.
+        letter: an upper-case letter for the short form of configs, such as 'C' in 'CCSS'.
 
     Returns:
         The decorator.
@@ -243,7 +197,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
     """
     if not name.isidentifier() or len(name) < 2:
         raise InputError(
-            f'an attention needs a name of two characters or more that is a Python identifier, '
+            f'the name of an attention must be a Python identifier of two characters or more, '
             f'got {name!r}'
         )
     if letter is not None and not (len(letter) == 1 and letter.isascii() and letter.isupper()):
@@ -251,11 +205,10 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
 
     def register(cls: Class) -> Class:
         if not (isinstance(cls, type) and issubclass(cls, Attention)):
-            raise InputError(f'{cls!r} is no subclass of mmca.layers.Attention')
+            raise InputError(f'{cls!r} is not a subclass of mmca.layers.Attention')
         if name == SOFTMAX or name in _REGISTRY:
-            owner = 'the softmax attention of each family'
-            if name != SOFTMAX:
-                owner = f'{_REGISTRY[name].__module__}.{_REGISTRY[name].__qualname__}'
+            cls = _REGISTRY.get(name)
+            owner = f'{cls.__module__}.{cls.__qualname__}' if cls else 'the families themselves'
             raise InputError(f'the attention name {name!r} is taken by {owner}: choose another')
         if letter in _LETTERS:
             raise InputError(
@@ -270,15 +223,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
 
 
 def unregister_attention(name: str) -> None:
-    """Forget a registered attention, such as one that a notebook defines anew.
-
-    Args:
-        name: of the attention.
-
-    Raises:
-        InputError: no such attention.
-    """
-    get_attention(name)
+    """Forget a registered attention, for example to define it again in a notebook."""
     del _REGISTRY[name]
     for letter in [letter for letter, owner in _LETTERS.items() if owner == name]:
         del _LETTERS[letter]
@@ -296,18 +241,12 @@ def registered_attentions() -> dict[str, type[Attention]]:
 
 
 def attention_letters() -> dict[str, str]:
-    """Letter -> name, 'S' for the family's own softmax attention among them."""
+    """Letter -> name, including 'S' for the family's own softmax attention."""
     return dict(_LETTERS)
 
 
 def get_attention(name: str) -> type[Attention]:
-    """The class of an attention.
-
-    Args:
-        name: as registered; 'softmax' is the family's to resolve.
-
-    Returns:
-        The class.
+    """The class of an attention by its registered name; the family resolves 'softmax'.
 
     Raises:
         InputError: unknown name.
@@ -341,14 +280,12 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     for name in resolved:
         if name not in names:
             raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {_known()}')
-    if len(resolved) == 1:
-        return resolved * num_stages
-    if len(resolved) != num_stages:
+    if len(resolved) not in (1, num_stages):
         raise InputError(
             f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
             'give one letter or name a stage, such as "CCSS", or a single one for all'
         )
-    return resolved
+    return resolved * num_stages if len(resolved) == 1 else resolved
 
 
 def build_attention(
@@ -372,30 +309,21 @@ def build_attention(
         >>> attn.head_dim, attn.memory_layout
         (4, 'channels_first')
     """
-    cls, options = get_attention(name), dict(options or {})
-    check_options(name, options)
-    attn = cls.from_spec(spec, **options)
+    check_options(name, options or {})
+    attn = get_attention(name).from_spec(spec, **(options or {}))
     attn.spec = spec
     return attn
 
 
 def check_options(name: str, options: Collection[str]) -> None:
-    """Refuse options that an attention does not have.
-
-    Args:
-        name: as registered.
-        options: their names.
-
-    Raises:
-        InputError: unknown attention or option.
-    """
-    known: set[str] = set()
-    for function in (get_attention(name).__init__, get_attention(name).from_spec):
-        parameters = inspect.signature(function).parameters.values()
-        if function.__name__ == '__init__' and any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return  # the class takes any keyword, and checks them itself
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        known |= {p.name for p in parameters if p.kind in named}
+    """Raise InputError for an unknown attention, or for names of options that it does not have."""
+    cls, known = get_attention(name), set()
+    for function in (cls.__init__, cls.from_spec):
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                known.add(parameter.name)
+            elif function is cls.__init__ and parameter.kind is parameter.VAR_KEYWORD:
+                return  # the class takes any keyword, and checks them itself
     known -= {'self', 'embed_dims', 'spec'}
     for option in options:
         if option not in known:
@@ -408,22 +336,12 @@ def check_options(name: str, options: Collection[str]) -> None:
 
 
 def _known() -> str:
-    lettered = {name: letter for letter, name in sorted(_LETTERS.items())}
-    others = [name for name in _REGISTRY if name not in lettered]
-    words = [f'{name!r} ({letter})' for name, letter in lettered.items()]
-    return ', '.join([*words, *map(repr, others)])
+    letters = {name: f' ({letter})' for letter, name in _LETTERS.items()}
+    return ', '.join(f'{name!r}{letters.get(name, "")}' for name in (*_REGISTRY, SOFTMAX))
 
 
 def check_heads(embed_dims: int, num_heads: int) -> None:
-    """Refuse a number of heads that does not divide the channels.
-
-    Args:
-        embed_dims: C.
-        num_heads: heads.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Raise InputError for a number of heads that does not divide the channels."""
     if num_heads < 1 or embed_dims % num_heads:
         raise InputError(
             f'num_heads must divide embed_dims, got embed_dims={embed_dims}, num_heads={num_heads}'

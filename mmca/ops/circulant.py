@@ -16,6 +16,14 @@ from torch.autograd.function import FunctionCtx
 from mmca.errors import InputError
 from mmca.ops.backend import choose_backend
 from mmca.ops.dft import real_form
+from mmca.ops.fft import (
+    inverse,
+    mul_conj,
+    parseval_product,
+    project,
+    spread_heads,
+    sum_heads,
+)
 from mmca.ops.layout import check_tokens, to_maps, to_tokens
 from mmca.ops.opaque import as_node, opaque
 from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
@@ -295,13 +303,13 @@ class _CirculantAttention(torch.autograd.Function):
 def _attend(x: Tensor, weight: Tensor | None, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """The output, and for the backward pass the spectrum of x and the reversed kernels."""
     x_hat = torch.fft.rfft2(x)
-    q_hat, k_hat, v_hat = _project(weight, x_hat).chunk(3, 1)
-    logits_hat = _sum_heads(_mul_conj(q_hat, k_hat), head_dim)
+    q_hat, k_hat, v_hat = project(weight, x_hat).chunk(3, 1)
+    logits_hat = sum_heads(mul_conj(q_hat, k_hat), head_dim)
     logits_hat[..., 0, 0] = 0  # the mean of the logits, see circulant_kernel
-    logits = _inverse(logits_hat, x.shape[3])
+    logits = inverse(logits_hat, x.shape[3])
     kernel = logits.flatten(2).softmax(2).view_as(logits)
-    out_hat = _spread_heads(torch.fft.rfft2(kernel), head_dim).mul_(v_hat)
-    return _inverse(out_hat, x.shape[3]), x_hat, kernel
+    out_hat = spread_heads(torch.fft.rfft2(kernel), head_dim).mul_(v_hat)
+    return inverse(out_hat, x.shape[3]), x_hat, kernel
 
 
 @opaque
@@ -316,25 +324,26 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and the weight; empty where not needed."""
     width, grad_out_hat = kernel.shape[3], torch.fft.rfft2(grad_out)
-    spectra = _project(weight, x_hat)
+    spectra = project(weight, x_hat)
     q_hat, k_hat, v_hat = spectra.chunk(3, 1)
-    grad_kernel = _inverse(_sum_heads(_mul_conj(grad_out_hat, v_hat), head_dim), width)
-    v_hat.copy_(_mul_conj(grad_out_hat, _spread_heads(torch.fft.rfft2(kernel), head_dim)))
+    grad_kernel = inverse(sum_heads(mul_conj(grad_out_hat, v_hat), head_dim), width)
+    v_hat.copy_(mul_conj(grad_out_hat, spread_heads(torch.fft.rfft2(kernel), head_dim)))
     grad_logits = kernel * (grad_kernel - (grad_kernel * kernel).sum((2, 3), keepdim=True))
     grad_logits_hat = torch.fft.rfft2(grad_logits)
     grad_logits_hat[..., 0, 0] = 0
-    grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
-    grad_k_hat = _mul_conj(q_hat, grad_logits_hat)
+    grad_logits_hat = spread_heads(grad_logits_hat, head_dim)
+    grad_k_hat = mul_conj(q_hat, grad_logits_hat)
     q_hat.copy_(k_hat.mul_(grad_logits_hat))
     k_hat.copy_(grad_k_hat)
     # `spectra` now holds 1 / N of the spectra of the gradients of q, k and v: the unnormalized
     # inverse transform turns them into gradients.
     grad_x = grad_weight = grad_out.new_empty(0)
     if need_x:
-        grad_x = _inverse(spectra if weight is None else _project(weight.mT, spectra), width)
+        grad_x = inverse(spectra if weight is None else project(weight.mT, spectra), width)
     if need_weight:
-        grad_weight = _parseval_product(spectra, x_hat, width)
+        grad_weight = parseval_product(spectra, x_hat, width)
     return grad_x, grad_weight
+<<<<<<< HEAD
 
 
 def _project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
@@ -377,3 +386,5 @@ def _parseval_product(a_hat: Tensor, b_hat: Tensor, width: int) -> Tensor:
         a_hat[..., column] *= 0.5
     a, b = (torch.view_as_real(x).flatten(2) for x in (a_hat, b_hat))
     return torch.bmm(a, b.mT).sum(0).mul_(2)
+=======
+>>>>>>> A

@@ -20,7 +20,6 @@ def report(tmp_path, capsys):
     def run(command, *argv):
         code = main([command, *QUICK, '--out', str(tmp_path), *argv])
         assert code == 0, capsys.readouterr().err
-        assert (tmp_path / f'{command}.png').stat().st_size > 1000
         found = json.loads((tmp_path / f'{command}.json').read_text())
         assert found['command'] == command
         assert found['argv'][0] == command

@@ -100,13 +100,6 @@ def test_windows_by_hand(hw_shape, shift):
     torch.testing.assert_close(layer(x, hw_shape), expected)
 
 
-def test_one_window_has_no_shift():
-    plain, shifted = WindowAttention(8, 2), WindowAttention(8, 2, shift=True)
-    shifted.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 49, 8)
-    torch.testing.assert_close(shifted(x, (7, 7)), plain(x, (7, 7)))
-
-
 def test_images_of_a_batch_are_independent():
     layer = WindowAttention(8, 2, shift=True).eval()
     x = torch.randn(3, 9 * 15, 8)
