@@ -14,8 +14,7 @@ def train(tmp_path_factory):
     def start(kind, change, split='train', text=''):
         root = tmp_path_factory.mktemp('case')
         change(write_good(root, kind)[split])
-        validates = '\ntrain_cfg = dict(val_interval=1)' if split == 'test' else ''
-        config = write_config(root, kind, validates)
+        config = write_config(root, kind)
         config.with_name('case.py').write_text(f"_base_ = 'tiny.py'\n{text}\n")
         return forked.run(lambda: forked.mmca(['train', str(root / 'case.py')]), root)
 
