@@ -16,11 +16,7 @@ GOLDEN = Path(__file__).with_name('circulant_official.npz')
 
 
 def test_reproduces_the_authors_release():
-<<<<<<< HEAD
-    """Values of the authors' code: 2 x 14 x 14 tokens, every 14th of output and input gradient."""
-=======
     """2 x 14 x 14 tokens; every 14th of the output and its gradient, by the authors' code."""
->>>>>>> A
     golden = {name: torch.tensor(value) for name, value in np.load(GOLDEN).items()}
     layer = CirculantAttention(24)
     layer.load_state_dict({n[6:]: v for n, v in golden.items() if n.startswith('param:')})
