@@ -122,7 +122,7 @@ def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
             width, height = image.size
             turned = (
                 upright
-                and image.format in ('JPEG', 'MPO')
+                and image.format in ('JPEG', 'MPO', 'PNG')
                 and image.getexif().get(ORIENTATION, 1) > 4
             )
     except UnidentifiedImageError:

@@ -26,6 +26,12 @@ def seg(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Findings on files are remembered for one test alone."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+
+
+@pytest.fixture(autouse=True)
 def environment_as_it_was():
     """Commands make this process refuse code in checkpoints, for as long as it lives."""
     yield

@@ -111,6 +111,8 @@ def check_config(
     cfg.log_level = 'ERROR'
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         cfg.work_dir = folder
+        # mmengine keeps visualizers by name, with their folders.
+        cfg.visualizer = {**(cfg.get('visualizer') or {'type': 'Visualizer'}), 'name': folder}
         runner = Runner.from_cfg(cfg)
         runner.check()
     return runner

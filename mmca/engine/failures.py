@@ -151,8 +151,8 @@ def _advice(error: BaseException) -> str:
     system = linked(error, OSError)
     if system is not None and system.errno in DISK_FULL:
         return f'no space left for {system.filename or "a file"}: free some; '
-    if linked(error, torch.distributed.DistError):
-        return 'another process of this run failed; its own output has the reason; '
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return 'if another process of this run failed first, its own output has the reason; '
     return ''
 
 

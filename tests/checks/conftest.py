@@ -15,11 +15,6 @@ from tests.stress.good_data import NAMES, write_good
 import_modules_from_strings(['mmdet.datasets', 'mmdet.evaluation', 'mmseg.datasets'])
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-
-
 @pytest.fixture
 def coco(tmp_path):
     """The training split of a COCO data set: its files, and a function that builds it."""

@@ -17,7 +17,6 @@ def data(tmp_path, monkeypatch):
     """Tiny data sets in the shipped configs' layouts, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     for split, number in (('train', 3), ('val', 2)):
         write_coco(tmp_path / 'coco', split, number, CocoDataset.METAINFO['classes'])
     write_ade(tmp_path, train=3, val=2)

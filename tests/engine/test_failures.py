@@ -59,7 +59,6 @@ def test_bad_input_is_one_line_at_any_time(point, tmp_path, capfd):
         (torch.cuda.OutOfMemoryError('2 GiB'), 'error: out of memory: lower the batch size'),
         (MemoryError(), 'error: out of memory: lower the batch size'),
         (OSError(errno.ENOSPC, 'No space', 'a.pth'), 'error: no space left for a.pth: free some'),
-        (torch.distributed.DistError(), 'error: another process of this run failed'),
     ],
 )
 def test_during_the_run_the_traceback_comes_first(error, advice, tmp_path, capfd):
