@@ -24,7 +24,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -73,8 +73,6 @@ class Attention(nn.Module):
     equal name and shape.
 
     Attributes:
-        memory_layout: 'channels_last' gets tokens that are contiguous as (B, N, C);
-            'channels_first' gets tokens whose `mT` is, which are maps (B, C, H, W) in memory.
         uses_cpe: whether its block has the 3 x 3 positional convolution `cpe`.
         no_weight_decay: names of parameters that recipes without weight decay on position tables
             leave undecayed.
@@ -98,7 +96,6 @@ class Attention(nn.Module):
         0
     """
 
-    memory_layout: ClassVar[Literal['channels_last', 'channels_first']] = 'channels_last'
     uses_cpe: ClassVar[bool] = False
     no_weight_decay: ClassVar[Collection[str]] = ()
     resized_parameters: ClassVar[Mapping[str, str]] = {}
@@ -306,8 +303,8 @@ def build_attention(
 
     Example:
         >>> attn = build_attention('circulant', StageSpec(embed_dims=8), {'head_dim': 4})
-        >>> attn.head_dim, attn.memory_layout
-        (4, 'channels_first')
+        >>> attn.head_dim
+        4
     """
     check_options(name, options or {})
     attn = get_attention(name).from_spec(spec, **(options or {}))

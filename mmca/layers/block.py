@@ -99,9 +99,6 @@ class Block(nn.Module):
     `cpe` is a 3 x 3 depth-wise convolution, the conditional positional encoding of
     arXiv 2102.10882. Circulant attention has no notion of position; this is all that it needs.
 
-    The whole block works in the memory layout of its attention. The first of a row of blocks
-    converts its input, the others take it as it is: maps in circulant stages.
-
     Args:
         embed_dims: C.
         attn: an :class:`mmca.layers.Attention`, or any module with
@@ -143,10 +140,6 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
-        if getattr(self.attn, 'memory_layout', 'channels_last') == 'channels_first':
-            x = x.mT.contiguous().mT
-        else:
-            x = x.contiguous()
         if self.cpe is not None:
             x = x + to_tokens(self.cpe(to_maps(x, hw_shape)))
         x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))

@@ -46,7 +46,6 @@ class CirculantAttention(Attention):
         torch.Size([2, 3800, 64])
     """
 
-    memory_layout = 'channels_first'
     uses_cpe = True
     has_kernel = True
     signature: ClassVar[str] = 'gate.0.weight'

@@ -1,9 +1,8 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542, equations 13 to 15. Read :func:`circulant_attention_reference` first: it is the
-whole method, and what the 'eager' backend computes. The form below it is the same in less time and
-memory, with its backward pass written out. The dense forms are in `mmca.ops.naive`.
+arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method, and
+the 'eager' backend. Below it stands the same in less time and memory, its backward pass written out.
 """
 
 import math
@@ -205,7 +204,7 @@ def circulant_attention(
     with without_autocast(q.device):
         qkv = torch.cat([q.to(dtype) * (factor / tokens), k.to(dtype), v.to(dtype) / tokens], 2)
         out = _CirculantAttention.apply(to_maps(qkv, hw_shape).contiguous(), None, head_dim)
-    return to_tokens(out).to(v.dtype)
+    return to_tokens(out).contiguous().to(v.dtype)
 
 
 def circulant_self_attention(
@@ -227,7 +226,7 @@ def circulant_self_attention(
         hw_shape, head_dim, scale: as for :func:`circulant_attention`.
 
     Returns:
-        (B, N, C) in the dtype of x, `mT` contiguous.
+        (B, N, C) in the dtype of x.
 
     Raises:
         InputError: as for :func:`circulant_attention`, or the weight is not (3 C, C).
@@ -257,7 +256,7 @@ def circulant_self_attention(
         out = _CirculantAttention.apply(
             to_maps(x.to(dtype), hw_shape).contiguous(), scaled, head_dim
         )
-    return to_tokens(out).to(x.dtype)
+    return to_tokens(out).contiguous().to(x.dtype)
 
 
 def _exported(
@@ -324,22 +323,29 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and the weight; empty where not needed."""
     width, grad_out_hat = kernel.shape[3], torch.fft.rfft2(grad_out)
-    spectra = project(weight, x_hat)
-    q_hat, k_hat, v_hat = spectra.chunk(3, 1)
-    grad_kernel = inverse(sum_heads(mul_conj(grad_out_hat, v_hat), head_dim), width)
-    v_hat.copy_(mul_conj(grad_out_hat, spread_heads(torch.fft.rfft2(kernel), head_dim)))
-    grad_logits = kernel * (grad_kernel - (grad_kernel * kernel).sum((2, 3), keepdim=True))
+    # The gradients of q and k are written to each other's memory: swap them beforehand.
+    spectra = _swap_q_k(x_hat, 1) if weight is None else project(_swap_q_k(weight, 0), x_hat)
+    k_hat, q_hat, v_hat = spectra.chunk(3, 1)
+    products = v_hat.conj_physical_().mul_(grad_out_hat)
+    grad_logits = inverse(sum_heads(products, head_dim), width).mul_(kernel)
+    grad_logits.sub_(kernel * grad_logits.sum((2, 3), keepdim=True))
+    kernel_hat = spread_heads(torch.fft.rfft2(kernel), head_dim)
+    v_hat.copy_(kernel_hat.conj_physical_().mul_(grad_out_hat))
     grad_logits_hat = torch.fft.rfft2(grad_logits)
     grad_logits_hat[..., 0, 0] = 0
     grad_logits_hat = spread_heads(grad_logits_hat, head_dim)
-    grad_k_hat = mul_conj(q_hat, grad_logits_hat)
-    q_hat.copy_(k_hat.mul_(grad_logits_hat))
-    k_hat.copy_(grad_k_hat)
-    # `spectra` now holds 1 / N of the spectra of the gradients of q, k and v: the unnormalized
-    # inverse transform turns them into gradients.
+    k_hat.mul_(grad_logits_hat)
+    q_hat.mul_(grad_logits_hat.conj_physical_())
+    # `spectra` now holds the spectra of the gradients of q, k and v, divided by N.
     grad_x = grad_weight = grad_out.new_empty(0)
     if need_x:
         grad_x = inverse(spectra if weight is None else project(weight.mT, spectra), width)
     if need_weight:
         grad_weight = parseval_product(spectra, x_hat, width)
     return grad_x, grad_weight
+
+
+def _swap_q_k(x: Tensor, dim: int) -> Tensor:
+    """The parts q, k, v along a dimension in the order k, q, v."""
+    q, k, v = x.chunk(3, dim)
+    return torch.cat([k, q, v], dim)

@@ -79,15 +79,6 @@ def test_both_memory_layouts_give_the_same(name):
 
 
 @every_attention
-def test_a_row_of_blocks_converts_the_layout_once(name):
-    block, x = random_block(name), tokens((5, 7))
-    first = block.attn.memory_layout == 'channels_first'
-    for layout in (x, x.mT.contiguous().mT):
-        out = block(layout, (5, 7))
-        assert (out.mT if first else out).is_contiguous()
-
-
-@every_attention
 @pytest.mark.parametrize('training', [True, False])
 def test_hooks_fire_on_fused_paths_and_change_nothing(name, training):
     block, x, fired = random_block(name).train(training), tokens((5, 7)), set()
