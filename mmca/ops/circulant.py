@@ -151,6 +151,12 @@ def circulant_attention_reference(
     """:func:`circulant_attention` as the paper writes it, differentiated by autograd.
 
     Args, Returns, Raises: as there. Gradients of any order.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 15, 8)
+        >>> out = circulant_attention(q, k, v, hw_shape=(3, 5))
+        >>> torch.allclose(out, circulant_attention_reference(q, k, v, (3, 5)), atol=1e-5)
+        True
     """
     kernel = circulant_kernel(q, k, hw_shape, head_dim, scale)
     with without_autocast(v.device):

@@ -191,7 +191,7 @@ def test_position_embedding_of_another_grid():
     [
         (CAPVT, {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; known are tiny, small, medium"),
         (PVT, {'arch': {'depth': (1, 1, 1, 1)}}, r"unknown keys \['depth'\]"),
-        (CAPVT, {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'linear' \(L\), 'softmax'"),
+        (CAPVT, {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'linear' \(L\), 'global'"),
         (Swin, {'attn': 'CCS'}, 'names 3 stages'),
         (CAPVT, {'attn_cfg': {'circulent': {}}}, "unknown attention 'circulent'; known are"),
         (

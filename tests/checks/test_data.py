@@ -1,6 +1,7 @@
 """Data sets of a run: wrappers, images, label maps, classes, and the cache."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -215,7 +216,7 @@ def test_the_cache_is_no_condition(tmp_path, monkeypatch):
     memory.remember(['found'], str(file), ['a'])
     assert memory.recall(str(file), ['a']) == ['found']
     assert memory.recall(str(file), ['b']) is None
-    (stored,) = (tmp_path / 'cache').rglob('checked.json')
+    (stored,) = Path(os.environ['XDG_CACHE_HOME']).rglob('checked.json')
     for content in ('[]', '{', ''):
         stored.write_text(content)
         assert memory.recall(str(file), ['a']) is None

@@ -9,13 +9,12 @@ import torch
 from mmengine.runner import Runner
 from PIL import Image
 from pycocotools import mask as rle
-from tests.stress.malformed_configs import CLASSES
 
 from mmca.config.reader import load_config
 from mmca.errors import InputError
 from mmca.inference import Detections, Predictor, Segmentation
 from tests.helpers import CLS, SEG, forget_mmengine, needs_mmpretrain
-from tests.inference.trained import noise, write_checkpoint
+from tests.inference.trained import CLASSES, noise, write_checkpoint
 
 
 def run_test(trained, folder, evaluator):

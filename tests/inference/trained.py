@@ -6,17 +6,60 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from tests.stress.malformed_configs import write_detector
 
 from mmca.config.reader import load_config
-from tests.helpers import TINY, write_ade, write_image
+from tests.helpers import CONFIGS, TINY, write_ade, write_coco, write_image
 
+CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
+# Mask R-CNN so small that an iteration takes a tenth of a second.
+TINY_DETECTOR = f"""
+_base_ = {str(CONFIGS / 'mini/maskrcnn_ca_pvt_mini.py')!r}
+model = dict(
+    backbone=dict(arch=dict(
+        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1),
+        mlp_ratios=(1, 1, 1, 1))),
+    neck=dict(in_channels=[8, 16, 16, 32], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=16),
+        mask_roi_extractor=dict(out_channels=16),
+        mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1)))
+train_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dict(
+        data_root='ROOT', ann_file='annotations/instances_train2017.json',
+        data_prefix=dict(img='train2017')))
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(
+        data_root='ROOT', ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(img='val2017')))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='ROOT/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1, val_interval=1)
+"""
 SMALL_IMAGES = """
 pipeline = _base_.test_pipeline
 pipeline[1]['scale'] = (48, 32)
 test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
     data_root='ROOT', pipeline=pipeline))
 """
+
+
+def write_detector(folder: Path) -> Path:
+    """Write the small detector's config and four images.
+
+    Args:
+        folder: for all of it.
+
+    Returns:
+        The config.
+    """
+    for split, number in (('train', 4), ('val', 2)):
+        write_coco(folder / 'data', split, number, CLASSES)
+    path = folder / 'detector.py'
+    path.write_text(TINY_DETECTOR.replace('ROOT', str(folder / 'data')))
+    return path
 
 
 @dataclass(frozen=True)

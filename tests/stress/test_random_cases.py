@@ -115,7 +115,7 @@ def compare(name: str, case: Case, draw: Callable) -> None:
     """One case: the op in one dtype, against the naive form in float64 of the same numbers."""
     dtype = draw(st.sampled_from(list(ATTENTION_TOLERANCE)), 'dtype')
     layouts = [draw(st.sampled_from(layouts_of(name, size)), 'layout') for size in case.sizes]
-    backend = draw(st.sampled_from(['cpu', 'eager']), 'backend')
+    backend = draw(st.sampled_from(['fused', 'eager']), 'backend')
     magnitude = draw(st.sampled_from([0.01, 0.3, 1.0, 8.0]), 'magnitude')
     seed = draw(st.integers(0, 1 << 31), 'seed')
     torch.manual_seed(seed)
