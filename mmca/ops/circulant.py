@@ -1,8 +1,8 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method, and
-the 'eager' backend. Below it stands the same in less time and memory, its backward pass written out.
+arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method and
+the 'eager' backend. The form below it takes less time and memory; its backward pass is written out.
 """
 
 import math
