@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.layers import Attention, Block
 from mmca.ops import use_backend
-from mmca.ops.circulant import dft_macs
+from mmca.ops.dft import dft_macs
 
 __all__ = ['FlopReport', 'block_macs', 'count_flops', 'dft_macs']
 
@@ -63,7 +63,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     layers = [m for m in module.modules() if isinstance(m, Attention)]
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     try:
-        # The eager form projects tokens, as the definition does. The counter does not know the CPU's
+        # The eager form projects tokens, like the definition. The counter does not know the CPU's
         # fused softmax attention; written out, it is two products.
         with (
             torch.no_grad(),

@@ -43,6 +43,10 @@ def choose_backend() -> str:
 
     Raises:
         InputError: unknown name.
+
+    Example:
+        >>> choose_backend()
+        'fused'
     """
     if _selected not in BACKENDS:
         known = ' or '.join(BACKENDS)

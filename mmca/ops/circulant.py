@@ -1,8 +1,8 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method, and
-the 'eager' backend. Below it stands the same in less time and memory, its backward pass written out.
+arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method.
+Below it stands the same in less time and memory, its backward pass written out.
 """
 
 import math
@@ -57,24 +57,6 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
     if isinstance(scale, str) or not math.isfinite(scale):
         raise InputError(f"scale must be 'sqrt', 'paper' or a finite number, got {scale!r}")
     return float(scale)
-
-
-def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
-    """Multiply-adds of one circulant attention without its projections.
-
-    N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
-    d each; the logits and the weights) and two products of spectra.
-
-    Args:
-        num_tokens: N.
-        embed_dims: C, for C / d heads.
-        head_dim: d.
-
-    Returns:
-        The count for one image.
-    """
-    per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
-    return round(per_head * (embed_dims // head_dim))
 
 
 def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_dim: int) -> None:
@@ -151,6 +133,11 @@ def circulant_attention_reference(
     """:func:`circulant_attention` as the paper writes it, differentiated by autograd.
 
     Args, Returns, Raises: as there. Gradients of any order.
+
+    Example:
+        >>> q, k, v = torch.randn(3, 2, 15, 8)
+        >>> circulant_attention_reference(q, k, v, hw_shape=(3, 5)).shape
+        torch.Size([2, 15, 8])
     """
     kernel = circulant_kernel(q, k, hw_shape, head_dim, scale)
     with without_autocast(v.device):
