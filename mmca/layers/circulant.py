@@ -9,8 +9,8 @@ from torch.nn.modules import module as torch_module
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
 from mmca.ops import circulant_attention, circulant_kernel, circulant_self_attention
-from mmca.ops.circulant import Scale, dft_macs, logit_scale
-from mmca.ops.dft import matrix_macs
+from mmca.ops.circulant import Scale, logit_scale
+from mmca.ops.dft import dft_macs, matrix_macs
 from mmca.ops.layout import check_tokens
 
 GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
@@ -127,7 +127,7 @@ class CirculantAttention(Attention):
         }
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
-        """The transforms and spectral products, see :func:`mmca.ops.circulant.dft_macs`."""
+        """The transforms and spectral products, see :func:`mmca.ops.dft.dft_macs`."""
         return dft_macs(hw_shape[0] * hw_shape[1], self.embed_dims, self.head_dim)
 
     def exported_macs(self, hw_shape: tuple[int, int]) -> int:

@@ -59,24 +59,6 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
     return float(scale)
 
 
-def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
-    """Multiply-adds of one circulant attention without its projections.
-
-    N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
-    d each; the logits and the weights) and two products of spectra.
-
-    Args:
-        num_tokens: N.
-        embed_dims: C, for C / d heads.
-        head_dim: d.
-
-    Returns:
-        The count for one image.
-    """
-    per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
-    return round(per_head * (embed_dims // head_dim))
-
-
 def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_dim: int) -> None:
     """Check the arguments of circulant attention.
 

@@ -34,8 +34,26 @@ def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float) -> 
     return _inverse(_times(weights_hat, v_hat), waves)
 
 
+def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
+    """Multiply-adds of one circulant attention without its projections.
+
+    N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
+    d each; the logits and the weights) and two products of spectra.
+
+    Args:
+        num_tokens: N.
+        embed_dims: C, for C / d heads.
+        head_dim: d.
+
+    Returns:
+        The count for one image.
+    """
+    per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
+    return round(per_head * (embed_dims // head_dim))
+
+
 def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -> int:
-    """Multiply-adds of :func:`real_form`: what :func:`mmca.ops.circulant.dft_macs` becomes.
+    """Multiply-adds of :func:`real_form`: what :func:`dft_macs` becomes.
 
     A transform is two real products along the width and four along the height. There are
     4d + 2 for each head, and two products of spectra.

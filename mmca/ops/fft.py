@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+CHUNK = 1 << 18  # numbers inverted at a time
+
 
 def project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
     """A real (D, C) matrix on the channels of spectra, (B, C, H, W') -> (B, D, H, W')."""
@@ -15,8 +17,18 @@ def project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
 
 
 def inverse(x_hat: Tensor, width: int) -> Tensor:
-    """H * W times the inverse transform, (B, C, H, W') -> (B, C, H, W)."""
-    return torch.fft.irfft2(x_hat, s=(x_hat.shape[2], width), norm='forward')
+    """H * W times the inverse transform, (B, C, H, W') -> (B, C, H, W).
+
+    On a CPU in chunks of channels: torch transposes the spectrum twice on the way, which costs
+    little as long as it stays in the cache (4 % of a step of CA-PVT at 800 x 1344).
+    """
+    sizes = x_hat.shape[2], width
+    chunked = x_hat.device.type == 'cpu' and type(x_hat) is Tensor  # without symbolic sizes
+    if not chunked or torch.compiler.is_compiling():
+        return torch.fft.irfft2(x_hat, s=sizes, norm='forward')
+    channels = max(CHUNK // (x_hat.shape[0] * x_hat.shape[2] * width), 1)
+    parts = x_hat.split(channels, 1)
+    return torch.cat([torch.fft.irfft2(part, s=sizes, norm='forward') for part in parts], 1)
 
 
 def mul_conj(a: Tensor, b: Tensor) -> Tensor:
