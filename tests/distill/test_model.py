@@ -41,7 +41,8 @@ def build(name, tmp_path, **options):
 
 def learn(model, images):
     """The losses of twenty steps on the same crop."""
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    # At 1e-3 the shifted windows' loss rises and falls with the rounding of a sum.
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-4)
     losses = []
     for _ in range(20):
         torch.manual_seed(0)
