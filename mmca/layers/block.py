@@ -82,8 +82,8 @@ class Mlp(nn.Module):
         """(B, N, C) -> (B, N, C), N = H * W."""
         if self.dwconv is not None:
             return self._project(self.dwconv(self.fc1(x), hw_shape))
-        tokens = x.flatten(0, 1)
-        return in_chunks(lambda x: self._project(self.fc1(x)), tokens, self.hidden_dims).view_as(x)
+        tokens, width = x.flatten(0, 1), self.hidden_dims
+        return in_chunks(lambda x: self._project(self.fc1(x)), tokens, width=width).view_as(x)
 
     def _project(self, hidden: Tensor) -> Tensor:
         return self.drop(self.fc2(self.drop(self.act(hidden))))

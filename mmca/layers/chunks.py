@@ -10,25 +10,27 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 1 << 21
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tensor:
-    """function(x) without its intermediate tensors as a whole, where x is large and on a CPU.
+def in_chunks(function: Callable[..., Tensor], *tensors: Tensor, width: int) -> Tensor:
+    """function(*tensors) with small intermediate tensors, where the tensors are large and on a CPU.
 
     Each chunk is computed again in the backward pass. Modules that the function calls, and their
     hooks, see the chunks.
 
     Args:
         function: acts on every row alone.
-        x: (rows, ...).
+        tensors: (rows, ...) each.
         width: numbers a row in the widest intermediate tensor.
 
     Returns:
-        function(x).
+        function(*tensors), (rows, ...).
 
     Example:
         >>> in_chunks(torch.exp, torch.zeros(3, 1), width=1 << 20).shape
         torch.Size([3, 1])
     """
     rows = max(CHUNK // width, 1)
-    if torch.compiler.is_compiling() or x.device.type != 'cpu' or x.shape[0] <= rows:
-        return function(x)
-    return torch.cat([checkpoint(function, chunk, use_reentrant=False) for chunk in x.split(rows)])
+    first = tensors[0]
+    if torch.compiler.is_compiling() or first.device.type != 'cpu' or first.shape[0] <= rows:
+        return function(*tensors)
+    chunks = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

@@ -96,7 +96,7 @@ class WindowAttention(Attention):
         for count, mask in layout.masks:
             if count:
                 kind = partial(self._attend, bias=bias if mask is None else bias + mask)
-                outs.append(in_chunks(kind, windows[start : start + count], width))
+                outs.append(in_chunks(kind, windows[start : start + count], width=width))
             start += count
         out = torch.cat(outs).flatten(0, 1)[layout.inverse].view(*grid.shape[:3], -1)
         return self.proj_drop(crop(out, hw_shape))
