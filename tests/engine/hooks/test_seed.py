@@ -5,7 +5,6 @@ import random
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +12,8 @@ import pytest
 import torch
 
 from mmca.engine.hooks.seed import SeedHook, _seed
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMON = [
     'model.backbone.arch.depths=(1,1,1,1)',
     'model.backbone.arch.num_heads=(1,1,1,1)',
