@@ -3,6 +3,7 @@
 _base_ = 'maskrcnn_ca_pvt_mini.py'
 
 default_scope = 'mmpretrain'
+custom_imports = dict(imports=['mmca.engine', 'mmca.engine.no_torchvision'])
 data_root = '{{$MMCA_DATA_ROOT:data}}/mini/imagenet'
 
 model = dict(

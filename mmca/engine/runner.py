@@ -224,6 +224,8 @@ def import_library(library: str | None) -> None:
     """
     if library not in LIBRARIES:
         return
+    if library == 'mmpretrain':
+        import_module('mmca.engine.no_torchvision')
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         for part in ('datasets', 'evaluation'):
