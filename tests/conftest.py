@@ -25,6 +25,20 @@ def seg(tmp_path_factory):
     return tiny_segmentor(tmp_path_factory.mktemp('seg'))
 
 
+@pytest.fixture(scope='module')
+def detector(det):
+    from mmca.inference import Predictor
+
+    return Predictor(det.config, det.checkpoint, 'cpu')
+
+
+@pytest.fixture(scope='module')
+def segmentor(seg):
+    from mmca.inference import Predictor
+
+    return Predictor(seg.config, seg.checkpoint, 'cpu')
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     """Findings on files are remembered for one test alone."""
@@ -33,6 +47,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def environment_as_it_was():
-    """Commands make this process refuse code in checkpoints, for as long as it lives."""
+    """A command sets these for the rest of its process, in which more tests follow."""
     yield
-    os.environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)
+    for name in ('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'MMCA_TRACEBACK'):
+        os.environ.pop(name, None)

@@ -136,7 +136,7 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, capsys
 def test_a_written_config_trains_tests_and_predicts(layout, out, tmp_path):
     layout(tmp_path / 'fruits')
     out('--data', 'fruits', '--device', 'cpu', '--epochs', '1', '--size', '64', '64')
-    images = str(next((tmp_path / 'fruits').rglob('*.jpg')).parent)
+    images = next((tmp_path / 'fruits').rglob('*.jpg')).parent
 
     def mmca(*words):  # `train` replaces its process
         subprocess.run([sys.executable, '-m', 'mmca', *words], check=True)
@@ -144,4 +144,6 @@ def test_a_written_config_trains_tests_and_predicts(layout, out, tmp_path):
     mmca('train', 'fruits.py')
     (checkpoint,) = map(str, (tmp_path / 'work_dirs/fruits').glob('[ei]*_1.pth'))
     mmca('test', 'fruits.py', checkpoint)
-    mmca('predict', 'fruits.py', checkpoint, images, '--out', 'predictions')
+    mmca('predict', 'fruits.py', checkpoint, str(images), '--out', 'predictions')
+    drawn = {path.stem for path in (tmp_path / 'predictions/images').glob('*.jpg')}
+    assert drawn == {path.stem for path in images.glob('*.jpg')}

@@ -30,12 +30,6 @@ class Raise(Hook):
             raise self.error
 
 
-@pytest.fixture(autouse=True)
-def outside_of_a_command(monkeypatch):
-    """A command run in this process by another test leaves its setting behind."""
-    monkeypatch.delenv('MMCA_TRACEBACK', raising=False)
-
-
 def run(point, error, work_dir, capfd):
     """Train until it ends; returns the exit status and stderr."""
     with pytest.raises(SystemExit) as stop:

@@ -29,16 +29,6 @@ model = dict(
 
 
 @pytest.fixture(scope='module')
-def segmentor(seg):
-    return Predictor(seg.config, seg.checkpoint, 'cpu')
-
-
-@pytest.fixture(scope='module')
-def detector(det):
-    return Predictor(det.config, det.checkpoint, 'cpu')
-
-
-@pytest.fixture(scope='module')
 def upernet(tmp_path_factory):
     """UPerNet on a Swin whose windows are shifted, and whose images are BGR for the model."""
     folder = tmp_path_factory.mktemp('swin')
