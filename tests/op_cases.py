@@ -10,6 +10,10 @@ from mmca.ops import circulant_attention, circulant_self_attention, focused_line
 TOKENS = (2, 35, 8)
 OPS = {
     'circulant_attention': (partial(circulant_attention, hw_shape=(5, 7)), [TOKENS] * 3),
+    'keys': (
+        lambda q, k, v, b: circulant_attention(q, k, v, (5, 7), 4, key_logits=b),
+        [*[TOKENS] * 3, (2, 2, 35)],
+    ),
     'circulant_self_attention': (
         partial(circulant_self_attention, hw_shape=(5, 7)),
         [TOKENS, (24, 8)],

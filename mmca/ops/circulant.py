@@ -3,6 +3,10 @@
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
 arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method and
 the 'eager' backend. The form below it takes less time and memory; its backward pass is written out.
+
+Key logits go beyond the paper: softmax attention is nearest, among all matrices with one kernel and
+one weight per key, to exp(a_{m-n} + b_m). A circulant matrix and a matrix of equal rows have only
+constants in common, so both parts of the projection are closed forms.
 """
 
 import math
@@ -59,13 +63,15 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
     return float(scale)
 
 
-def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_dim: int) -> None:
-    """Check the arguments of circulant attention.
-
-    Args:
-        q, k, v: (B, N, C) each.
-        hw_shape: (H, W) with H * W = N.
-        head_dim: d, must divide C.
+def check_qkv(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+    key_logits: Tensor | None = None,
+) -> None:
+    """Check the arguments of :func:`circulant_attention`.
 
     Raises:
         InputError: shapes differ, N is not H * W, or d does not divide C.
@@ -78,6 +84,12 @@ def check_qkv(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_d
         )
     if head_dim < 1 or q.shape[2] % head_dim:
         raise InputError(f'head_dim must divide C, got head_dim={head_dim}, C={q.shape[2]}')
+    if key_logits is not None:
+        expected = len(q), q.shape[2] // head_dim, q.shape[1]
+        if key_logits.shape != expected:
+            raise InputError(
+                f'key_logits must be (B, C / d, N) = {expected}, got {tuple(key_logits.shape)}'
+            )
 
 
 def correlate(b: Tensor, x: Tensor) -> Tensor:
@@ -114,12 +126,19 @@ def circulant_kernel(
     """
     check_qkv(q, k, k, hw_shape, head_dim)
     with without_autocast(q.device):
-        q, k = (to_maps(x.to(wide_dtype(x.dtype)), hw_shape) for x in (q, k))
-        # The mean of q adds a constant to all logits. Softmax ignores it, and on large grids it
-        # would be their largest part by far and cost precision.
-        q = (q - q.mean((2, 3), keepdim=True)) * logit_scale(scale, q[0, 0].numel(), head_dim)
-        logits = correlate(q, k).unflatten(1, (-1, head_dim)).sum(2)
+        logits = _kernel_logits(q, k, hw_shape, head_dim, scale)
         return logits.flatten(2).softmax(2).view_as(logits)
+
+
+def _kernel_logits(
+    q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int, scale: Scale
+) -> Tensor:
+    """The mean-free logits a, (B, C / d, H, W)."""
+    q, k = (to_maps(x.to(wide_dtype(x.dtype)), hw_shape) for x in (q, k))
+    # The mean of q adds a constant to all logits. Softmax ignores it, and on large grids it
+    # would be their largest part by far and cost precision.
+    q = (q - q.mean((2, 3), keepdim=True)) * logit_scale(scale, q[0, 0].numel(), head_dim)
+    return correlate(q, k).unflatten(1, (-1, head_dim)).sum(2)
 
 
 def circulant_attention_reference(
@@ -129,7 +148,9 @@ def circulant_attention_reference(
     hw_shape: tuple[int, int],
     head_dim: int = 1,
     scale: Scale = 'sqrt',
-) -> Tensor:
+    key_logits: Tensor | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`circulant_attention` as the paper writes it, differentiated by autograd.
 
     Args, Returns, Raises: as there. Gradients of any order.
@@ -140,10 +161,24 @@ def circulant_attention_reference(
         >>> torch.allclose(out, circulant_attention_reference(q, k, v, (3, 5)), atol=1e-5)
         True
     """
-    kernel = circulant_kernel(q, k, hw_shape, head_dim, scale)
-    with without_autocast(v.device):
-        v_map = to_maps(v.to(kernel.dtype), hw_shape)
-        return to_tokens(correlate(kernel.repeat_interleave(head_dim, 1), v_map)).to(v.dtype)
+    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
+    with without_autocast(q.device):
+        logits = _kernel_logits(q, k, hw_shape, head_dim, scale)
+        lse = logits.flatten(2).logsumexp(2, keepdim=True)  # (B, heads, 1)
+        kernel = (logits - lse[..., None]).exp()
+        v_map = to_maps(v.to(kernel.dtype), hw_shape).unflatten(1, (-1, head_dim))
+        if key_logits is None:
+            out = correlate(kernel[:, :, None], v_map)
+            lse = lse.expand(-1, -1, q.shape[1])
+        else:
+            weights, largest = _key_weights(key_logits.to(kernel.dtype))
+            weights = weights.unflatten(2, hw_shape)
+            total = _safe_divisor(correlate(kernel, weights).flatten(2))  # (B, heads, N)
+            out = correlate(kernel[:, :, None], weights[:, :, None] * v_map)
+            out = out / total.unflatten(2, hw_shape)[:, :, None]
+            lse = lse + largest + total.log()
+        out = to_tokens(out.flatten(1, 2)).to(v.dtype)
+        return (out, lse) if return_lse else out
 
 
 def circulant_attention(
@@ -153,12 +188,24 @@ def circulant_attention(
     hw_shape: tuple[int, int],
     head_dim: int = 1,
     scale: Scale = 'sqrt',
-) -> Tensor:
+    key_logits: Tensor | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """O = softmax(a) (*) V with a = scale * sum_d Q (*) K, per head (arXiv 2512.21542).
 
     (b (*) x)_n = sum_m b_m x_{n+m} is the circular cross-correlation on the H x W torus: the
     product of x with the block-circulant matrix whose first row is b. The grid wraps around, so
     the result depends on the grid's size, and padding an image changes every token.
+
+    With key logits b, token n attends to token n + m with a weight proportional to
+    exp(a_m + b_{n+m}):
+
+        O = (e^a (*) (e^b V)) / (e^a (*) e^b)
+
+    Transforms have an absolute error, and the divisor can be as small as exp(-range of a) of its
+    largest value: the relative error is about 1e-7 * exp(range of a) in float32, whatever the
+    range of b. A divisor below the transform's precision is replaced by that precision, which
+    keeps such tokens finite.
 
     Gradients are of first order only.
 
@@ -169,9 +216,13 @@ def circulant_attention(
         head_dim: d; channels h*d .. h*d + d-1 form head h. The paper's default is 1, every
             channel its own head.
         scale: 'sqrt', 'paper' or a number, see :func:`logit_scale`.
+        key_logits: b, (B, C / d, N), one logit per head and key; -inf masks a key exactly. A
+            head with all keys masked gives zeros.
+        return_lse: also return log sum_m exp(a_m + b_{n+m}), where a has its mean removed, to
+            combine the result with attention to further tokens.
 
     Returns:
-        (B, N, C) in the dtype of v.
+        (B, N, C) in the dtype of v; with return_lse also (B, C / d, N), at least float32.
 
     Raises:
         InputError: H * W != N, shapes differ, d does not divide C, or scale is unknown.
@@ -180,19 +231,56 @@ def circulant_attention(
         >>> q, k, v = torch.randn(3, 2, 15, 8)
         >>> circulant_attention(q, k, v, hw_shape=(3, 5)).shape
         torch.Size([2, 15, 8])
+        >>> b = torch.full((2, 8, 15), float('-inf')).index_fill(2, torch.tensor(4), 0.0)
+        >>> out = circulant_attention(q, k, v, hw_shape=(3, 5), key_logits=b)  # only token 4
+        >>> torch.allclose(out, v[:, 4:5].expand_as(v), atol=1e-4)
+        True
     """
-    check_qkv(q, k, v, hw_shape, head_dim)
-    if torch.onnx.is_in_onnx_export():
-        return _exported(q, k, v, hw_shape, head_dim, scale)
-    if choose_backend() == 'eager':
-        return circulant_attention_reference(q, k, v, hw_shape, head_dim, scale)
+    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
+    exporting = torch.onnx.is_in_onnx_export()
+    if not exporting and choose_backend() == 'eager':
+        return circulant_attention_reference(
+            q, k, v, hw_shape, head_dim, scale, key_logits, return_lse
+        )
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-    tokens = q.shape[1]
+    tokens, heads = q.shape[1], q.shape[2] // head_dim
     factor = logit_scale(scale, tokens, head_dim)
     with without_autocast(q.device):
-        qkv = torch.cat([q.to(dtype) * (factor / tokens), k.to(dtype), v.to(dtype) / tokens], 2)
-        out = _CirculantAttention.apply(to_maps(qkv, hw_shape).contiguous(), None, head_dim)
-    return to_tokens(out).contiguous().to(v.dtype)
+        values = v.to(dtype)
+        if key_logits is not None:  # the divisor is one more channel of each head
+            weights, largest = _key_weights(key_logits.to(dtype))
+            weights = weights.mT[..., None]
+            values = torch.cat([values.unflatten(2, (heads, -1)) * weights, weights], 3).flatten(2)
+        if exporting:
+            maps = (to_maps(x, hw_shape) for x in (q.to(dtype) * factor, k.to(dtype), values))
+            out, lse = real_form(*maps, head_dim)
+        else:
+            qkv = torch.cat([q.to(dtype) * (factor / tokens), k.to(dtype), values / tokens], 2)
+            out, lse = _CirculantAttention.apply(
+                to_maps(qkv, hw_shape).contiguous(), None, heads, head_dim, return_lse
+            )
+        out = to_tokens(out)
+        if key_logits is not None:
+            out = out.unflatten(2, (heads, -1))
+            total = _safe_divisor(out[..., -1].mT)
+            out = (out[..., :-1] / total.mT[..., None]).flatten(2)
+        out = out.contiguous().to(v.dtype)
+        if not return_lse:
+            return out
+        lse = lse[..., None].expand(-1, -1, tokens)
+        return out, lse if key_logits is None else lse + largest + total.log()
+
+
+def _key_weights(key_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """e^(b - max b), and max b, (B, heads, 1)."""
+    largest = key_logits.detach().amax(2, keepdim=True)
+    return (key_logits - largest.clamp(min=torch.finfo(largest.dtype).min)).exp(), largest
+
+
+def _safe_divisor(total: Tensor) -> Tensor:
+    """(B, heads, N), raised to what the transforms can resolve; 1 where all keys are masked."""
+    floor = total.detach().amax(2, keepdim=True) * torch.finfo(total.dtype).eps
+    return torch.maximum(total, floor.masked_fill(floor <= 0, 1.0))
 
 
 def circulant_self_attention(
@@ -241,20 +329,10 @@ def circulant_self_attention(
         w_q, w_k, w_v = weight.to(dtype).chunk(3)
         factor = logit_scale(scale, tokens, head_dim)
         scaled = torch.cat([w_q * (factor / tokens), w_k, w_v / tokens])
-        out = _CirculantAttention.apply(
-            to_maps(x.to(dtype), hw_shape).contiguous(), scaled, head_dim
-        )
+        x_map = to_maps(x.to(dtype), hw_shape).contiguous()
+        heads = channels // head_dim
+        out, _ = _CirculantAttention.apply(x_map, scaled, heads, head_dim, False)
     return to_tokens(out).contiguous().to(x.dtype)
-
-
-def _exported(
-    q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, int], head_dim: int, scale: Scale
-) -> Tensor:
-    """:func:`circulant_attention` in the operators of ONNX."""
-    dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-    q_map, k_map, v_map = (to_maps(x.to(dtype), hw_shape) for x in (q, k, v))
-    factor = logit_scale(scale, q.shape[1], head_dim)
-    return to_tokens(real_form(q_map, k_map, v_map, head_dim, factor)).to(v.dtype)
 
 
 # Below: maps (B, C, H, W) and their half spectra (B, C, H, W'). The logits are built reversed,
@@ -265,43 +343,57 @@ def _exported(
 
 
 class _CirculantAttention(torch.autograd.Function):
-    """x (B, C, H, W) and the weight (3 C, C) -> (B, C, H, W).
+    """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W), logsumexp of the logits (B, h).
 
-    Without a weight, x holds the channels of q, k and v.
+    The D projected channels are those of q and of k, heads * head_dim each, and of the values, V.
+    Without a weight, x holds them. Without `with_lse`, the second result is empty.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor | None, head_dim: int) -> Tensor:
-        out, x_hat, kernel = as_node(_attend)(x, weight, head_dim)
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor | None,
+        heads: int,
+        head_dim: int,
+        with_lse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        out, lse, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim, with_lse)
         ctx.save_for_backward(x_hat, weight, kernel)
-        ctx.head_dim = head_dim
-        return out
+        ctx.head_dim, ctx.with_lse = head_dim, with_lse
+        return out, lse
 
     @staticmethod
     @first_order_backward
-    def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        need_x, need_weight, _ = ctx.needs_input_grad
-        args = (*ctx.saved_tensors, ctx.head_dim, need_x, need_weight)
-        grad_x, grad_weight = as_node(_attend_backward)(grad_out, *args)
-        return grad_x if need_x else None, grad_weight if need_weight else None, None
+    def backward(ctx: FunctionCtx, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        need_x, need_weight, *_ = ctx.needs_input_grad
+        grads = grad_out, grad_lse if ctx.with_lse else None
+        grad_x, grad_weight = as_node(_attend_backward)(
+            *grads, *ctx.saved_tensors, ctx.head_dim, need_x, need_weight
+        )
+        return grad_x if need_x else None, grad_weight if need_weight else None, None, None, None
 
 
 @opaque
-def _attend(x: Tensor, weight: Tensor | None, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The output, and for the backward pass the spectrum of x and the reversed kernels."""
+def _attend(
+    x: Tensor, weight: Tensor | None, heads: int, head_dim: int, with_lse: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The two results, and for the backward pass the spectrum of x and the reversed kernels."""
     x_hat = torch.fft.rfft2(x)
-    q_hat, k_hat, v_hat = project(weight, x_hat).chunk(3, 1)
+    q_hat, k_hat, v_hat = _split(project(weight, x_hat), heads * head_dim, 1)
     logits_hat = sum_heads(mul_conj(q_hat, k_hat), head_dim)
-    logits_hat[..., 0, 0] = 0  # the mean of the logits, see circulant_kernel
+    logits_hat[..., 0, 0] = 0  # the mean of the logits, see _kernel_logits
     logits = inverse(logits_hat, x.shape[3])
     kernel = logits.flatten(2).softmax(2).view_as(logits)
-    out_hat = spread_heads(torch.fft.rfft2(kernel), head_dim).mul_(v_hat)
-    return inverse(out_hat, x.shape[3]), x_hat, kernel
+    out_hat = spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
+    lse = logits.flatten(2).logsumexp(2) if with_lse else logits.new_empty(0)
+    return inverse(out_hat, x.shape[3]), lse, x_hat, kernel
 
 
 @opaque
 def _attend_backward(
     grad_out: Tensor,
+    grad_lse: Tensor | None,
     x_hat: Tensor,
     weight: Tensor | None,
     kernel: Tensor,
@@ -310,14 +402,20 @@ def _attend_backward(
     need_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and the weight; empty where not needed."""
-    width, grad_out_hat = kernel.shape[3], torch.fft.rfft2(grad_out)
+    heads, width = kernel.shape[1], kernel.shape[3]
+    channels, grad_out_hat = heads * head_dim, torch.fft.rfft2(grad_out)
     # The gradients of q and k are written to each other's memory: swap them beforehand.
-    spectra = _swap_q_k(x_hat, 1) if weight is None else project(_swap_q_k(weight, 0), x_hat)
-    k_hat, q_hat, v_hat = spectra.chunk(3, 1)
+    if weight is None:
+        spectra = _swap_q_k(x_hat, channels, 1)
+    else:
+        spectra = project(_swap_q_k(weight, channels, 0), x_hat)
+    k_hat, q_hat, v_hat = _split(spectra, channels, 1)
     products = v_hat.conj_physical_().mul_(grad_out_hat)
-    grad_logits = inverse(sum_heads(products, head_dim), width).mul_(kernel)
-    grad_logits.sub_(kernel * grad_logits.sum((2, 3), keepdim=True))
-    kernel_hat = spread_heads(torch.fft.rfft2(kernel), head_dim)
+    value_dim = v_hat.shape[1] // heads
+    grad_logits = inverse(sum_heads(products, value_dim), width).mul_(kernel)
+    mean = grad_logits.sum((2, 3), keepdim=True)
+    grad_logits.sub_(kernel * (mean if grad_lse is None else mean - grad_lse[..., None, None]))
+    kernel_hat = spread_heads(torch.fft.rfft2(kernel), value_dim)
     v_hat.copy_(kernel_hat.conj_physical_().mul_(grad_out_hat))
     grad_logits_hat = torch.fft.rfft2(grad_logits)
     grad_logits_hat[..., 0, 0] = 0
@@ -333,7 +431,12 @@ def _attend_backward(
     return grad_x, grad_weight
 
 
-def _swap_q_k(x: Tensor, dim: int) -> Tensor:
+def _split(x: Tensor, channels: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The parts q and k, of `channels` each, and v, which has the rest."""
+    return x.split([channels, channels, x.shape[dim] - 2 * channels], dim)
+
+
+def _swap_q_k(x: Tensor, channels: int, dim: int) -> Tensor:
     """The parts q, k, v along a dimension in the order k, q, v."""
-    q, k, v = x.chunk(3, dim)
+    q, k, v = _split(x, channels, dim)
     return torch.cat([k, q, v], dim)

@@ -9,29 +9,29 @@ Planes = tuple[Tensor, Tensor]
 Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int, factor: float) -> Tensor:
+def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """What :func:`mmca.ops.circulant_attention` computes, by separable DFT matrices.
 
     O(N (H + W)) products a channel: slower than the FFT on large grids, but ONNX knows neither
     complex numbers nor, in most of its runtimes, a transform. torch.onnx gets this form.
 
     Args:
-        q, k, v: (B, C, H, W), float32 or float64.
+        q, k: (B, C, H, W), float32 or float64; q multiplied by the scale of the logits.
+        v: (B, V, H, W), V a multiple of C / d.
         head_dim: d.
-        factor: scale of the logits.
 
     Returns:
-        (B, C, H, W).
+        (B, V, H, W), and log sum_m exp(a_m) of the mean-free logits, (B, C / d).
     """
     waves = (*_waves(q.shape[3], q.shape[3] // 2 + 1, q), *_waves(q.shape[2], q.shape[2], q))
-    spectra = (part.chunk(3, 1) for part in _forward(torch.cat([q * factor, k, v], 1), waves))
-    q_hat, k_hat, v_hat = zip(*spectra, strict=True)
+    q_hat, k_hat, v_hat = (_forward(x, waves) for x in (q, k, v))
     products = _times(q_hat, _conj(k_hat))  # the reversed logits' spectrum, channel by channel
     logits = _inverse(tuple(x.unflatten(1, (-1, head_dim)).sum(2) for x in products), waves)
     logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it; preserves precision
     weights = logits.flatten(2).softmax(2).reshape(logits.shape)
-    weights_hat = tuple(x.repeat_interleave(head_dim, 1) for x in _forward(weights, waves))
-    return _inverse(_times(weights_hat, v_hat), waves)
+    value_dim = v.shape[1] // weights.shape[1]
+    weights_hat = tuple(x.repeat_interleave(value_dim, 1) for x in _forward(weights, waves))
+    return _inverse(_times(weights_hat, v_hat), waves), logits.flatten(2).logsumexp(2)
 
 
 def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:

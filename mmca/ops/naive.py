@@ -49,20 +49,28 @@ def circulant_attention(
     hw_shape: tuple[int, int],
     head_dim: int = 1,
     scale: Scale = 'sqrt',
-) -> Tensor:
+    key_logits: Tensor | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`mmca.ops.circulant_attention` by its defining sums, O(N^2) in time and memory.
 
-    a_m = scale * sum_n sum_d q_{n,d} k_{n+m,d};  o_n = sum_m softmax(a)_m v_{n+m}.
+    a_m = scale * sum_n sum_d q_{n,d} k_{n+m,d};  o_n = sum_m softmax_m(a_m + b_{n+m}) v_{n+m}.
 
     Args, Returns, Raises: as there.
     """
-    check_qkv(q, k, v, hw_shape, head_dim)
+    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
     shifts = torus_shifts(hw_shape).to(q.device)
     q, k, v = (_split_heads(x, head_dim) for x in (q, k, v))
     logits = torch.einsum('bhnd,bhnmd->bhm', q, k[:, :, shifts])
-    factor = logit_scale(scale, q.shape[2], head_dim)
-    attn = (logits * factor).softmax(-1)
-    return _merge_heads(torch.einsum('bhm,bhnmd->bhnd', attn, v[:, :, shifts]))
+    logits = logits * logit_scale(scale, q.shape[2], head_dim)
+    logits = (logits - logits.mean(-1, keepdim=True))[:, :, None]
+    if key_logits is not None:
+        logits = logits + key_logits[:, :, shifts]
+    lse = logits.logsumexp(-1).expand(-1, -1, q.shape[2])
+    out = _merge_heads(
+        torch.einsum('bhnm,bhnmd->bhnd', (logits - lse[..., None]).exp(), v[:, :, shifts])
+    )
+    return (out, lse) if return_lse else out
 
 
 def circulant_self_attention(

@@ -297,7 +297,7 @@ def test_the_macs_of_that_form_are_those_that_torch_counts(head_dim):
     height, width, channels = 6, 9, 4
     q, k, v = torch.randn(3, 1, channels, height, width)
     with FlopCounterMode(display=False) as counter:
-        real_form(q, k, v, head_dim, 1.0)
+        real_form(q, k, v, head_dim)
     spectral = 4 * height * width * channels  # element by element, which torch does not count
     counted = counter.get_total_flops() // 2
     assert matrix_macs((height, width), channels, head_dim) == counted + spectral

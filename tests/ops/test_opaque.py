@@ -29,11 +29,13 @@ def arguments(name, projected, hw_shape, head_dim, dtype):
         x, grad, weight = x[:, :8], grad[:, :8], maps(24, 8, dtype=dtype)
     else:
         grad = grad[:, :8]
+    given = x.contiguous(), weight, 8 // head_dim, head_dim, projected
     if name == 'attend':
-        return x.contiguous(), weight, head_dim
-    _, *kept = torch.ops.mmca.attend(x.contiguous(), weight, head_dim)
+        return given
+    _, lse, *kept = torch.ops.mmca.attend(*given)
     x_hat, kernel = (t.clone() for t in kept)  # opcheck cannot fake a complex view of real numbers
-    return grad.contiguous(), x_hat, weight, kernel, head_dim, True, projected
+    grads = grad.contiguous(), lse if projected else None
+    return *grads, x_hat, weight, kernel, head_dim, True, projected
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
@@ -49,6 +51,12 @@ def test_schemas_and_shapes_are_right(name, projected, hw_shape, head_dim, dtype
 
 def attend(q, k, v, hw_shape):
     return circulant_attention(q, k, v, hw_shape, head_dim=2)
+
+
+def attend_keys(q, k, v, hw_shape):
+    b = q.unflatten(2, (4, 2)).sum(3).mT
+    out, lse = circulant_attention(q, k, v, hw_shape, 2, key_logits=b, return_lse=True)
+    return torch.cat([out, lse.mT.to(out.dtype)], 2)
 
 
 def attend_itself(x, weight, hw_shape):
@@ -74,6 +82,7 @@ def test_compiled_for_any_size_it_agrees_with_eager_mode(dtype, cast):
         x, y, z, weight = (t.requires_grad_() for t in tokens(dtype, *hw_shape))
         for function, inputs in (
             (attend, (x, y, z)),
+            (attend_keys, (x, y, z)),
             (attend_itself, (x, weight)),
             (attend_itself, (y, weight)),
         ):
