@@ -246,29 +246,20 @@ def circulant_attention(
     tokens, heads = q.shape[1], q.shape[2] // head_dim
     factor = logit_scale(scale, tokens, head_dim)
     with without_autocast(q.device):
-        values = v.to(dtype)
-        if key_logits is not None:  # the divisor is one more channel of each head
-            weights, largest = _key_weights(key_logits.to(dtype))
-            weights = weights.mT[..., None]
-            values = torch.cat([values.unflatten(2, (heads, -1)) * weights, weights], 3).flatten(2)
+        q, k, values = (x.to(dtype) for x in (q, k, v))
+        b = None if key_logits is None else key_logits.to(dtype)
         if exporting:
-            maps = (to_maps(x, hw_shape) for x in (q.to(dtype) * factor, k.to(dtype), values))
-            out, lse = real_form(*maps, head_dim)
+            out, lse = _exported(q * factor, k, values, b, hw_shape, head_dim)
+        elif b is None:
+            qkv = torch.cat([q * (factor / tokens), k, values / tokens], 2)
+            x = to_maps(qkv, hw_shape).contiguous()
+            out, lse = _CirculantAttention.apply(x, None, heads, head_dim, return_lse)
+            out, lse = to_tokens(out).contiguous(), lse[..., None]
         else:
-            qkv = torch.cat([q.to(dtype) * (factor / tokens), k.to(dtype), values / tokens], 2)
-            out, lse = _CirculantAttention.apply(
-                to_maps(qkv, hw_shape).contiguous(), None, heads, head_dim, return_lse
-            )
-        out = to_tokens(out)
-        if key_logits is not None:
-            out = out.unflatten(2, (heads, -1))
-            total = _safe_divisor(out[..., -1].mT)
-            out = (out[..., :-1] / total.mT[..., None]).flatten(2)
-        out = out.contiguous().to(v.dtype)
-        if not return_lse:
-            return out
-        lse = lse[..., None].expand(-1, -1, tokens)
-        return out, lse if key_logits is None else lse + largest + total.log()
+            args = q, k, values, b, tuple(hw_shape), head_dim, factor, return_lse
+            out, lse = _KeyedAttention.apply(*args)
+    out = out.to(v.dtype)
+    return (out, lse.expand(-1, -1, tokens)) if return_lse else out
 
 
 def _key_weights(key_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -335,6 +326,30 @@ def circulant_self_attention(
     return to_tokens(out).contiguous().to(x.dtype)
 
 
+def _exported(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_logits: Tensor | None,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+) -> tuple[Tensor, Tensor]:
+    """:func:`circulant_attention` and the logsumexp in the operators of ONNX; q is scaled."""
+    heads = q.shape[2] // head_dim
+    if key_logits is not None:
+        weights, largest = _key_weights(key_logits)
+        weights = weights.mT[..., None]
+        v = torch.cat([v.unflatten(2, (heads, -1)) * weights, weights], 3).flatten(2)
+    out, lse = real_form(*(to_maps(x, hw_shape) for x in (q, k, v)), head_dim)
+    out, lse = to_tokens(out), lse[..., None]
+    if key_logits is not None:
+        out = out.unflatten(2, (heads, -1))
+        total = _safe_divisor(out[..., -1].mT)
+        out = (out[..., :-1] / total.mT[..., None]).flatten(2)
+        lse = lse + largest + total.log()
+    return out, lse
+
+
 # Below: maps (B, C, H, W) and their half spectra (B, C, H, W'). The logits are built reversed,
 # r_m = a_{-m}, with the spectrum q_hat * conj(k_hat): softmax ignores the order, and correlating
 # with the kernel becomes a plain product with the spectrum of the reversed kernel. No transform is
@@ -372,6 +387,73 @@ class _CirculantAttention(torch.autograd.Function):
             *grads, *ctx.saved_tensors, ctx.head_dim, need_x, need_weight
         )
         return grad_x if need_x else None, grad_weight if need_weight else None, None, None, None
+
+
+class _KeyedAttention(torch.autograd.Function):
+    """q, k, v (B, N, C), key logits (B, h, N) -> (B, N, C), logsumexp (B, h, N).
+
+    The divisor takes one more channel of each head's values. What the backward pass needs beside
+    :class:`_CirculantAttention` are the values and the output, which the layers around it keep
+    anyway.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_logits: Tensor,
+        hw_shape: tuple[int, int],
+        head_dim: int,
+        factor: float,
+        with_lse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        tokens, channels = q.shape[1:]
+        heads = channels // head_dim
+        weights, largest = _key_weights(key_logits)
+        x = q.new_empty(len(q), 3 * channels + heads, *hw_shape)
+        q_map, k_map, values = _split(x, channels, 1)
+        q_map.copy_(to_maps(q, hw_shape)).mul_(factor / tokens)
+        k_map.copy_(to_maps(k, hw_shape))
+        values = values.unflatten(1, (heads, -1))
+        values[:, :, -1] = weights.unflatten(2, hw_shape) / tokens
+        values[:, :, :-1] = to_maps(v, hw_shape).unflatten(1, (heads, -1))
+        values[:, :, :-1] *= values[:, :, -1:]
+        sums, lse, x_hat, kernel = as_node(_attend)(x, None, heads, head_dim, with_lse)
+        sums = sums.unflatten(1, (heads, -1)).flatten(3)  # (B, h, d + 1, N)
+        total = _safe_divisor(sums[:, :, -1])
+        out = (sums[:, :, :-1] / total[:, :, None]).flatten(1, 2).mT.contiguous()
+        ctx.save_for_backward(v, weights, out, total, sums[:, :, -1] == total, x_hat, kernel)
+        ctx.hw_shape, ctx.head_dim, ctx.factor, ctx.with_lse = hw_shape, head_dim, factor, with_lse
+        return out, lse[..., None] + largest + total.log() if with_lse else lse
+
+    @staticmethod
+    @first_order_backward
+    def backward(ctx: FunctionCtx, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+        v, weights, out, total, exact, x_hat, kernel = ctx.saved_tensors
+        tokens, channels = v.shape[1:]
+        heads = weights.shape[1]
+        grad_sums = total.new_empty(len(v), heads, ctx.head_dim + 1, tokens)
+        grad_sums[:, :, :-1] = grad_out.mT.unflatten(1, (heads, -1))
+        grad_sums[:, :, -1] = -(grad_out * out).unflatten(2, (heads, -1)).sum(3).mT
+        if ctx.with_lse:
+            grad_sums[:, :, -1] += grad_lse
+        grad_sums /= total[:, :, None]
+        grad_sums[:, :, -1] *= exact
+        grad_x, _ = as_node(_attend_backward)(
+            grad_sums.flatten(1, 2).unflatten(2, ctx.hw_shape),
+            grad_lse.sum(2) if ctx.with_lse else None,
+            *(x_hat, None, kernel, ctx.head_dim, True, False),
+        )
+        grad_q, grad_k, grad_values = _split(grad_x.flatten(2), channels, 1)
+        grad_values = grad_values.unflatten(1, (heads, -1)) / tokens
+        weighted = grad_values[:, :, :-1] * weights[:, :, None]  # (B, h, d, N)
+        grad_key_logits = grad_values[:, :, -1] * weights
+        grad_key_logits += (weighted * v.mT.unflatten(1, (heads, -1))).sum(2)
+        grad_q = grad_q * (ctx.factor / tokens)
+        grads = grad_q.mT, grad_k.mT, weighted.flatten(1, 2).mT, grad_key_logits
+        return *grads, None, None, None, None
 
 
 @opaque
