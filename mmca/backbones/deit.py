@@ -38,7 +38,8 @@ class DeiT(Backbone):
         pos_embed: whether the model has a position embedding; it must agree with the weights.
             None is True in DeiT, False in CADeiT.
         with_cls_token: whether the model has a class token, as the original does. It takes part
-            in blocks whose attention needs no grid (softmax) and skips the others.
+            in blocks whose attention has `special_tokens` (softmax, keyed circulant) and skips the
+            others.
         out_type: 'featmap', or 'cls_token' for a classifier that reads the class token.
 
     Raises:
@@ -72,10 +73,10 @@ class DeiT(Backbone):
     ) -> None:
         """Build embeddings, blocks and the final norm; the class describes the options."""
         classes = [get_attention(self.attention_name(name)) for name in self.attn]
-        self.takes_token = [not attention.needs_grid for attention in classes]
+        self.takes_token = [attention.special_tokens for attention in classes]
         if with_cls_token and not any(self.takes_token):
             raise InputError(
-                'with_cls_token=True needs a block of softmax attention, '
+                'with_cls_token=True needs a block whose attention takes it, such as softmax, '
                 f'got attn={"".join(self.attn)!r}'
             )
         if out_type not in OUT_TYPES[: 1 + with_cls_token]:
@@ -138,7 +139,7 @@ class DeiT(Backbone):
                 x = self.run_block(block, x, hw_shape)
             else:
                 joined = torch.cat([token, x], 1)
-                joined = self.run_block(block, joined, (1, joined.shape[1]))
+                joined = self.run_block(block, joined, hw_shape)
                 token, x = joined[:, :1], joined[:, 1:]
         if self.out_type == 'cls_token':
             return (self.norm(token)[:, 0],)

@@ -14,6 +14,7 @@ from mmca.layers.block import Block, DropPath, Mlp
 from mmca.layers.circulant import CirculantAttention
 from mmca.layers.focused_linear import FocusedLinearAttention
 from mmca.layers.global_attention import SelfAttention
+from mmca.layers.keyed_circulant import KeyedCirculantAttention
 from mmca.layers.patch_embed import PatchEmbed
 from mmca.layers.spatial_reduction import SpatialReductionAttention
 from mmca.layers.window import WindowAttention
@@ -24,6 +25,7 @@ __all__ = [
     'CirculantAttention',
     'DropPath',
     'FocusedLinearAttention',
+    'KeyedCirculantAttention',
     'Mlp',
     'PatchEmbed',
     'SelfAttention',

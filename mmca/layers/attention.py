@@ -80,8 +80,8 @@ class Attention(nn.Module):
             or 'bicubic', how a checkpoint of another size is resized.
         signature: name of a parameter that tells this attention in a checkpoint; '' for none.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
-        needs_grid: whether the tokens must form the H x W grid. Attention that does not care takes
-            special tokens, such as a class token, along.
+        special_tokens: whether tokens that have no place in the H x W grid, such as a class token,
+            may stand before those of the grid.
         has_kernel: whether all queries share one kernel of displacements, see
             :meth:`attention_kernel`.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
@@ -101,7 +101,7 @@ class Attention(nn.Module):
     resized_parameters: ClassVar[Mapping[str, str]] = {}
     signature: ClassVar[str] = ''
     method: ClassVar[str] = ''
-    needs_grid: ClassVar[bool] = True
+    special_tokens: ClassVar[bool] = False
     has_kernel: ClassVar[bool] = False
     spec: StageSpec | None = None
 

@@ -1,6 +1,7 @@
 """The residual block around any attention, and its parts: MLP, stochastic depth."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.layers.chunks import in_chunks
@@ -139,8 +140,10 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W."""
+        """(B, N, C) -> (B, N, C), N = H * W; special tokens may stand before the grid's."""
         if self.cpe is not None:
-            x = x + to_tokens(self.cpe(to_maps(x, hw_shape)))
+            special = x.shape[1] - hw_shape[0] * hw_shape[1]
+            positions = to_tokens(self.cpe(to_maps(x[:, special:], hw_shape)))
+            x = x + (F.pad(positions, (0, 0, special, 0)) if special else positions)
         x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))

@@ -29,7 +29,9 @@ class CirculantAttention(Attention):
 
     Args:
         embed_dims: C.
-        head_dim: d, must divide C. The paper's default is 1.
+        head_dim: d, must divide C. The paper's default is 1. In a backbone also 'softmax': the
+            head dimension of the family's softmax attention at the same place, which makes the
+            kernel with `scale='paper'` the projection of that attention.
         reweighting: where the gate SiLU(x W_T) acts: 'post' on the attention's output,
             'pre' on V, None nowhere (no gate parameters).
         scale: factor of the logits: 'sqrt' (the released code), 'paper' or a number, see
@@ -81,6 +83,8 @@ class CirculantAttention(Attention):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> 'CirculantAttention':
+        if options.get('head_dim') == 'softmax':
+            options['head_dim'] = spec.embed_dims // spec.num_heads
         return cls(spec.embed_dims, **{'proj_drop': spec.drop_rate, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:

@@ -30,7 +30,7 @@ class SelfAttention(Attention):
         torch.Size([2, 15, 64])
     """
 
-    needs_grid = False
+    special_tokens = True
 
     def __init__(
         self, embed_dims: int, num_heads: int, attn_drop: float = 0.0, proj_drop: float = 0.0
@@ -50,26 +50,30 @@ class SelfAttention(Attention):
         return cls(spec.embed_dims, **{**defaults, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W.
+        """(B, T + N, C) -> (B, T + N, C), N = H * W, with T special tokens.
 
         Raises:
-            InputError: H * W != N, or C is not embed_dims.
+            InputError: there are fewer than H * W tokens, or C is not embed_dims.
         """
-        check_tokens(x, hw_shape, self.embed_dims)
+        check_tokens(x, hw_shape, self.embed_dims, special_tokens=True)
         q, k, v = self._heads(x)
         drop = self.attn_drop if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """(B, num_heads, H, W)."""
+        """(B, num_heads, H, W); special tokens may take some of the weight."""
         q, k, _ = self._heads(x)
-        return softmax_weights(q[:, :, token], k).unflatten(2, hw_shape)
+        special = x.shape[1] - hw_shape[0] * hw_shape[1]
+        weights = softmax_weights(q[:, :, special + token], k)
+        return weights[:, :, special:].unflatten(2, hw_shape)
 
     def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, num_heads, N, N), projected once."""
+        """(B, num_heads, N, N) of the tokens of the grid, projected once."""
         q, k, _ = self._heads(x)
-        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        special = x.shape[1] - hw_shape[0] * hw_shape[1]
+        weights = (q[:, :, special:] @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
+        return weights[..., special:]
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v: three of (B, h, N, d)."""

@@ -85,7 +85,7 @@ def check_qkv(
     if head_dim < 1 or q.shape[2] % head_dim:
         raise InputError(f'head_dim must divide C, got head_dim={head_dim}, C={q.shape[2]}')
     if key_logits is not None:
-        expected = len(q), q.shape[2] // head_dim, q.shape[1]
+        expected = q.shape[0], q.shape[2] // head_dim, q.shape[1]
         if key_logits.shape != expected:
             raise InputError(
                 f'key_logits must be (B, C / d, N) = {expected}, got {tuple(key_logits.shape)}'
@@ -412,11 +412,11 @@ class _KeyedAttention(torch.autograd.Function):
         tokens, channels = q.shape[1:]
         heads = channels // head_dim
         weights, largest = _key_weights(key_logits)
-        x = q.new_empty(len(q), 3 * channels + heads, *hw_shape)
-        q_map, k_map, values = _split(x, channels, 1)
-        q_map.copy_(to_maps(q, hw_shape)).mul_(factor / tokens)
-        k_map.copy_(to_maps(k, hw_shape))
-        values = values.unflatten(1, (heads, -1))
+        x = q.new_empty(q.shape[0], 3 * channels + heads, *hw_shape)
+        # By slices: an export traces this, and torch refuses writing to the views of a split.
+        x[:, :channels] = to_maps(q, hw_shape) * (factor / tokens)
+        x[:, channels : 2 * channels] = to_maps(k, hw_shape)
+        values = x[:, 2 * channels :].unflatten(1, (heads, -1))
         values[:, :, -1] = weights.unflatten(2, hw_shape) / tokens
         values[:, :, :-1] = to_maps(v, hw_shape).unflatten(1, (heads, -1))
         values[:, :, :-1] *= values[:, :, -1:]
@@ -434,7 +434,7 @@ class _KeyedAttention(torch.autograd.Function):
         v, weights, out, total, exact, x_hat, kernel = ctx.saved_tensors
         tokens, channels = v.shape[1:]
         heads = weights.shape[1]
-        grad_sums = total.new_empty(len(v), heads, ctx.head_dim + 1, tokens)
+        grad_sums = total.new_empty(v.shape[0], heads, ctx.head_dim + 1, tokens)
         grad_sums[:, :, :-1] = grad_out.mT.unflatten(1, (heads, -1))
         grad_sums[:, :, -1] = -(grad_out * out).unflatten(2, (heads, -1)).sum(3).mT
         if ctx.with_lse:

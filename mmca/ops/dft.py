@@ -34,25 +34,30 @@ def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int) -> tuple[Tensor, T
     return _inverse(_times(weights_hat, v_hat), waves), logits.flatten(2).logsumexp(2)
 
 
-def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1) -> int:
+def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1, keys: bool = False) -> int:
     """Multiply-adds of one circulant attention without its projections.
 
     N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
-    d each; the logits and the weights) and two products of spectra.
+    d each; the logits and the weights) and two products of spectra. With keys, the values have
+    one more channel.
 
     Args:
         num_tokens: N.
         embed_dims: C, for C / d heads.
         head_dim: d.
+        keys: whether there are key logits.
 
     Returns:
         The count for one image.
     """
-    per_head = num_tokens * math.log2(num_tokens) * (4 * head_dim + 2) + 4 * num_tokens * head_dim
+    channels = 4 * head_dim + 2 * keys
+    per_head = num_tokens * math.log2(num_tokens) * (channels + 2) + num_tokens * channels
     return round(per_head * (embed_dims // head_dim))
 
 
-def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -> int:
+def matrix_macs(
+    hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1, keys: bool = False
+) -> int:
     """Multiply-adds of :func:`real_form`: what :func:`dft_macs` becomes.
 
     A transform is two real products along the width and four along the height. There are
@@ -62,6 +67,7 @@ def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -
         hw_shape: (H, W).
         embed_dims: C, that is C / d heads.
         head_dim: d.
+        keys: whether there are key logits.
 
     Returns:
         The count for one image.
@@ -72,7 +78,8 @@ def matrix_macs(hw_shape: tuple[int, int], embed_dims: int, head_dim: int = 1) -
     """
     height, width = hw_shape
     transform = (2 * width + 4 * height) * height * (width // 2 + 1)
-    per_head = (4 * head_dim + 2) * transform + 4 * height * width * head_dim
+    channels = 4 * head_dim + 2 * keys
+    per_head = (channels + 2) * transform + height * width * channels
     return per_head * (embed_dims // head_dim)
 
 

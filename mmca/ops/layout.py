@@ -5,13 +5,19 @@ from torch import Tensor
 from mmca.errors import InputError
 
 
-def check_tokens(x: Tensor, hw_shape: tuple[int, int], embed_dims: int | None = None) -> None:
+def check_tokens(
+    x: Tensor,
+    hw_shape: tuple[int, int],
+    embed_dims: int | None = None,
+    special_tokens: bool = False,
+) -> None:
     """Refuse tokens that do not match the H x W grid.
 
     Args:
         x: (B, N, C) tokens.
         hw_shape: (H, W).
         embed_dims: C, where it is known.
+        special_tokens: whether further tokens may stand before the grid's.
 
     Raises:
         InputError: `x` has not three dimensions, H * W != N, or C is another.
@@ -19,7 +25,8 @@ def check_tokens(x: Tensor, hw_shape: tuple[int, int], embed_dims: int | None = 
     height, width = hw_shape
     if x.dim() != 3:
         raise InputError(f'tokens must be (B, N, C), got a tensor of shape {tuple(x.shape)}')
-    if height < 1 or width < 1 or height * width != x.shape[1]:
+    special = x.shape[1] - height * width
+    if height < 1 or width < 1 or special < 0 or (special and not special_tokens):
         raise InputError(
             f'hw_shape={(height, width)} has {height * width} tokens, but the input of shape '
             f'{tuple(x.shape)} has N={x.shape[1]}: pass the (H, W) with H * W = N'

@@ -1,0 +1,193 @@
+"""Circulant attention with keys: softmax attention projected on one kernel and one weight a key."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
+from mmca.layers.circulant import GATE_ONE
+from mmca.ops import circulant_attention, circulant_kernel
+from mmca.ops.dft import dft_macs, matrix_macs
+from mmca.ops.layout import check_tokens
+from mmca.ops.naive import bccb
+from mmca.ops.precision import wide_dtype, without_autocast
+
+
+@register_attention('keyed_circulant', letter='K')
+class KeyedCirculantAttention(Attention):
+    """Softmax attention with the nearest logits of the form a_{m-n} + b_m, O(N log N).
+
+    The logits L = Q K^T / sqrt(d) of softmax attention are replaced by their Frobenius projection
+    on the sums of a block-circulant matrix, of a matrix with equal rows and of one with equal
+    columns, which softmax ignores:
+
+        a_k = mean_n L[n, n + k]   (arXiv 2512.21542, eq. 15, with all d channels of a head)
+        b_m = mean_n L[n, m] = mean_n(q_n) . k_m / sqrt(d)
+        O = (e^{g_a a} (*) (e^{g_b b} V)) / (e^{g_a a} (*) e^{g_b b})
+
+    It therefore starts from softmax weights as their projection. Early blocks of a trained
+    transformer are mostly circulant; in late ones all queries look at the same keys.
+
+    Parameters: `qkv` with its bias, `proj`, `gains` (num_heads, 2) for g_a and g_b, and `gate.0`
+    if there is a gate. Special tokens, such as a class token, may stand before those of the grid;
+    attention to and from them is exact softmax attention, O(N). In PVT it replaces attention with
+    spatial reduction, and in Swin windows with position biases, by attention over all tokens of
+    the grid: there it starts from the same projections, but not from the nearest matrix.
+
+    Args:
+        embed_dims: C.
+        num_heads: h, must divide C; d = C / h.
+        gate: whether the output is multiplied by SiLU(x W_T), as in circulant attention.
+        cpe: whether the block has the 3 x 3 positional convolution.
+        proj_drop: dropout rate after the projection.
+
+    Raises:
+        InputError: num_heads does not divide embed_dims.
+
+    Example:
+        >>> import torch
+        >>> from mmca.layers import KeyedCirculantAttention
+        >>> attn = KeyedCirculantAttention(embed_dims=64, num_heads=2)
+        >>> attn(torch.randn(2, 1 + 50 * 76, 64), hw_shape=(50, 76)).shape
+        torch.Size([2, 3801, 64])
+    """
+
+    no_weight_decay = ('gains',)
+    signature: ClassVar[str] = 'gains'
+    method: ClassVar[str] = 'KCA-'
+    special_tokens = True
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        gate: bool = False,
+        cpe: bool = False,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_heads(embed_dims, num_heads)
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.head_dim = embed_dims // num_heads
+        self.uses_cpe = cpe
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.gains = nn.Parameter(torch.ones(num_heads, 2))
+        self.gate = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.SiLU()) if gate else None
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    @classmethod
+    def from_spec(cls, spec: StageSpec, **options: Any) -> 'KeyedCirculantAttention':
+        defaults = {'num_heads': spec.num_heads, 'proj_drop': spec.drop_rate}
+        return cls(spec.embed_dims, **{**defaults, **options})
+
+    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Attend over the grid and the special tokens before it.
+
+        Args:
+            x: (B, T + N, C) with N = H * W and T special tokens, usually 0 or 1.
+            hw_shape: (H, W).
+
+        Returns:
+            (B, T + N, C).
+
+        Raises:
+            InputError: there are fewer than H * W tokens, or C is not embed_dims.
+        """
+        check_tokens(x, hw_shape, self.embed_dims, special_tokens=True)
+        special = x.shape[1] - hw_shape[0] * hw_shape[1]
+        q, k, v = self._project(x, special)
+        grid_q, keys = self._logits(q[:, special:], k[:, special:])
+        grid = grid_q, k[:, special:], v[:, special:]
+        out, lse = circulant_attention(
+            *grid, hw_shape, self.head_dim, 'paper', key_logits=keys, return_lse=True
+        )
+        if special:
+            out = self._join_special(q, k, v, out, lse, special)
+        return self.proj_drop(self.proj(out if self.gate is None else out * self.gate(x)))
+
+    def _project(self, x: Tensor, special: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v, (B, T + N, C). The grid's keys have zero mean, which softmax ignores."""
+        q, k, v = self.qkv(x).chunk(3, 2)
+        return q, k - k[:, special:].mean(1, keepdim=True), v
+
+    def _logits(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """The grid's q times g_a, (B, N, C), and its key logits g_b b, (B, h, N)."""
+        dtype = wide_dtype(q.dtype)
+        with without_autocast(q.device):
+            kernel_gain, key_gain = self.gains.to(dtype).unbind(1)
+            mean_q = self._heads(q.mean(1, keepdim=True, dtype=dtype))
+            key_logits = (mean_q @ self._heads(k.to(dtype)).mT)[:, :, 0] * self.head_dim**-0.5
+            q = q.unflatten(2, (self.num_heads, -1)) * kernel_gain[:, None].to(q.dtype)
+            return q.flatten(2), key_logits * key_gain[:, None]
+
+    def _join_special(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, special: int
+    ) -> Tensor:
+        """Attention to and from the first T of all tokens, joined with attention in the grid."""
+        q, k, v = (self._heads(x) for x in (q, k, v))
+        logits = torch.cat([lse[..., None], self._special_logits(q, k, special)], 3)
+        weights = logits.softmax(3).to(v.dtype)
+        grid = weights[..., :1] * self._heads(out) + weights[..., 1:] @ v[:, :, :special]
+        first = F.scaled_dot_product_attention(q[:, :, :special], k, v)
+        return torch.cat([first, grid], 2).transpose(1, 2).flatten(2)
+
+    def _special_logits(self, q: Tensor, k: Tensor, special: int) -> Tensor:
+        """Of the grid's queries and the special keys, (B, h, T + N, d) twice -> (B, h, N, T)."""
+        dtype = wide_dtype(q.dtype)
+        with without_autocast(q.device):
+            q, k = q[:, :, special:].to(dtype), k[:, :, :special].to(dtype)
+            return q @ k.mT * self.head_dim**-0.5
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, h, N, d)."""
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
+        """The softmax attention's projections, biases included: the projection of its logits."""
+        weight = tensors['proj.weight']
+        return {
+            **tensors,
+            'gains': weight.new_ones(spec.num_heads, 2),
+            'gate.0.weight': torch.zeros_like(weight),
+            'gate.0.bias': weight.new_full((len(weight),), GATE_ONE),
+        }
+
+    def extra_macs(self, hw_shape: tuple[int, int]) -> int:
+        """The transforms and spectral products."""
+        return dft_macs(hw_shape[0] * hw_shape[1], self.embed_dims, self.head_dim, keys=True)
+
+    def exported_macs(self, hw_shape: tuple[int, int]) -> int:
+        """The same as products with DFT matrices."""
+        return matrix_macs(hw_shape, self.embed_dims, self.head_dim, keys=True)
+
+    def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
+        """(B, h, H, W); special tokens may stand before the grid's, and take some weight."""
+        kernel, keys, special = self._parts(x, hw_shape)
+        logits = kernel.roll(divmod(token, hw_shape[1]), (2, 3)).flatten(2) + keys
+        weights = torch.cat([logits, special[:, :, token]], 2).softmax(2)
+        return weights[..., : keys.shape[2]].unflatten(2, hw_shape)
+
+    def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, h, N, N), of the tokens of the grid."""
+        kernel, keys, special = self._parts(x, hw_shape)
+        logits = bccb(kernel.flatten(2), hw_shape) + keys[:, :, None]
+        return torch.cat([logits, special], 3).softmax(3)[..., : keys.shape[2]]
+
+    def _parts(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits: g_a a (B, h, H, W), g_b b (B, h, N), of the special tokens (B, h, N, T)."""
+        special = x.shape[1] - hw_shape[0] * hw_shape[1]
+        q, k, _ = self._project(x, special)
+        grid_q, keys = self._logits(q[:, special:], k[:, special:])
+        kernel = circulant_kernel(grid_q, k[:, special:], hw_shape, self.head_dim, 'paper')
+        logits = kernel.clamp(min=torch.finfo(kernel.dtype).tiny).log()
+        logits = logits - logits.mean((2, 3), keepdim=True)
+        return logits, keys, self._special_logits(self._heads(q), self._heads(k), special)
+
+    def extra_repr(self) -> str:
+        return f'num_heads={self.num_heads}'
