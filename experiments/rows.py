@@ -7,6 +7,13 @@ HYBRID = ('model.backbone.attn=SCCSSSSSSSSS',)  # what `mmca analyze` recommends
 FIVE = ('model.backbone.attn=CCCCCSSSSSSS',)  # the same with --threshold 0.25
 LINEAR = ('model.backbone.attn=L',)
 SOFTMAX = ('model.backbone.attn=S',)
+# The projection of the teacher's attention: its own heads, and the factor of the paper.
+HEADS_OF_SOFTMAX = (
+    'model.backbone.attn_cfg.circulant.head_dim=softmax',
+    'model.backbone.attn_cfg.circulant.scale=paper',
+)
+KEYED = ('model.backbone.attn=K',)
+FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
 
@@ -90,6 +97,15 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
         Row('deit_t', 'DeiT-T (softmax)', softmax, CONVERTED),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
         Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, LONG['circulant']),
+        Row(
+            'heads_converted',
+            'CA-DeiT-T, d = 64, converted',
+            circulant,
+            CONVERTED,
+            HEADS_OF_SOFTMAX,
+        ),
+        Row('keyed_converted', 'with keys, converted', circulant, CONVERTED, KEYED),
+        Row('five_keyed_converted', 'CCCCCKKKKKKK, converted', circulant, CONVERTED, FIVE_KEYED),
         Row('hybrid_converted', 'SCCSSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
         Row('hybrid_transferred', 'SCCSSSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
         Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
