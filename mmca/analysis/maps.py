@@ -21,11 +21,8 @@ class AttentionInput:
     """The input of one attention.
 
     Attributes:
-        path: of the attention in its model.
-        attn: the attention.
-        x: (B, T, C), with T = N patches, or N + 1 where a class token precedes them.
-        hw_shape: the grid passed with x.
-        grid: (H, W) of the patches.
+        x: (B, T, C), T = N patches, or N + 1 if a class token precedes them.
+        grid: (H, W) of the patches; `hw_shape` is what the attention receives with x.
     """
 
     path: str
@@ -46,10 +43,10 @@ def watch(
     kind: type[nn.Module],
     note: Callable[[str, nn.Module, tuple, Tensor, Grid], None],
 ) -> Iterator[None]:
-    """While the context lasts, call `note` after every `Attention` or `Block` of a backbone.
+    """Call `note` after every `Attention` or `Block` that runs in a backbone.
 
     It gets the module's path, the module, its arguments (x, hw_shape), its output, and the (H, W)
-    of the patches, which differs from hw_shape where a class token comes along.
+    of the patches, which differs from hw_shape if there is a class token.
     """
     patches: list[Grid] = []
 
@@ -78,9 +75,8 @@ def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
     """Record the inputs of a backbone's attentions during a forward pass.
 
     Yields:
-        Path of the attention -> its input, filled by the forward pass in its order. Attentions
-        that define no weights are left out.
-
+        Path of the attention -> its input, in the order of the forward pass. Attentions that
+        define no weights are left out.
     """
     inputs: dict[str, AttentionInput] = {}
 
@@ -102,11 +98,7 @@ def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInp
 
 @torch.no_grad()
 def attention_maps(seen: AttentionInput, token: int) -> Tensor:
-    """The attention of one patch to every patch.
-
-    Args:
-        seen: from :func:`attention_inputs`.
-        token: index of the patch.
+    """The attention of the patch with index `token` to every patch.
 
     Returns:
         (B, heads, H, W), each of sum one, without the weights of a class token or padding.
@@ -121,8 +113,8 @@ def attention_maps(seen: AttentionInput, token: int) -> Tensor:
 def attention_matrices(seen: AttentionInput) -> Tensor:
     """:func:`attention_maps` of all patches: (B, heads, N, N), query by key, rows of sum one.
 
-    The weight of a key of spatial reduction is spread evenly over its patches; weights outside of
-    a window are zero.
+    A key of spatial reduction spreads its weight evenly over its patches; weights outside a window
+    are zero.
 
     Raises:
         InputError: the matrices would have more than `MAX_NUMBERS` numbers.
@@ -141,7 +133,7 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
 
 @torch.no_grad()
 def equivalent_kernels(seen: AttentionInput) -> Tensor:
-    """The kernels of the circulant matrices nearest to an attention, or its own if it has any.
+    """The kernels of the circulant matrices nearest to an attention; circulant attention's own.
 
     Returns:
         (B, heads, H, W), each of sum one: at (i, j) the weight of the patch i rows below and j
@@ -156,16 +148,10 @@ def equivalent_kernels(seen: AttentionInput) -> Tensor:
 
 
 def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
-    """The first row of the nearest block-circulant matrix with circulant blocks.
+    """The first row of the nearest block-circulant matrix with circulant blocks (BCCB).
 
-    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542).
-
-    Args:
-        matrix: (..., N, N), N = H * W.
-        hw_shape: (H, W).
-
-    Returns:
-        (..., N).
+    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542):
+    (..., N, N) -> (..., N), N = H * W.
 
     Example:
         >>> bccb_kernel(torch.eye(6), (2, 3)).tolist()
@@ -176,10 +162,7 @@ def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
 
 
 def normalized_entropy(weights: Tensor) -> float:
-    """Mean entropy of attention weights: 0 if one token gets all, 1 if all get the same.
-
-    Args:
-        weights: (..., M), rows of sum one.
+    """Mean entropy of rows of attention weights, (..., M): 0 if one token gets all, 1 if uniform.
 
     Example:
         >>> normalized_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))
