@@ -27,7 +27,7 @@ def list_images(folders: Sequence[str]) -> list[str]:
         try:
             image_size(file)
         except InputError as error:
-            unreadable.append(str(error))
+            unreadable.append(error)
     if unreadable:
         count = f'{len(unreadable)} of {len(files)} images cannot be read'
         raise InputError(f'--images: {count}, the first: {unreadable[0]}')
