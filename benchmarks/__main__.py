@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         The exit code: 0, 1 after a disagreement, 2 after a user's mistake, 130 after an interrupt.
     """
     try:
-        args = _parser().parse_args(argv)
+        args = build_parser().parse_args(argv)
         if args.command in STUDIES:
             STUDIES[args.command].run(args)
         else:
@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The parser of all sub-commands."""
     parser = Parser(
         prog='python -m benchmarks',
         description=__doc__,

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import time
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -82,7 +82,6 @@ def _import_seconds(module: str) -> float:
     flags={
         '--ours': dict(nargs='+', metavar='NAME', default=OURS),
         '--baselines': dict(nargs='+', metavar='NAME', default=BASELINES),
-        '--peers': dict(nargs='+', dest='baselines', default=BASELINES, help=SUPPRESS),
         '--shape': SHAPE,
         '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
         '--import-rounds': dict(
