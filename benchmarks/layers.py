@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import baselines
-from benchmarks.cases import Case, Workload, num_heads, random_inputs, register_suite
+from benchmarks.cases import Case, Workload, num_heads, random_workload, register_suite
 from benchmarks.flags import at_least, parse_size
 from mmca import ops
 from mmca.layers import CirculantAttention
@@ -39,22 +39,18 @@ def op_cases(args: Namespace) -> list[Case]:
     cases = []
     for size in args.size or SIZES:
         batch, height, width, channels = size
-        tokens, grid = (batch, height * width, channels), {'hw_shape': (height, width)}
+        tokens, grid = (batch, height * width, channels), (height, width)
         for name, shapes in (
             ('circulant_attention', [tokens] * 3),
             ('circulant_self_attention', [tokens, (3 * channels, channels)]),
         ):
             builders = {
-                kind: partial(_op_workload, partial(getattr(module, name), **grid), shapes, args)
+                kind: partial(random_workload, getattr(module, name), shapes, args, grid)
                 for kind, module in (('ours', ops), ('baseline', baselines))
             }
             label = f'{name} {"x".join(map(str, size))}'
             cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
     return cases
-
-
-def _op_workload(call: Callable, shapes: Sequence[tuple[int, ...]], args: Namespace) -> Workload:
-    return Workload(call, tuple(random_inputs(shapes, args)))
 
 
 @register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})
@@ -102,18 +98,16 @@ def _pass_case(size: Size, args: Namespace) -> Case:
     batch, height, width, channels = size
     maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
 
-    def build(call: Callable, *shapes: tuple[int, ...]) -> Workload:
-        return Workload(call, tuple(random_inputs(shapes, args)))
-
-    def layer() -> Workload:
-        module = CirculantAttention(channels).to(args.device, args.dtype)
-        return Workload(module, (*random_inputs([tokens], args), (height, width)))
+    def build(call: Callable, *shapes: tuple[int, ...]) -> Callable[[], Workload]:
+        return partial(random_workload, call, shapes, args)
 
     builders = {
-        'circulant': layer,
-        'transform and back': partial(build, _there_and_back, maps),
-        'product': partial(build, nn.functional.linear, tokens, (channels, channels)),
-        'copy': partial(build, torch.clone, maps),
+        'circulant': lambda: random_workload(
+            CirculantAttention(channels), [tokens], args, (height, width)
+        ),
+        'transform and back': build(_there_and_back, maps),
+        'product': build(nn.functional.linear, tokens, (channels, channels)),
+        'copy': build(torch.clone, maps),
     }
     return Case('x'.join(map(str, size)), builders, tuple(builders)[:-1])
 
@@ -152,8 +146,7 @@ def size_cases(args: Namespace) -> list[Case]:
 
     def build(grids: Sequence[tuple[int, int]]) -> Workload:
         shapes = [(1, height * width, args.channels) for height, width in grids]
-        module = OneByOne(args.channels, grids).to(args.device, args.dtype)
-        return Workload(module, tuple(random_inputs(shapes, args)))
+        return random_workload(OneByOne(args.channels, grids), shapes, args)
 
     builders = {name: partial(build, value) for name, value in grids.items()}
     return [Case(f'{args.count} images', builders, ('various',))]
@@ -184,8 +177,8 @@ def _layer_case(
         skipped = skipped | {'global': reason}
 
     def build(module: Callable[[], nn.Module]) -> Workload:
-        (x,) = random_inputs([(batch, height * width, channels)], args)
-        return Workload(module().to(args.device, args.dtype), (x, (height, width)))
+        shape = (batch, height * width, channels)
+        return random_workload(module(), [shape], args, (height, width))
 
     builders = {n: partial(build, module) for n, module in modules.items() if n not in skipped}
     same = (('circulant', 'baseline'),)
