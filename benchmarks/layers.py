@@ -6,6 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import baselines
@@ -91,25 +92,18 @@ def scaling_cases(args: Namespace) -> list[Case]:
 @register_suite('passes', rounds=20, flags={'--size': SIZE})
 def pass_cases(args: Namespace) -> list[Case]:
     """The circulant layer, its transforms and a product, beside a copy of the input."""
-    return [_pass_case(size, args) for size in args.size or SIZES]
-
-
-def _pass_case(size: Size, args: Namespace) -> Case:
-    batch, height, width, channels = size
-    maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
-
-    def build(call: Callable, *shapes: tuple[int, ...]) -> Callable[[], Workload]:
-        return partial(random_workload, call, shapes, args)
-
-    builders = {
-        'circulant': lambda: random_workload(
-            CirculantAttention(channels), [tokens], args, (height, width)
-        ),
-        'transform and back': build(_there_and_back, maps),
-        'product': build(nn.functional.linear, tokens, (channels, channels)),
-        'copy': build(torch.clone, maps),
-    }
-    return Case('x'.join(map(str, size)), builders, tuple(builders)[:-1])
+    cases = []
+    for size in args.size or SIZES:
+        batch, height, width, channels = size
+        maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
+        builders = {
+            'circulant': _layer_builder(partial(CirculantAttention, channels), size, args),
+            'transform and back': partial(random_workload, _there_and_back, [maps], args),
+            'product': partial(random_workload, F.linear, [tokens, (channels, channels)], args),
+            'copy': partial(random_workload, torch.clone, [maps], args),
+        }
+        cases.append(Case('x'.join(map(str, size)), builders, tuple(builders)[:-1]))
+    return cases
 
 
 def _there_and_back(maps: Tensor) -> Tensor:
@@ -162,6 +156,14 @@ def _attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.Modul
     return modules | {'baseline': partial(baselines.CirculantBaseline, channels)}
 
 
+def _layer_builder(
+    module: Callable[[], nn.Module], size: Size, args: Namespace
+) -> Callable[[], Workload]:
+    batch, height, width, channels = size
+    shapes = [(batch, height * width, channels)]
+    return lambda: random_workload(module(), shapes, args, (height, width))
+
+
 def _layer_case(
     name: str,
     modules: dict[str, Callable[[], nn.Module]],
@@ -171,15 +173,11 @@ def _layer_case(
     tokens: int = 0,
 ) -> Case:
     """A case of modules that are called with tokens and the grid's shape."""
-    batch, height, width, channels = size
+    _, height, width, _ = size
     if height * width > args.softmax_tokens:
         reason = f'{height * width} tokens exceed --softmax-tokens {args.softmax_tokens}'
         skipped = skipped | {'global': reason}
-
-    def build(module: Callable[[], nn.Module]) -> Workload:
-        shape = (batch, height * width, channels)
-        return random_workload(module(), [shape], args, (height, width))
-
-    builders = {n: partial(build, module) for n, module in modules.items() if n not in skipped}
+    kept = {name: module for name, module in modules.items() if name not in skipped}
+    builders = {name: _layer_builder(module, size, args) for name, module in kept.items()}
     same = (('circulant', 'baseline'),)
     return Case(name, builders, ('circulant',), same, skipped, tokens)

@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +47,12 @@ SHAPE = dict(
 
 
 def measure_startup(args: Namespace) -> dict:
-    """Time to import the backbones' modules, in new processes, and to build each backbone."""
+    """Time imports of the backbones' modules, in new processes, and building each backbone."""
     if not args.import_rounds:
         return {}
-    names = [name for name in _names(args) if name not in TIMM_BACKBONES]
-    imports, builds = {'mmca.backbones': []}, {name: [] for name in names}
-    if any(name in MMDET_BACKBONES for name in builds):
+    builds = {name: [] for name in _names(args) if name not in TIMM_BACKBONES}
+    imports = {'mmca.backbones': []}
+    if builds.keys() & MMDET_BACKBONES.keys():
         imports['mmdet.models.backbones'] = []
     for i in range(args.import_rounds + 1):
         for module in list(imports)[:: 1 if i % 2 else -1]:
@@ -114,11 +113,7 @@ def backbone_cases(args: Namespace) -> list[Case]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse backbones that are unknown or need a package that is not installed.
-
-    Raises:
-        InputError: which, and why.
-    """
+    """Raise an InputError for a backbone that is unknown or lacks its package."""
     known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
     for name in names:
         if name not in known:
@@ -126,19 +121,13 @@ def check_names(names: Sequence[str]) -> None:
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
         if name in TIMM_BACKBONES:
-            _check_timm(name)
-
-
-def _check_timm(name: str) -> None:
-    if find_spec('timm') is None:
-        raise InputError(f'{name}: timm is not installed; run: pip install timm')
-    try:
-        import_module('timm')
-    except (ImportError, RuntimeError) as error:  # a torchvision for another torch
-        raise InputError(
-            f'{name}: timm cannot be imported ({error}); '
-            f'install the torchvision for torch {torch.__version__}'
-        ) from error
+            try:
+                import_module('timm')
+            except (ImportError, RuntimeError) as error:  # torchvision may be for another torch
+                raise InputError(
+                    f'{name}: cannot import timm ({error}); run: pip install timm, with the '
+                    f'torchvision for torch {torch.__version__}'
+                ) from error
 
 
 def _names(args: Namespace) -> list[str]:
@@ -198,8 +187,9 @@ class DetectorStep(nn.Module):
         '--baselines': dict(
             nargs='*',
             default=BASELINES,
+            choices=tuple(MMDET_BACKBONES),
             metavar='NAME',
-            help="backbones of mmdet, each in place of the first config's",
+            help="mmdet's backbones in place of the first config's: %(choices)s",
         ),
         '--shape': SHAPE,
     },
@@ -226,10 +216,6 @@ def detector_cases(args: Namespace) -> list[Case]:
     if args.baselines and cfgs[ours[0]].model.neck.type not in ('FPN', 'mmdet.FPN'):
         raise InputError(f'--baselines need a first config with an FPN: {args.configs[0]} has none')
     for name in args.baselines:
-        if name not in MMDET_BACKBONES:
-            raise InputError(
-                f'--baselines: unknown backbone {name!r}; known are {", ".join(MMDET_BACKBONES)}'
-            )
         cfgs[name] = cfg = copy.deepcopy(cfgs[ours[0]])
         cfg.model.backbone = mmdet_settings(name)
         cfg.model.neck.in_channels = MMDET_BACKBONES[name].channels

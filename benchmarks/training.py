@@ -96,8 +96,8 @@ def run(args: Namespace) -> None:
     """Train every row, print the table, write `training.json`; raises as the module says."""
     require('mmengine')
     configure(args)
-    about = Namespace(**vars(args), dtype=torch.float32, amp=False)
-    about.rounds, about.warmup = args.steps, WARM_UP
+    fixed = dict(dtype=torch.float32, amp=False, rounds=args.steps, warmup=WARM_UP)
+    about = Namespace(**vars(args), **fixed)
     report = {'command': 'training', 'environment': environment(about, ['training']), 'rows': {}}
     print(f'{"":22}{"first":>8}{"last":>8}{"distance":>10}{"skipped":>9}{"peak MiB":>10}{"ms":>8}')
     for name, variant in VARIANTS.items():
@@ -116,11 +116,7 @@ def run(args: Namespace) -> None:
 
 
 def train(variant: Variant, args: Namespace) -> dict:
-    """Train one row.
-
-    Returns:
-        `losses` of all steps, median `seconds` of one, `skipped` steps, `peak_bytes` (0 on CPUs).
-    """
+    """Train one row: `losses`, median `seconds` of a step, `skipped`, `peak_bytes` (0 on CPUs)."""
     torch.manual_seed(args.seed)
     batches = [_images(args) for _ in range(BATCHES)]
     backbone = build_backbone(args.backbone)

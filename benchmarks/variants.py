@@ -1,7 +1,6 @@
 """One backbone run in several ways: compiled, in half precision, with TF32, as CUDA graphs."""
 
 from argparse import Namespace
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,16 +16,10 @@ from mmca.errors import InputError
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run a module.
+    """A way to run a module: in autocast, compiled; `gpu` if it needs one."""
 
-    Attributes:
-        dtype: of autocast; None is none.
-        compiled: by `torch.compile` in this mode; None is not compiled.
-        gpu: needs one.
-    """
-
-    dtype: torch.dtype | None = None
-    compiled: str | None = None
+    dtype: torch.dtype | None = None  # of autocast
+    compiled: str | None = None  # mode of torch.compile
     gpu: bool = False
 
 
@@ -42,19 +35,16 @@ VARIANTS = {
 
 
 class Run(nn.Module):
-    """A module that is run in one of the ways."""
+    """A module run as a variant says: images (B, 3, H, W) -> the module's maps."""
 
     def __init__(self, module: nn.Module, variant: Variant) -> None:
         super().__init__()
-        self.module, self.dtype = module, variant.dtype
-        self.run = module
-        if variant.compiled:
-            self.run = torch.compile(module, mode=variant.compiled)
+        mode = variant.compiled
+        self.run = torch.compile(module, mode=mode) if mode else module
+        self.dtype = variant.dtype
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> the module's maps."""
-        kind = images.device.type
-        with torch.autocast(kind, self.dtype) if self.dtype else nullcontext():
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype is not None):
             return self.run(images)
 
 

@@ -43,7 +43,7 @@ def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys):
         (['detector', '--configs', 'absent.py', 'b.py'], 'config not found: absent.py'),
         (['detector', '--dtype', 'bfloat16'], '--dtype'),
         (['detector', '--amp'], '--amp: detectors need a GPU for it'),
-        (['detector', '--baselines', 'capvt_s'], "--baselines: unknown backbone 'capvt_s'"),
+        (['detector', '--baselines', 'capvt_s'], "--baselines: invalid choice: 'capvt_s'"),
         (['detector', '--configs', 'coco/maskrcnn_ca_deit_t'], 'need a first config with an FPN'),
         (['detector', '--configs', 'coco/maskrcnn_pvt_s', '--baselines'], 'nothing to compare'),
         (['numerics', '--sides', 'x'], '--sides: must be an integer of at least 1, got x'),
