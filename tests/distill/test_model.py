@@ -10,9 +10,9 @@ from tests.tiny import DEIT, PVT, SWIN
 
 # (student, side of the images)
 PAIRS = {
-    'pvt': (dict(type='mmca.CAPVT', arch=PVT, out_indices=(0, 1, 2, 3)), 64),
+    'pvt': (dict(type='mmca.CAPVT', arch=PVT), 64),
     'linear_pvt': (dict(type='mmca.PVTv2', arch='b0', attn='LLSS', out_indices=(1, 3)), 64),
-    'swin': (dict(type='mmca.CASwin', arch=SWIN, out_indices=(0, 1, 2, 3)), 64),
+    'swin': (dict(type='mmca.CASwin', arch=SWIN), 64),
     'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS', pos_embed=True), 48),
 }
 
