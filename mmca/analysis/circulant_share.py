@@ -26,7 +26,8 @@ class BlockShare:
         stage: index from 0; every block of a DeiT is a stage.
         grid: (H, W) of the patches.
         explained: see :func:`circulant_share`; every head and image has the same weight.
-        random: `explained` with the entries of every row shuffled; about 1 / N.
+        random: the expected `explained` if the entries of every row are shuffled: 1 / N, since
+            each entry of a kernel then averages N independent ones.
         entropy: see :func:`mmca.analysis.normalized_entropy`.
     """
 
@@ -62,35 +63,28 @@ def circulant_share(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     return torch.where(energy > NOISE, part / energy, 0.0)
 
 
-def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) -> list[BlockShare]:
+def measure_blocks(model: nn.Module, images: Iterable[Tensor]) -> list[BlockShare]:
     """Run a backbone on images, one by one, and measure its attention in every block.
 
     Args:
         model: one of `mmca.backbones`, in evaluation mode.
         images: (3, H, W) each, normalized, all of one size.
-        seed: of the random baseline.
 
     Raises:
         InputError: the images are too large for N x N matrices.
     """
-    generator = torch.Generator().manual_seed(seed)
-    orders: dict[int, Tensor] = {}
     measured: dict[str, list[BlockShare]] = defaultdict(list)
     for image in images:
         for path, seen in attention_inputs(model, image[None]).items():
             matrix = attention_matrices(seen)[0]
-            tokens = matrix.shape[-1]
-            if tokens not in orders:
-                orders[tokens] = torch.rand(tokens, tokens, generator=generator).argsort(-1)
-            shuffled = matrix.gather(-1, orders[tokens].expand_as(matrix))
-            by_head, random = (circulant_share(m, seen.grid) for m in (matrix, shuffled))
+            by_head = circulant_share(matrix, seen.grid)
             block = BlockShare(
                 path=path.removesuffix('.attn'),
                 stage=seen.attn.spec.stage,
                 grid=seen.grid,
                 explained=by_head.mean().item(),
                 explained_by_head=by_head.tolist(),
-                random=random.mean().item(),
+                random=1 / matrix.shape[-1],
                 entropy=normalized_entropy(matrix),
             )
             measured[path].append(block)
@@ -99,9 +93,13 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) ->
 
 def _mean(blocks: Sequence[BlockShare]) -> BlockShare:
     """The mean over images of one block's figures."""
-    means = {n: fmean(getattr(b, n) for b in blocks) for n in ('explained', 'random', 'entropy')}
-    heads = zip(*(b.explained_by_head for b in blocks), strict=True)
-    return replace(blocks[0], explained_by_head=list(map(fmean, heads)), **means)
+    heads = zip(*(block.explained_by_head for block in blocks), strict=True)
+    return replace(
+        blocks[0],
+        explained=fmean(block.explained for block in blocks),
+        explained_by_head=list(map(fmean, heads)),
+        entropy=fmean(block.entropy for block in blocks),
+    )
 
 
 def stage_shares(blocks: Sequence[BlockShare]) -> list[float]:

@@ -2,10 +2,10 @@
 
 The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
 each attention matrix A (N x N, per head and image), `explained` is the share of |A - 1/N|^2 that
-the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is the same with
-the entries of every row shuffled; `entropy` is 1 where all patches weigh the same. Keys of a
-spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and neither
-moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
+the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is its expected
+value with the entries of every row shuffled, 1/N; `entropy` is 1 if all patches weigh the same.
+Keys of a spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and
+neither moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
 
 Stages (PVT, Swin) or blocks (DeiT) that explain enough are recommended for circulant attention.
 """

@@ -1,4 +1,4 @@
-"""A distillation as a config of mmengine."""
+"""The mmengine config of a distillation."""
 
 from collections.abc import Sequence
 
