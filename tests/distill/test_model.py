@@ -21,20 +21,15 @@ def build(name, tmp_path, **options):
     """A distiller whose two sides start from the same random weights."""
     config, side = PAIRS[name]
     torch.manual_seed(0)
-    settings = dict(config, drop_path_rate=0.0)
-    teacher = dict(settings, attn='S')
-    state = Distiller(settings, teacher, **options).teacher.state_dict()
+    student = dict(config, drop_path_rate=0.0)
+    student['init_cfg'] = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
+    sizes = ((side, side), (side, side - 16))
+    model = Distiller(student, dict(student, attn='S'), sizes=sizes, **options)
+    state = model.teacher.state_dict()
     for path, tensor in state.items():
         if path.endswith(('qkv.weight', 'q.weight', 'kv.weight', 'attn.proj.weight')):
             tensor.normal_(std=0.5)  # far from uniform attention, which all kinds have in common
     torch.save(state, tmp_path / 'teacher.pth')
-    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
-    model = Distiller(
-        dict(settings, init_cfg=weights),
-        dict(teacher, init_cfg=weights),
-        sizes=((side, side), (side, side - 16)),
-        **options,
-    )
     model.init_weights()
     return model.train(), torch.randn(2, 3, side, side)
 
