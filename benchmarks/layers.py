@@ -111,14 +111,13 @@ def _there_and_back(maps: Tensor) -> Tensor:
 
 
 class OneByOne(nn.Module):
-    """The circulant layer on several images, each of its own size."""
+    """The circulant layer on the tokens (1, N_i, C) of several images of different sizes."""
 
     def __init__(self, channels: int, grids: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.layer, self.grids = CirculantAttention(channels), grids
 
     def forward(self, *images: Tensor) -> list[Tensor]:
-        """Tokens (1, N_i, C) of every image -> the same."""
         return [self.layer(x, grid) for x, grid in zip(images, self.grids, strict=True)]
 
 
@@ -132,17 +131,17 @@ class OneByOne(nn.Module):
     },
 )
 def size_cases(args: Namespace) -> list[Case]:
-    """Images that all have other sizes, as in COCO, beside as many images of one size."""
+    """Images of different sizes, as in COCO, beside as many images of one size."""
     generator = torch.Generator().manual_seed(args.seed)
     factors = 0.75 + 0.5 * torch.rand(args.count, 2, generator=generator)
     various = [tuple(sides) for sides in (args.side * factors).long().tolist()]
-    grids = {'various': various, 'one size': [(args.side, args.side)] * args.count}
 
     def build(grids: Sequence[tuple[int, int]]) -> Workload:
         shapes = [(1, height * width, args.channels) for height, width in grids]
         return random_workload(OneByOne(args.channels, grids), shapes, args)
 
-    builders = {name: partial(build, value) for name, value in grids.items()}
+    one_size = [(args.side, args.side)] * args.count
+    builders = {'various': partial(build, various), 'one size': partial(build, one_size)}
     return [Case(f'{args.count} images', builders, ('various',))]
 
 

@@ -34,8 +34,8 @@ OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
 BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
 CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_ca_swin_t')
 BOXES = 8
-# In this image every stage's grid is larger than a window of Swin: mmdet shifts and masks a grid
-# that fits into one window; mmca, like the original classifiers, does not.
+# Large enough that each stage's grid exceeds a window of Swin: mmdet shifts and masks a grid that
+# fits into one window; mmca, like the original classifiers, does not.
 PROBE_SHAPE = (256, 320)
 SHAPE = dict(
     nargs=2,
@@ -71,8 +71,7 @@ def _import_seconds(module: str) -> float:
     clock = 'time.perf_counter()'
     code = f'import time; start = {clock}; import {module}; print({clock} - start)'
     command = [sys.executable, '-c', code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(result.stdout.splitlines()[-1])
+    return float(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).split()[-1])
 
 
 @register_suite(
@@ -91,7 +90,6 @@ def _import_seconds(module: str) -> float:
 )
 def backbone_cases(args: Namespace) -> list[Case]:
     """Whole backbones on one image size, and the time to import and build them."""
-    require('mmengine')
     names = _names(args)
     check_names(names)
     for name in names:
@@ -105,8 +103,8 @@ def backbone_cases(args: Namespace) -> list[Case]:
         module = build_backbone(name).to(args.device, args.dtype)
         return Workload(module, (images.detach(),), (probe.detach(),))
 
-    same = ((MMDET_BACKBONES[name].ours, name) for name in names if name in MMDET_BACKBONES)
-    same = tuple(pair for pair in same if pair[0] in names)
+    twins = {theirs: backbone.ours for theirs, backbone in MMDET_BACKBONES.items()}
+    same = tuple((twins[name], name) for name in names if twins.get(name) in names)
     label = f'{args.batch}x3x{args.shape[0]}x{args.shape[1]}'
     builders = {name: partial(build, name) for name in names}
     return [Case(label, builders, tuple(args.ours), same, images=args.batch)]
@@ -114,6 +112,7 @@ def backbone_cases(args: Namespace) -> list[Case]:
 
 def check_names(names: Sequence[str]) -> None:
     """Raise an InputError for a backbone that is unknown or lacks its package."""
+    require('mmengine')
     known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
     for name in names:
         if name not in known:
@@ -138,10 +137,11 @@ def _our_backbones() -> dict[str, tuple[type, str]]:
     """Name, such as 'capvt_s' -> class of mmca.backbones and size in its `arch_zoo`."""
     from mmca import backbones
 
+    classes = {name.lower(): getattr(backbones, name) for name in backbones.__all__}
     return {
-        f'{name.lower()}_{arch[0] if arch.isalpha() else arch}': (getattr(backbones, name), arch)
-        for name in backbones.__all__
-        for arch in getattr(getattr(backbones, name), 'arch_zoo', ())
+        f'{name}_{arch[0] if arch.isalpha() else arch}': (cls, arch)
+        for name, cls in classes.items()
+        for arch in getattr(cls, 'arch_zoo', ())
     }
 
 
@@ -165,14 +165,13 @@ def _init_weights(model: nn.Module) -> None:
 
 
 class DetectorStep(nn.Module):
-    """A detector of mmdet as a function of raw data: its summed loss in training, else boxes."""
+    """Raw images and annotations -> an mmdet detector's summed loss in training, else boxes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, data: dict) -> Any:
-        """Raw images and annotations -> () loss or a list of predictions."""
         data = self.model.data_preprocessor(data, self.training)
         if not self.training:
             return self.model(**data, mode='predict')

@@ -27,9 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.agreement import DisagreementError
 from benchmarks.flags import COMMON, at_least
 from benchmarks.measurement import configure
-from benchmarks.models import SHAPE, build_backbone
+from benchmarks.models import SHAPE, build_backbone, check_names
 from benchmarks.report import MIB, environment, write
-from mmca.config.packages import require
 
 LEARNING_RATE = 2e-4
 BATCHES = 4  # that are repeated
@@ -77,7 +76,7 @@ VARIANTS = {
 
 
 class Colors(nn.Module):
-    """A backbone whose every map is projected to three colors: images -> loss."""
+    """A backbone whose maps are projected to three colors: images -> loss."""
 
     def __init__(self, backbone: nn.Module, images: Tensor) -> None:
         super().__init__()
@@ -94,7 +93,7 @@ class Colors(nn.Module):
 
 def run(args: Namespace) -> None:
     """Train every row, print the table, write `training.json`; raises as the module says."""
-    require('mmengine')
+    check_names([args.backbone])
     configure(args)
     fixed = dict(dtype=torch.float32, amp=False, rounds=args.steps, warmup=WARM_UP)
     about = Namespace(**vars(args), **fixed)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
 from benchmarks.models import SHAPE, build_backbone, check_names
-from mmca.config.packages import require
 from mmca.errors import InputError
 
 
@@ -61,7 +60,6 @@ def variant_cases(args: Namespace) -> list[Case]:
     """A backbone compiled, in half precision and, on GPUs, as CUDA graphs, beside itself."""
     if args.amp or args.dtype != torch.float32:
         raise InputError('variants has rows of every precision: leave out --amp and --dtype')
-    require('mmengine')
     check_names([args.backbone])
     cpu = args.device.type == 'cpu'
     skipped = {name: 'needs a GPU' for name, variant in VARIANTS.items() if variant.gpu and cpu}
