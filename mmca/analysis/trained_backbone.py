@@ -1,4 +1,4 @@
-"""A config's backbone, or its softmax original, with the weights of a checkpoint."""
+"""Load a config's backbone, or its softmax original, from a checkpoint."""
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -8,7 +8,7 @@ from mmca.backbones.base import Backbone
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, load_pretrained, read_checkpoint
 from mmca.errors import InputError
 
-OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # not the softmax original's
+OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # left out of the original's settings
 
 
 def backbone_settings(cfg: Config) -> dict:

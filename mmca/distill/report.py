@@ -21,8 +21,6 @@ class DistillationError(BaseMetric):
     'NAME/cosine' its cosine with the teacher's; besides, 'mean/error' and 'mean/cosine'.
     """
 
-    default_prefix = None
-
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Collect the figures of a batch."""
         self.results.extend(data_samples)

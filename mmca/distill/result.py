@@ -1,4 +1,4 @@
-"""Distilled weights with their provenance and errors, alone and in a whole model."""
+"""Write distilled weights with their provenance and errors, alone and in a whole model."""
 
 import hashlib
 from collections.abc import Mapping
