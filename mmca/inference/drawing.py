@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from mmengine.structures import InstanceData
 
-from mmca.inference.results import Detections, Segmentation
+from mmca.inference.results import Detections, Result, Segmentation
 
 ALPHA = 0.5  # opacity of colors over the image
 ROW, SWATCH, MARGIN, FONT, FONT_SCALE = 20, 12, 6, cv2.FONT_HERSHEY_SIMPLEX, 0.45
@@ -35,8 +35,8 @@ class Visualizer:
     def __call__(
         self,
         image: np.ndarray,
-        result: Detections | Segmentation,
-        truth: Detections | Segmentation | None = None,
+        result: Result,
+        truth: Result | None = None,
         whole_legend: bool = False,
     ) -> np.ndarray:
         """Draw a result, with its ground truth on the left if given.
@@ -45,16 +45,16 @@ class Visualizer:
             image: (H, W, 3), BGR from 0 to 255.
             result: the prediction.
             truth: the ground truth.
-            whole_legend: list all classes below a label map, so that frames of a video keep a size.
+            whole_legend: list all classes below a label map, so that all frames of a video have
+                the same size.
 
         Returns:
             (H', W', 3), BGR, uint8.
         """
-        image = image.clip(0, 255).astype(np.uint8)
         if isinstance(result, Detections):
-            left = [] if truth is None else [self._draw_objects(image, truth, with_scores=False)]
-            return np.hstack([*left, self._draw_objects(image, result, with_scores=True)])
+            return self._draw_objects(image, result, truth)
         shown = [result] if truth is None else [truth, result]
+        image = image.clip(0, 255).astype(np.uint8)
         panels = np.hstack([_overlay(image, one) for one in shown])
         ids = range(len(result.names))
         if not whole_legend:
@@ -62,41 +62,38 @@ class Visualizer:
         entries = [(result.names[i], result.palette[i].tolist()) for i in ids]
         return np.vstack([panels, _legend(entries, panels.shape[1])])
 
-    def _draw_objects(self, image: np.ndarray, result: Detections, with_scores: bool) -> np.ndarray:
-        import torch
+    def _draw_objects(
+        self, image: np.ndarray, result: Detections, truth: Detections | None
+    ) -> np.ndarray:
         from mmdet.structures import DetDataSample
         from mmdet.visualization import DetLocalVisualizer
-        from mmengine.structures import InstanceData
 
         if self._objects is None:
             self._objects = DetLocalVisualizer(line_width=2)
             self._objects.dataset_meta = {'classes': result.names, 'palette': self._palette}
-        shown = (
-            result.scores >= self.score_thr if with_scores else np.ones(len(result.scores), bool)
-        )
-        values = {'bboxes': result.boxes, 'labels': result.labels, 'masks': result.masks}
-        values |= {'scores': result.scores} if with_scores else {}
-        objects = InstanceData()
-        for name, value in values.items():
-            if value is not None:
-                objects.set_field(torch.from_numpy(value[shown]), name)
-        # As ground truth: mmdet filters predictions by score once more.
-        sample = DetDataSample(gt_instances=objects)
-        with _fixed_seed(), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
-            self._objects.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
+        found = _to_instances(result, result.scores)
+        sample = DetDataSample(pred_instances=found[result.scores >= self.score_thr])
+        if truth is not None:
+            sample.gt_instances = _to_instances(truth)
+        # mmdet randomizes the colors of masks, but an image should keep its colors.
+        state = np.random.get_state()
+        np.random.seed(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
+                self._objects.add_datasample(
+                    'image', image[..., ::-1], sample, draw_gt=truth is not None, pred_score_thr=-1
+                )
+        finally:
+            np.random.set_state(state)
         return self._objects.get_image()[..., ::-1]
 
 
-@contextmanager
-def _fixed_seed() -> Iterator[None]:
-    """Seed numpy: mmdet randomizes the colors of masks, but an image should keep its colors."""
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+def _to_instances(result: Detections, scores: np.ndarray | None = None) -> InstanceData:
+    fields = {'bboxes': result.boxes, 'labels': result.labels, 'masks': result.masks}
+    fields['scores'] = scores
+    known = {name: torch.from_numpy(v) for name, v in fields.items() if v is not None}
+    return InstanceData(**known)
 
 
 def _overlay(image: np.ndarray, result: Segmentation) -> np.ndarray:

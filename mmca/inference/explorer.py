@@ -8,17 +8,18 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmca.analysis import equivalent_kernels, recorded_inputs
 from mmca.errors import InputError
 from mmca.inference.drawing import ALPHA, Visualizer
-from mmca.inference.predictor import Predictor, Result
+from mmca.inference.predictor import Predictor
+from mmca.inference.results import Result
 
 MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels take 190 MB
 PANEL = 2.2  # height of a map, in inches
+FRAME = {'fill': False, 'color': 'red'}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class View:
-    """An image (H, W, 3), BGR, its file name, prediction, and kernels of all blocks with one."""
+    """An image (H, W, 3), BGR, its file name, prediction, and the kernels of its blocks."""
 
     name: str
     image: np.ndarray
@@ -82,8 +83,9 @@ class Explorer:
         self._visualizer = Visualizer(predictor.palette)
         # The model's hooks, mmengine's scope and mmdet's visualizer serve one thread at a time.
         self._lock = Lock()
-        self.no_attention, name = '', type(self._backbone).__name__
+        self.no_attention = ''
         if not any(getattr(m, 'has_kernel', False) for m in self._backbone.modules()):
+            name = type(self._backbone).__name__
             self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
@@ -99,34 +101,27 @@ class Explorer:
             if scale < 1:
                 size = [round(side * scale) or 1 for side in image.shape[1::-1]]
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            return View(Path(path).name, image, *self._run(self.predictor.prepare(image)))
+            data, sizes = self.predictor.prepare(image), []
+            hook = self._backbone.register_forward_pre_hook(
+                lambda _, args: sizes.append(args[0].shape[2:])
+            )
+            with hook, recorded_inputs(self._backbone) as seen:
+                (result,) = self.predictor.forward([data])
+            # The backbone's input is the resized image, padded at the bottom and on the right.
+            scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
+            kernels = []
+            for block, one in seen.items() if not self.no_attention else ():
+                if one.attn.has_kernel:
+                    weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
+                    size = np.array(sizes[0]) / weights.shape / (scale_y, scale_x)
+                    kernels.append(Kernel(block.removesuffix('.attn'), weights, tuple(size)))
+            return View(Path(path).name, image, result, tuple(kernels))
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:
         """Draw the result, (H', W, 3), BGR, uint8; the first H rows are the image."""
         with self._lock:
             self._visualizer.score_thr = score_thr
             return self._visualizer(view.image, view.result)
-
-    def _run(self, data: dict) -> tuple[Result, tuple[Kernel, ...]]:
-        shapes = []
-        handle = self._backbone.register_forward_pre_hook(
-            lambda _, args: shapes.append(args[0].shape[2:])
-        )
-        try:
-            with recorded_inputs(self._backbone) as seen:
-                (result,) = self.predictor.forward([data])
-        finally:
-            handle.remove()
-        kernels = []
-        # The backbone's input is the resized image, padded at the bottom and on the right.
-        scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
-        height, width = shapes[0][0] / scale_y, shapes[0][1] / scale_x
-        for path, one in seen.items() if not self.no_attention else ():
-            if one.attn.has_kernel:
-                weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
-                patch = (height / weights.shape[0], width / weights.shape[1])
-                kernels.append(Kernel(path.removesuffix('.attn'), weights, patch))
-        return result, tuple(kernels)
 
 
 def draw_attention(view: View, x: float, y: float) -> Figure:
@@ -151,17 +146,13 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
         (rows, columns), (high, wide) = kernel.weights.shape, kernel.patch
         row, column = kernel.token(x, y)
         left.imshow(image, extent=(0, width, height, 0))
-        attention, covered = np.sqrt(kernel.attention(x, y)), (0, columns * wide, rows * high, 0)
-        left.imshow(attention, extent=covered, alpha=ALPHA, **colors)
-        left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)  # without the padding
-        _mark(left, (column * wide, row * high), (wide, high))
-        middle = (rows // 2, columns // 2)
-        centered = np.sqrt(np.roll(kernel.weights, middle, (0, 1)))
-        right.imshow(centered, extent=(0, columns, rows, 0), **colors)
+        covered = (0, columns * wide, rows * high, 0)  # the image and its padding
+        left.imshow(np.sqrt(kernel.attention(x, y)), extent=covered, alpha=ALPHA, **colors)
+        left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)
+        left.add_patch(Rectangle((column * wide, row * high), wide, high, **FRAME))
+        row, column = rows // 2, columns // 2
+        centered = np.roll(kernel.weights, (row, column), (0, 1))
+        right.imshow(np.sqrt(centered), extent=(0, columns, rows, 0), **colors)
         right.set(title=f'kernel, max {kernel.weights.max():.2g}')
-        _mark(right, middle[::-1], (1, 1))
+        right.add_patch(Rectangle((column, row), 1, 1, **FRAME))
     return figure
-
-
-def _mark(axes: Axes, corner: tuple[float, float], size: tuple[float, float]) -> None:
-    axes.add_patch(Rectangle(corner, *size, fill=False, color='red'))

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from mmcv import VideoReader
+from rich.progress import track
 
 from mmca.errors import InputError
 from mmca.inference.drawing import Visualizer
-from mmca.inference.ground_truth import open_truth
-from mmca.inference.predictor import Predictor, Result
+from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
+from mmca.inference.predictor import Predictor
+from mmca.inference.results import Result
 from mmca.inference.sources import Source, find_sources
-from mmca.inference.writers import DetectionTable, write_jpeg, write_labels, write_video
-
-if TYPE_CHECKING:
-    from mmcv import VideoReader
+from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
 
 COMPLETE = 0.95  # of a video's frames; some formats state their number roughly
 
@@ -28,8 +28,7 @@ class Summary:
     """What :func:`predict_files` wrote.
 
     Attributes:
-        images: number of images written.
-        frames: number of video frames written.
+        images, frames: number of images and of video frames written.
         with_truth: number of images that have a ground truth.
         skipped: number of files in folders that are neither images nor videos.
         failures: (file, reason) of inputs that could not be read.
@@ -68,9 +67,12 @@ def predict_files(
 
         summary = predict_files(Predictor('coco/maskrcnn_ca_pvt_s', 'a.pth'), ['photos/'], 'out')
     """
-    from rich.progress import track
-
-    job = _Job(predictor, inputs, Path(out), ann, score_thr, batch_size)
+    if not 0 <= score_thr <= 1:
+        raise InputError(f'score_thr must be from 0 to 1, got {score_thr}')
+    if batch_size < 1:
+        raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+    visualize = Visualizer(predictor.palette, score_thr)
+    job = _Job(predictor, inputs, Path(out), ann, visualize, batch_size)
     for _ in track(job.steps(), 'predict', total=job.total):
         pass
     return job.summary
@@ -79,35 +81,33 @@ def predict_files(
 class _Job:
     """One call of :func:`predict_files`."""
 
-    def __init__(self, predictor: Predictor, inputs, out: Path, ann, score_thr, batch_size) -> None:
-        from mmcv import VideoReader
-
-        if not 0 <= score_thr <= 1:
-            raise InputError(f'score_thr must be from 0 to 1, got {score_thr}')
-        if batch_size < 1:
-            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+    def __init__(
+        self, predictor: Predictor, inputs, out: Path, ann, visualize: Visualizer, batch_size: int
+    ) -> None:
+        self.predictor, self.out, self.visualize = predictor, out, visualize
+        self.batch_size = batch_size
         sources, missing, skipped = find_sources(inputs, out)
-        failures = [(text, 'no such image or video') for text in missing]
-        self.summary = Summary(skipped=skipped, failures=failures)
-        self.predictor, self.out, self.batch_size = predictor, out, batch_size
-        self.visualize = Visualizer(predictor.palette, score_thr)
         self.images = [source for source in sources if not source.is_video]
         self.videos = {s: VideoReader(str(s.path)) for s in sources if s.is_video}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())
-        self.truth = None if ann is None else open_truth(ann, predictor)
-        found = {s: self.truth.find(s) for s in self.images} if self.truth else {}
-        self.entries = {source: entry for source, entry in found.items() if entry is not None}
-        self.summary.with_truth = len(self.entries)
-        if self.truth and not self.entries:
-            raise InputError(f'--ann {ann} matches none of the images')
-        self.table = None
-        if predictor.library == 'mmdet':
-            ids = (self.truth.category_ids, self.truth.next_id) if self.truth else ()
-            self.table = DetectionTable(predictor.names, *ids)
-        out.mkdir(parents=True, exist_ok=True)
+        self.entries, ids, detects = {}, (), predictor.library == 'mmdet'
+        if ann is not None:
+            self.truth = (CocoTruth if detects else LabelMapTruth)(ann, predictor)
+            found = {source: self.truth.find(source) for source in self.images}
+            self.entries = {source: entry for source, entry in found.items() if entry is not None}
+            if not self.entries:
+                raise InputError(f'--ann {ann} matches none of the images')
+            ids = (self.truth.category_ids, self.truth.next_id) if detects else ()
+        self.table = DetectionTable(predictor.names, *ids) if detects else None
+        self.summary = Summary(
+            with_truth=len(self.entries),
+            skipped=skipped,
+            failures=[(text, 'no such image or video') for text in missing],
+        )
 
     def steps(self) -> Iterator[None]:
         """Do the work, and yield after each image and frame."""
+        self.out.mkdir(parents=True, exist_ok=True)
         for (source, image), result in self._predict(self._read_images()):
             drawn = self.visualize(image, result, self._read_truth(source, image))
             write_jpeg(self.out / 'images' / f'{source.name}.jpg', drawn)
@@ -123,21 +123,16 @@ class _Job:
             self.table.write(self.out / 'predictions.json')
 
     def _predict_video(self, source: Source, reader: VideoReader) -> Iterator[None]:
-        number = 0
-        for _ in write_video(
-            self.out / f'{source.name}.mp4', reader.fps, self._draw_frames(source, reader)
-        ):
-            number += 1
-            yield
+        number, name = 0, source.file_name
+        with open_video(self.out / f'{source.name}.mp4', reader.fps) as write:
+            for (frame, image), result in self._predict(enumerate(reader)):
+                write(self.visualize(image, result, whole_legend=True))
+                self._write(image, result, f'{name}/{frame:06d}.png', file_name=name, frame=frame)
+                number += 1
+                yield
         self.summary.frames += number
         if number < max(COMPLETE * reader.frame_cnt, 1):
             self._fail(source, f'read {number} of {max(reader.frame_cnt, 0)} frames')
-
-    def _draw_frames(self, source: Source, reader: VideoReader) -> Iterator[np.ndarray]:
-        for (frame, image), result in self._predict(enumerate(reader)):
-            labels = f'{source.file_name}/{frame:06d}.png'
-            self._write(image, result, labels, file_name=source.file_name, frame=frame)
-            yield self.visualize(image, result, whole_legend=True)
 
     def _predict(self, items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple]:
         """Pair items with their results, one batch at a time."""

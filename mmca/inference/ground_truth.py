@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
+from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
-from mmca.inference.classes import dataset_settings
 from mmca.inference.predictor import Predictor, type_name
 from mmca.inference.results import Detections, Segmentation
 from mmca.inference.sources import Source
@@ -22,7 +23,7 @@ class CocoTruth:
 
     Args:
         path: the file.
-        names: the classes of the model; other categories are ignored.
+        predictor: the model; categories that it does not know are ignored.
 
     Attributes:
         category_ids: name -> id, of all categories in the file.
@@ -32,25 +33,25 @@ class CocoTruth:
         InputError: not a COCO file, or without any class of the model.
     """
 
-    def __init__(self, path: str, names: tuple[str, ...]) -> None:
+    def __init__(self, path: str | Path, predictor: Predictor) -> None:
         from pycocotools.coco import COCO
 
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._coco = COCO(path)
+                self._coco = COCO(str(path))
             self.category_ids = {c['name']: c['id'] for c in self._coco.dataset['categories']}
+            self.next_id = max(self._coco.imgs, default=0) + 1
             self._by_name: dict[str, list[dict]] = {}
             for image in self._coco.imgs.values():
                 self._by_name.setdefault(Path(image['file_name']).name, []).append(image)
         except Exception as error:
             reason = f'{type(error).__name__}: {error}'
             raise InputError(f'--ann {path} is not a COCO file ({reason})') from error
-        self.next_id = max(self._coco.imgs, default=0) + 1
-        self._names = names
-        unknown = [name for name in self.category_ids if name not in names]
+        self._names = predictor.names
+        unknown = [name for name in self.category_ids if name not in self._names]
         if len(unknown) == len(self.category_ids):
-            first = f'{", ".join(names[:3])}{", ..." if len(names) > 3 else ""}'
-            raise InputError(f'--ann {path} has none of the classes of the model: {first}')
+            names = shorten(', '.join(self._names), 60, placeholder=' ...')
+            raise InputError(f'--ann {path} has none of the classes of the model: {names}')
         if unknown:
             warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 
@@ -86,14 +87,16 @@ class LabelMapTruth:
     """A folder of label maps for a segmentor: the map of a/1.jpg is a/1.png or 1.png in it.
 
     The config's data set defines their suffix and how to read them.
+
+    Raises:
+        InputError: not a folder.
     """
 
-    def __init__(self, folder: str, predictor: Predictor) -> None:
-        from mmengine.registry import TRANSFORMS, DefaultScope
-
+    def __init__(self, folder: str | Path, predictor: Predictor) -> None:
+        if not Path(folder).is_dir():
+            raise InputError(f'--ann {folder} is not a folder of label maps')
         self._folder, self._predictor = Path(folder), predictor
-        steps = dataset_settings(predictor.cfg).pipeline
-        loaders = [step for step in steps if type_name(step) == 'LoadAnnotations']
+        loaders = [step for step in predictor.pipeline if type_name(step) == 'LoadAnnotations']
         with DefaultScope.overwrite_default_scope('mmseg'):
             self._load = TRANSFORMS.build((loaders or [{'type': 'LoadAnnotations'}])[0])
 
@@ -120,23 +123,6 @@ class LabelMapTruth:
         labels = self._load(info)['gt_seg_map']
         _check_size(str(path), labels.shape, shape)
         return Segmentation(labels, self._predictor.names, self._predictor.palette)
-
-
-def open_truth(path: str | Path, predictor: Predictor) -> CocoTruth | LabelMapTruth:
-    """Open the ground truth that suits a model.
-
-    Args:
-        path: a COCO file for a detector, a folder of label maps for a segmentor.
-        predictor: the model.
-
-    Raises:
-        InputError: the path is something else.
-    """
-    if predictor.library == 'mmseg':
-        if not Path(path).is_dir():
-            raise InputError(f'--ann {path} is not a folder of label maps')
-        return LabelMapTruth(str(path), predictor)
-    return CocoTruth(str(path), predictor.names)
 
 
 def _check_size(name: str, found: tuple[int, int], shape: tuple[int, int]) -> None:

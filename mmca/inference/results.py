@@ -40,3 +40,6 @@ class Segmentation:
     labels: np.ndarray
     names: tuple[str, ...]
     palette: np.ndarray
+
+
+Result = Detections | Segmentation

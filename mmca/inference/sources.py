@@ -20,7 +20,7 @@ class Source:
     Attributes:
         path: the file.
         file_name: its path below the folder that all inputs share.
-        name: `file_name` without suffix; numbered where another source has that name.
+        name: `file_name` without suffix, numbered if another source has that name.
     """
 
     path: Path
@@ -43,7 +43,7 @@ def find_sources(
         out: the folder of the results, which is not searched.
 
     Returns:
-        The sources, each file once; the inputs that match no image and no video; and the number of
+        The sources, each file once; the inputs that match no image or video; and the number of
         files in folders that were skipped because of their suffix.
     """
     roots, paths, missing, skipped = [], {}, [], 0

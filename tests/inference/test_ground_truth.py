@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmca.errors import InputError
-from mmca.inference.ground_truth import CocoTruth, open_truth
+from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
 from mmca.inference.sources import Source
 from tests.helpers import write_coco
 
@@ -32,8 +32,8 @@ def changed(tmp_path):
     return write
 
 
-def test_an_entry_matches_the_end_of_one_path(changed):
-    truth = CocoTruth(changed(lambda c: c['images'][1].update(file_name='b/1.jpg')), NAMES)
+def test_an_entry_matches_the_end_of_one_path(changed, detector):
+    truth = CocoTruth(changed(lambda c: c['images'][1].update(file_name='b/1.jpg')), detector)
     assert truth.find(source('/data/a/1.jpg')) is None
     assert truth.find(source('/data/b/1.jpg'))['id'] == 1
     assert truth.find(source('/data/c/0.jpg'))['id'] == 0
@@ -41,12 +41,12 @@ def test_an_entry_matches_the_end_of_one_path(changed):
     assert (truth.next_id, truth.category_ids) == (2, {'disc': 1, 'ring': 8})
 
 
-def test_objects(changed, capsys):
+def test_objects(changed, detector, capsys):
     def add(content):
         content['categories'].append({'id': 5, 'name': 'cloud'})
         content['annotations'].append({**content['annotations'][0], 'id': 9, 'category_id': 5})
 
-    truth = CocoTruth(changed(add), NAMES)
+    truth = CocoTruth(changed(add), detector)
     assert 'ignoring cloud, which the model does not know' in capsys.readouterr().err
     found = truth.read(truth.find(source('/0.jpg')), (32, 32))
     assert found.boxes.tolist() == [[2, 2, 22, 22]]
@@ -61,16 +61,16 @@ def test_objects(changed, capsys):
     [
         (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
         (lambda c: c.pop('categories'), r"is not a COCO file \(KeyError: 'categories'"),
-        (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, ring'),
+        (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, square, '),
     ],
 )
-def test_malformed_files(changed, change, says):
+def test_malformed_files(changed, detector, change, says):
     with pytest.raises(InputError, match=says):
-        CocoTruth(changed(change), NAMES)
+        CocoTruth(changed(change), detector)
 
 
 def test_label_maps(seg, segmentor):
-    truth = open_truth(seg.ann, segmentor)
+    truth = LabelMapTruth(seg.ann, segmentor)
     path = truth.find(source('0.jpg'))
     assert (truth.read(path, (32, 32)).labels == 149).all()  # counted from 1 in the file
     assert truth.find(source('nowhere.jpg')) is None
