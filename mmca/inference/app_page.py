@@ -1,4 +1,4 @@
-"""The page of `mmca app`. gradio reads its environment when this module is imported."""
+"""The page of `mmca app`. Importing it makes gradio read its environment."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
 
     def status(view: View, threshold: float) -> str:
         height, width = view.image.shape[:2]
-        words = [f'{view.name}, {width} x {height} pixels.']
+        text = f'{view.name}, {width} x {height} pixels. '
         if detects:
-            number = int((view.result.scores >= threshold).sum())
-            words.append(f'Objects with a score of {threshold:g} or more: {number}.')
-        return _line(' '.join([*words, explorer.no_attention or CLICK]))
+            number = (view.result.scores >= threshold).sum()
+            text += f'Objects with a score of {threshold:g} or more: {number}. '
+        return _line(text + (explorer.no_attention or CLICK))
 
     def look(path: str, threshold: float) -> tuple:
         try:
@@ -52,7 +52,8 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
         except (InputError, torch.OutOfMemoryError) as error:
             # The visitor knows the file by its name, not by our folder.
             return None, None, None, None, _line(str(error).replace(path, Path(path).name))
-        return None, view, *redraw(view, threshold)[:1], None, status(view, threshold)
+        image, text = redraw(view, threshold)
+        return None, view, image, None, text
 
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:

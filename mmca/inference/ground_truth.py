@@ -11,26 +11,17 @@ import numpy as np
 from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
-from mmca.inference.predictor import Predictor, type_name
-from mmca.inference.results import Detections, Segmentation
-from mmca.inference.sources import Source
+from mmca.inference.predictor import Detections, Predictor, Segmentation, type_name
 
 
 class CocoTruth:
-    """Boxes and masks of a COCO file.
+    """Boxes and masks of a COCO file; categories that the model does not know are ignored.
 
     An entry belongs to the first image whose path ends in its `file_name`.
-
-    Args:
-        path: the file.
-        predictor: the model; categories that it does not know are ignored.
 
     Attributes:
         category_ids: name -> id, of all categories in the file.
         next_id: larger than the ids of all images.
-
-    Raises:
-        InputError: not a COCO file, or without any class of the model.
     """
 
     def __init__(self, path: str | Path, predictor: Predictor) -> None:
@@ -55,23 +46,18 @@ class CocoTruth:
         if unknown:
             warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 
-    def find(self, source: Source) -> dict | None:
+    def find(self, path: Path, file_name: str) -> dict | None:
         """Find the entry of an image, and reserve it."""
-        images = self._by_name.get(source.path.name, [])
+        images = self._by_name.get(path.name, [])
         for image in images:
             parts = Path(image['file_name']).parts
-            if source.path.parts[-len(parts) :] == parts:
+            if path.parts[-len(parts) :] == parts:
                 images.remove(image)
                 return image
         return None
 
-    def read(self, image: dict, shape: tuple[int, int]) -> Detections:
-        """Read the objects of an entry: boxes with score 1, and masks if all objects have one.
-
-        Raises:
-            InputError: the size of the entry differs from `shape`, (H, W).
-        """
-        _check_size('--ann', (image['height'], image['width']), shape)
+    def read(self, image: dict) -> tuple[Detections, tuple[int, int]]:
+        """Read the objects of an entry, with masks if all have one, and its (H, W)."""
         labels = {self.category_ids.get(name): i for i, name in enumerate(self._names)}
         objects = [a for a in self._coco.imgToAnns[image['id']] if a['category_id'] in labels]
         boxes = np.array([o['bbox'] for o in objects], np.float32).reshape(-1, 4)
@@ -80,16 +66,14 @@ class CocoTruth:
         if objects and all(o.get('segmentation') for o in objects):
             masks = np.stack([self._coco.annToMask(o) for o in objects]).astype(bool)
         indices = np.array([labels[o['category_id']] for o in objects], np.int64)
-        return Detections(boxes, np.ones(len(boxes), np.float32), indices, self._names, masks)
+        found = Detections(boxes, np.ones(len(boxes), np.float32), indices, self._names, masks)
+        return found, (image['height'], image['width'])
 
 
 class LabelMapTruth:
     """A folder of label maps for a segmentor: the map of a/1.jpg is a/1.png or 1.png in it.
 
     The config's data set defines their suffix and how to read them.
-
-    Raises:
-        InputError: not a folder.
     """
 
     def __init__(self, folder: str | Path, predictor: Predictor) -> None:
@@ -100,33 +84,22 @@ class LabelMapTruth:
         with DefaultScope.overwrite_default_scope('mmseg'):
             self._load = TRANSFORMS.build((loaders or [{'type': 'LoadAnnotations'}])[0])
 
-    def find(self, source: Source) -> Path | None:
-        """Find the label map of an image."""
+    def find(self, path: Path, file_name: str) -> Path | None:
+        """Find the label map of an image, whose path below the folder of inputs is `file_name`."""
         dataset = self._predictor.dataset
-        for name in (source.file_name, source.path.name):
+        for name in (file_name, path.name):
             stem = name.removesuffix(dataset.img_suffix)
             stem = str(Path(name).with_suffix('')) if stem == name else stem
-            path = self._folder / f'{stem}{dataset.seg_map_suffix}'
-            if path.is_file():
-                return path
+            found = self._folder / f'{stem}{dataset.seg_map_suffix}'
+            if found.is_file():
+                return found
         return None
 
-    def read(self, path: Path, shape: tuple[int, int]) -> Segmentation:
-        """Read a label map as `mmca test` does.
-
-        Raises:
-            InputError: its size differs from `shape`, (H, W).
-        """
+    def read(self, path: Path) -> tuple[Segmentation, tuple[int, int]]:
+        """Read a label map as `mmca test` does, and return it with its (H, W)."""
         dataset = self._predictor.dataset
         info = {'seg_map_path': str(path), 'label_map': dataset.label_map, 'seg_fields': []}
         info['reduce_zero_label'] = dataset.reduce_zero_label
         labels = self._load(info)['gt_seg_map']
-        _check_size(str(path), labels.shape, shape)
-        return Segmentation(labels, self._predictor.names, self._predictor.palette)
-
-
-def _check_size(name: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
-    if tuple(found) != tuple(shape):
-        raise InputError(
-            f'{name} gives {found[1]} x {found[0]} pixels, the image has {shape[1]} x {shape[0]}'
-        )
+        found = Segmentation(labels, self._predictor.names, self._predictor.palette)
+        return found, labels.shape

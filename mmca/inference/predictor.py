@@ -1,8 +1,9 @@
-"""A trained model that predicts on images."""
+"""A trained model that predicts on images, and its results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -18,10 +19,46 @@ from mmca.config.packages import import_datasets
 from mmca.config.palette import make_palette
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError, warn
-from mmca.inference.results import Detections, Result, Segmentation
 from mmca.io import image_size
 
+
+@dataclass(frozen=True)
+class Detections:
+    """N objects in an image of H x W pixels, best scores first.
+
+    Attributes:
+        boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
+        scores: (N,), float32, from 0 to 1.
+        labels: (N,), int64, indices into `names`.
+        names: of all classes of the model.
+        masks: (N, H, W), bool, or None if the model predicts no masks.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    masks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The class of every pixel of an image of H x W pixels.
+
+    Attributes:
+        labels: (H, W), uint8 (int64 with more than 255 classes), indices into `names`; 255 marks
+            pixels without a class in ground truth.
+        names: of all classes of the model.
+        palette: (K, 3), uint8, the RGB colors of the K classes.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    palette: np.ndarray
+
+
 Image = str | Path | np.ndarray
+Result = Detections | Segmentation
 
 
 class Predictor:
@@ -117,7 +154,7 @@ class Predictor:
             The result, or a list of them for a list.
 
         Raises:
-            InputError: see :meth:`prepare`.
+            InputError: a file cannot be read, or an array has another shape or dtype.
         """
         if not isinstance(images, (list, tuple)):
             return self([images])[0]
@@ -132,14 +169,7 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Image) -> dict:
-        """Run the test pipeline on a file or an array, as for a call.
-
-        Returns:
-            'inputs', (3, H', W'), resized and not yet normalized, and 'data_samples'.
-
-        Raises:
-            InputError: the file cannot be read, or the array has another shape or dtype.
-        """
+        """Run the test pipeline: 'inputs', (3, H', W'), not yet normalized, and 'data_samples'."""
         values = image if isinstance(image, np.ndarray) else self.read(image)
         if values.shape[2:] != (3,) or values.dtype not in (np.uint8, np.float32):
             raise InputError(

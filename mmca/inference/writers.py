@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mmca.errors import InputError
-from mmca.inference.results import Detections, Segmentation
+from mmca.inference.predictor import Detections, Segmentation
 from mmca.io import atomic_write
 
 JPEG_QUALITY = 95
@@ -23,12 +23,7 @@ class DetectionTable:
     """Detections of many images in COCO's layout, readable by `pycocotools.coco.COCO`.
 
     Annotations are entries of a COCO results list (bbox as x y w h, score, segmentation as RLE)
-    with an id.
-
-    Args:
-        names: of the classes.
-        category_ids: name -> id; other names get the next ids.
-        next_id: no image that is added with an id has this or a larger one.
+    with an id. Classes without a category id, and images added without one, get the next free ids.
     """
 
     def __init__(
@@ -65,7 +60,6 @@ class DetectionTable:
             annotations.append(found)
 
     def write(self, path: Path) -> None:
-        """Write the file."""
         with atomic_write(path, 'w') as file:
             json.dump(self.content, file)
 
@@ -93,14 +87,14 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
 @contextmanager
 def open_video(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Open an mp4 file that gets its name once it is complete; its folder is created.
+    """Open an mp4 file that gets its name once it is complete, unless it has no frame.
 
     Args:
-        path: the file; without any frame, none is written.
+        path: the file; its folder is created.
         fps: frames per second; 25 if unknown (0).
 
     Yields:
-        A function that appends a frame (H, W, 3), BGR, uint8, of the same size as the others.
+        A function that appends a frame (H, W, 3), BGR, uint8; all must have the same size.
     """
     part, writer = path.with_name(f'{path.stem}.part.mp4'), cv2.VideoWriter()
     path.parent.mkdir(parents=True, exist_ok=True)
