@@ -38,14 +38,6 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     """Build the page; visitors share the explorer, but their images stay in their sessions."""
     detects = explorer.predictor.library == 'mmdet'
 
-    def status(view: View, threshold: float) -> str:
-        height, width = view.image.shape[:2]
-        text = f'{view.name}, {width} x {height} pixels. '
-        if detects:
-            number = (view.result.scores >= threshold).sum()
-            text += f'Objects with a score of {threshold:g} or more: {number}. '
-        return _line(text + (explorer.no_attention or CLICK))
-
     def look(path: str, threshold: float) -> tuple:
         try:
             view = explorer.look(path)
@@ -58,7 +50,13 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:
             return None, _line(NO_IMAGE)
-        return explorer.draw(view, threshold)[..., ::-1], status(view, threshold)
+        height, width = view.image.shape[:2]
+        text = f'{view.name}, {width} x {height} pixels. '
+        if detects:
+            number = (view.result.scores >= threshold).sum()
+            text += f'Objects with a score of {threshold:g} or more: {number}. '
+        drawn = explorer.draw(view, threshold)[..., ::-1]
+        return drawn, _line(text + (explorer.no_attention or CLICK))
 
     def attend(view: View | None, place: gr.SelectData) -> tuple:
         if view is None:

@@ -51,13 +51,7 @@ def draw(
     return np.vstack([panels, _legend(entries, panels.shape[1])])
 
 
-def _draw_objects(
-    image: np.ndarray,
-    result: Detections,
-    palette: np.ndarray,
-    score_thr: float,
-    truth: Detections | None,
-) -> np.ndarray:
+def _draw_objects(image, result, palette, score_thr, truth) -> np.ndarray:
     from mmdet.structures import DetDataSample
     from mmdet.visualization import DetLocalVisualizer
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,28 +21,22 @@ PANEL = 2.2  # height of a map, in inches
 FRAME = {'fill': False, 'color': 'red'}
 
 
-class Kernel(NamedTuple):
-    """The kernel of a block on an image, from :func:`equivalent_kernels`, averaged over the heads.
-
-    Attributes:
-        block: path of the block in the backbone.
-        weights: (H, W), float32, with sum one.
-        patch: (height, width) of a patch in pixels of the image.
-    """
-
-    block: str
-    weights: np.ndarray
-    patch: tuple[float, float]
-
-
 @dataclass(frozen=True)
 class View:
-    """An image (H, W, 3), BGR, its file name, prediction, and the kernels of its blocks."""
+    """An image with its prediction and the kernels of its circulant blocks.
+
+    Attributes:
+        name: of the file.
+        image: (H, W, 3), BGR.
+        result: the prediction.
+        kernels: of each block its path, :func:`equivalent_kernels` averaged over the heads, and
+            the (height, width) of a patch in pixels of the image.
+    """
 
     name: str
     image: np.ndarray
     result: Result
-    kernels: list[Kernel]
+    kernels: list[tuple[str, np.ndarray, tuple[float, float]]]
 
 
 class Explorer:
@@ -91,7 +84,7 @@ class Explorer:
                 if one.attn.has_kernel:
                     weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
                     size = np.array(sizes[0]) / weights.shape / (scale_y, scale_x)
-                    kernels.append(Kernel(block.removesuffix('.attn'), weights, tuple(size)))
+                    kernels.append((block.removesuffix('.attn'), weights, tuple(size)))
             return View(Path(path).name, image, result, kernels)
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:

@@ -91,7 +91,7 @@ class _Job:
         self.images = [source for source in sources if source not in videos]
         self.videos = {source: VideoReader(str(source.path)) for source in videos}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())
-        self.entries, ids, detects = {}, (), predictor.library == 'mmdet'
+        self.truth, self.entries, detects = None, {}, predictor.library == 'mmdet'
         if ann is not None:
             self.truth = (CocoTruth if detects else LabelMapTruth)(ann, predictor)
             for source in self.images:
@@ -99,8 +99,7 @@ class _Job:
                     self.entries[source] = entry
             if not self.entries:
                 raise InputError(f'--ann {ann} matches none of the images')
-            ids = (self.truth.category_ids, self.truth.next_id) if detects else ()
-        self.table = DetectionTable(predictor.names, *ids) if detects else None
+        self.table = DetectionTable(predictor.names, self.truth) if detects else None
         self.summary = Summary(
             with_truth=len(self.entries),
             skipped=skipped,
@@ -156,15 +155,14 @@ class _Job:
         if source not in self.entries:
             return None
         try:
-            truth, (height, width) = self.truth.read(self.entries[source])
-            if (height, width) == image.shape[:2]:
-                return truth
-            size = f'{image.shape[1]} x {image.shape[0]}'
-            reason = f'it has {width} x {height} pixels, the image has {size}'
+            truth, shape = self.truth.read(self.entries[source])
+            if shape != image.shape[:2]:
+                raise InputError(f'it has {shape} (H, W) pixels, the image {image.shape[:2]}')
         except Exception as error:  # whatever is malformed in an annotation
-            reason = repr(error)
-        self._fail(source, f'drawn without its ground truth: {reason}')
-        return None
+            reason = error if isinstance(error, InputError) else repr(error)
+            self._fail(source, f'drawn without its ground truth: {reason}')
+            return None
+        return truth
 
     def _write(self, image: np.ndarray, result: Result, labels: str, **entry: Any) -> None:
         if self.table is not None:
@@ -178,17 +176,11 @@ class _Job:
 
 
 class Source(NamedTuple):
-    """An image or a video.
-
-    Attributes:
-        path: the file.
-        file_name: its path below the folder that all inputs share.
-        name: `file_name` without suffix, numbered if another source has that name.
-    """
+    """An image or a video."""
 
     path: Path
-    file_name: str
-    name: str
+    file_name: str  # its path below the folder that all inputs share
+    name: str  # `file_name` without suffix, numbered if another source has that name
 
 
 def find_sources(

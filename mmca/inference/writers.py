@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mmca.errors import InputError
+from mmca.inference.ground_truth import CocoTruth
 from mmca.inference.predictor import Detections, Segmentation
 from mmca.io import atomic_write
 
@@ -23,16 +24,15 @@ class DetectionTable:
     """Detections of many images in COCO's layout, readable by `pycocotools.coco.COCO`.
 
     Annotations are entries of a COCO results list (bbox as x y w h, score, segmentation as RLE)
-    with an id. Classes without a category id, and images added without one, get the next free ids.
+    with an id. Classes and images without an id in the ground truth get the next free ones.
     """
 
-    def __init__(
-        self, names: tuple[str, ...], category_ids: Mapping[str, int] = {}, next_id: int = 1
-    ) -> None:
-        ids = dict(category_ids)
+    def __init__(self, names: tuple[str, ...], truth: CocoTruth | None = None) -> None:
+        ids = dict(truth.category_ids) if truth else {}
         for name in names:
             ids.setdefault(name, max(ids.values(), default=0) + 1)
-        self._ids, self._next_id = [ids[name] for name in names], next_id
+        self._ids = [ids[name] for name in names]
+        self._next_id = truth.next_id if truth else 1
         categories = [{'id': ids[name], 'name': name} for name in names]
         self.content = {'images': [], 'categories': categories, 'annotations': []}
 

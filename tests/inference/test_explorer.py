@@ -9,7 +9,7 @@ import pytest
 from mmca.analysis import attention_inputs, attention_maps
 from mmca.errors import InputError
 from mmca.inference import Predictor
-from mmca.inference.explorer import MAX_SIDE, Explorer, Kernel, View, draw_attention
+from mmca.inference.explorer import MAX_SIDE, Explorer, View, draw_attention
 from tests.inference.trained import noise, write_checkpoint
 
 
@@ -77,7 +77,7 @@ def test_threads_get_their_own_image(detector, tmp_path):
     for path, (view, drawn) in zip(paths, found, strict=True):
         expected, alone = see(path)
         assert np.array_equal(view.result.scores, expected.result.scores)
-        assert np.array_equal(view.kernels[-1].weights, expected.kernels[-1].weights)
+        assert np.array_equal(view.kernels[-1][1], expected.kernels[-1][1])
         assert np.array_equal(drawn, alone)
 
 
@@ -108,7 +108,7 @@ def test_drawn_attention_belongs_to_the_patch():
     weights = np.zeros((4, 6), np.float32)
     weights[0, 2] = 1  # two to the right, on the torus
     image = np.full((120, 180, 3), 100, np.uint8)
-    kernel = Kernel('layers.0', weights, (40.0, 36.0))  # 160 x 216: the image and padding
+    kernel = ('layers.0', weights, (40.0, 36.0))  # 160 x 216: the image and padding
     view = View('a.png', image, None, [kernel])
     left, right = draw_attention(view, x=100, y=50).axes  # patch 1, 2
     shown, attention = left.images

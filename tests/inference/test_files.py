@@ -95,8 +95,8 @@ def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
 def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path):
     write_image(tmp_path / '0.png', noise(1, (16, 16)))
     summary = predict_files(segmentor, [tmp_path / '0.png'], tmp_path / 'out', seg.ann)
-    start, size = 'drawn without its ground truth: ', 'pixels, the image has'
-    assert summary.failures == [(f'{tmp_path}/0.png', f'{start}it has 32 x 32 {size} 16 x 16')]
+    start, size = 'drawn without its ground truth: ', '(H, W) pixels, the image'
+    assert summary.failures == [(f'{tmp_path}/0.png', f'{start}it has (32, 32) {size} (16, 16)')]
     assert files(tmp_path / 'out') == ['images/0.jpg', 'labels/0.png']
 
     content = json.loads(det.ann.read_text())
@@ -108,7 +108,7 @@ def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path
     (first, reason), second = summary.failures
     assert first == str(det.images / '0.jpg')
     assert reason.startswith(f'{start}ValueError(')
-    assert second == (str(det.images / '1.jpg'), f'{start}it has 16 x 32 {size} 32 x 32')
+    assert second == (str(det.images / '1.jpg'), f'{start}it has (32, 16) {size} (32, 32)')
 
 
 def test_bad_arguments(detector, segmentor, det, tmp_path):
