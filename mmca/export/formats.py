@@ -20,7 +20,7 @@ ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], int | None]
 
 @contextmanager
 def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
-    """Silence torch's warnings while it exports, and turn its error into an InputError."""
+    """Silence torch's warnings during an export, and turn its error into an InputError."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmca.analysis import FlopReport, count_flops
@@ -31,7 +32,7 @@ SHAPES = {
     'torch': ((1, 480, 512), (2, 449, 480), (1, 490, 533)),
 }
 SMALLEST = 32  # side of a fixed size
-RUNS = 3  # the reported time is their median
+RUNS = 3  # of which the median time is reported
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,6 @@ def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
 @torch.no_grad()
 def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
     """Compute the library's own results for images (3, H, W), BGR: logits and labels, or maps."""
-    from mmengine.registry import DefaultScope
-
     model, shape = predictor.model, tuple(images[0].shape[1:])
     with DefaultScope.overwrite_default_scope(predictor.library):
         if predictor.library == 'mmdet':

@@ -11,7 +11,6 @@ import torch
 from mmca.errors import InputError
 from mmca.inference.explorer import Explorer, View, draw_attention
 
-SESSIONS = 20  # open pages whose image is kept; the oldest is dropped first
 KEPT = 3600  # seconds that an image is kept
 CLICK = 'Click a place in the image to see where each circulant block attends from there.'
 NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
@@ -29,7 +28,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         enable_monitoring=False,
         footer_links=[],
         max_file_size='50mb',
-        state_session_capacity=SESSIONS,
+        state_session_capacity=20,  # open pages whose image is kept; the oldest is dropped first
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
     )
 

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,7 @@ class DetectionTable:
         for name in names:
             ids.setdefault(name, max(ids.values(), default=0) + 1)
         self._ids = [ids[name] for name in names]
-        self._next_id = truth.next_id if truth else 1
+        self._free = count(truth.next_id if truth else 1)
         categories = [{'id': ids[name], 'name': name} for name in names]
         self.content = {'images': [], 'categories': categories, 'annotations': []}
 
@@ -41,7 +42,8 @@ class DetectionTable:
         from pycocotools import mask as rle
 
         images, annotations = self.content['images'], self.content['annotations']
-        entry.setdefault('id', self._next_id + len(images))
+        if 'id' not in entry:
+            entry['id'] = next(self._free)
         images.append({**entry, 'height': shape[0], 'width': shape[1]})
         for index, (x1, y1, x2, y2) in enumerate(result.boxes.tolist()):
             found = {

@@ -1,4 +1,4 @@
-"""Exported files compute what the library does, in any size."""
+"""Exported files compute what the library does, at any size."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ model = dict(
 
 @pytest.fixture(scope='module')
 def upernet(tmp_path_factory):
-    """UPerNet on a Swin whose windows are shifted, and whose images are BGR for the model."""
+    """UPerNet on a Swin with shifted windows and BGR input."""
     folder = tmp_path_factory.mktemp('swin')
     config = folder / 'swin.py'
     config.write_text(UPERNET)
@@ -38,14 +38,14 @@ def upernet(tmp_path_factory):
 
 @pytest.fixture
 def onnxruntime():
-    """ONNX Runtime, if everything for `--to onnx` is installed."""
+    """ONNX Runtime, if everything that `--to onnx` needs is installed."""
     return [pytest.importorskip(name) for name in ('onnx', 'onnxscript', 'onnxruntime')][-1]
 
 
 @pytest.mark.parametrize('name', ['segmentor', 'detector', 'upernet'])
 @pytest.mark.parametrize('shape', [(1, 64, 96), (2, 45, 70)])
-def test_the_graph_is_the_whole_way_from_an_image(name, shape, request):
-    """The preprocessor's padding, normalization and order of channels are in it."""
+def test_the_graph_includes_the_preprocessor(name, shape, request):
+    """Channel order, normalization and padding."""
     predictor = request.getfixturevalue(name)
     graph = ExportGraph(predictor)
     batch, height, width = shape
@@ -67,7 +67,7 @@ def test_adaptive_pooling_by_products(shape, output_size):
 
 
 @pytest.mark.slow
-def test_an_onnx_file_of_a_fixed_size(segmentor, onnxruntime, tmp_path):
+def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     import onnx
 
     path = tmp_path / 'a.onnx'
@@ -124,13 +124,13 @@ def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
 
 @pytest.mark.slow
 def test_a_torch_program_for_any_size(segmentor, tmp_path):
-    images = [noise(seed, size) for seed, size in enumerate([(64, 35), (97, 130)])]
+    images = [noise(0, (64, 35)), noise(1, (97, 130))]
     assert export_model(segmentor, tmp_path / 'a.pt2', 'torch', images=images).passed
     logits, _ = torch.export.load(tmp_path / 'a.pt2').module()(torch.zeros(3, 3, 50, 70))
     assert logits.shape == (3, 150, 50, 70)
 
 
-def test_what_cannot_be_exported_is_refused(seg, segmentor, detector, tmp_path):
+def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
     options = [
         f'model.test_cfg.{word}' for word in ('mode=slide', 'crop_size=(32,32)', 'stride=(16,16)')
     ]
@@ -152,7 +152,7 @@ def test_what_cannot_be_exported_is_refused(seg, segmentor, detector, tmp_path):
 
 
 class Branching(nn.Module):
-    """A neck whose path depends on values, which torch.export refuses."""
+    """A neck that branches on values, which torch.export refuses."""
 
     def forward(self, maps):
         return maps if maps[0].sum() > 0 else maps[:1]

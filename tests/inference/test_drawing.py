@@ -31,7 +31,7 @@ def test_threshold_applies_to_predictions_only(dog):
     assert (draw(IMAGE, boxes, PALETTE) != IMAGE).any()
 
 
-def test_repeated_drawings_are_equal_and_keep_the_random_state(dog):
+def test_drawings_are_reproducible_and_keep_the_random_state(dog):
     state = np.random.get_state()[1]
     assert np.array_equal(draw(IMAGE, dog, PALETTE), draw(IMAGE, dog, PALETTE))
     assert np.array_equal(np.random.get_state()[1], state)

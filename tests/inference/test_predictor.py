@@ -25,7 +25,7 @@ def run_test(trained, folder, evaluator):
     Runner.from_cfg(cfg).test()
 
 
-def test_a_detector_predicts_what_a_test_run_does(det, detector, tmp_path):
+def test_a_detector_matches_a_test_run(det, detector, tmp_path):
     out = tmp_path / 'out.pkl'
     run_test(det, tmp_path, dict(type='DumpDetResults', out_file_path=str(out)))
     expected = pickle.loads(out.read_bytes())
@@ -40,7 +40,7 @@ def test_a_detector_predicts_what_a_test_run_does(det, detector, tmp_path):
         assert_equal(result, Detections(boxes, scores, labels, CLASSES, masks))
 
 
-def test_a_segmentor_predicts_what_a_test_run_does(seg, segmentor, tmp_path):
+def test_a_segmentor_matches_a_test_run(seg, segmentor, tmp_path):
     out = tmp_path / 'out'
     run_test(seg, tmp_path, dict(type='IoUMetric', output_dir=str(out), format_only=True))
     palette = np.array(segmentor.dataset.metainfo['palette'], np.uint8)
@@ -74,7 +74,7 @@ def test_a_batch_of_any_sizes_changes_nothing(name, request):
     assert predictor([]) == []
 
 
-def test_an_array_is_a_file_as_opencv_reads_it(det, detector):
+def test_arrays_and_files_agree(det, detector):
     path = det.images / '0.jpg'
     assert_equal(detector(str(path)), detector(cv2.imread(str(path))))
     assert np.array_equal(detector.read(path), cv2.imread(str(path)))
@@ -94,7 +94,7 @@ def test_classes_of_the_checkpoint_come_first(seg, tmp_path):
         Predictor(seg.config, tmp_path / 'three.pth', 'cpu')
 
 
-def test_the_file_of_the_first_weights_is_not_needed(seg, segmentor):
+def test_initial_weights_need_no_file(seg, segmentor):
     options = [f'model.backbone.init_cfg.{word}' for word in ('type=Pretrained', 'checkpoint=no')]
     predictor = Predictor(seg.config, seg.checkpoint, 'cpu', options)
     assert_equal(predictor(noise(0)), segmentor(noise(0)))
