@@ -14,7 +14,7 @@ from mmca.export.graph import ExportGraph, PoolByProducts
 from mmca.export.model import reference_outputs
 from mmca.inference import Predictor
 from tests.helpers import CONFIGS
-from tests.inference.trained import noise, write_checkpoint
+from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 UPERNET = f"""
 _base_ = {str(CONFIGS / 'ade20k/upernet_ca_swin_t.py')!r}
@@ -131,10 +131,7 @@ def test_a_torch_program_for_any_size(segmentor, tmp_path):
 
 
 def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
-    options = [
-        f'model.test_cfg.{word}' for word in ('mode=slide', 'crop_size=(32,32)', 'stride=(16,16)')
-    ]
-    sliding = Predictor(seg.config, seg.checkpoint, 'cpu', options)
+    sliding = Predictor(seg.config, seg.checkpoint, 'cpu', SLIDE)
     branching = copy.copy(detector)
     branching.model = copy.deepcopy(detector.model)
     branching.model.neck = Branching()

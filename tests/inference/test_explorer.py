@@ -10,7 +10,7 @@ from mmca.analysis import attention_inputs, attention_maps
 from mmca.errors import InputError
 from mmca.inference import Predictor
 from mmca.inference.explorer import MAX_SIDE, Explorer, View, draw_attention
-from tests.inference.trained import noise, write_checkpoint
+from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 
 @pytest.fixture
@@ -84,10 +84,7 @@ def test_networks_without_attention_to_show(seg, tmp_path, wide):
     assert explorer.no_attention == 'no attention to show: CAPVT has no circulant blocks'
     assert explorer.look(wide).kernels == []
 
-    options = [
-        f'model.test_cfg.{word}' for word in ('mode=slide', 'crop_size=(32,32)', 'stride=(16,16)')
-    ]
-    explorer = Explorer(Predictor(seg.config, seg.checkpoint, 'cpu', options))
+    explorer = Explorer(Predictor(seg.config, seg.checkpoint, 'cpu', SLIDE))
     assert 'model.test_cfg.mode=whole' in explorer.no_attention
     assert explorer.look(wide).kernels == []
 

@@ -10,6 +10,11 @@ from mmengine.registry import MODELS, DefaultScope
 from mmca.config.reader import load_config
 from tests.helpers import CONFIGS, TINY, write_ade, write_coco, write_image
 
+SLIDE = [  # options that make a segmentor see images in parts
+    'model.test_cfg.mode=slide',
+    'model.test_cfg.crop_size=(32,32)',
+    'model.test_cfg.stride=(16,16)',
+]
 CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
 # Mask R-CNN that predicts in a tenth of a second.
 TINY_DETECTOR = f"""
