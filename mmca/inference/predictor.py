@@ -169,7 +169,11 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Image) -> dict:
-        """Run the test pipeline: 'inputs', (3, H', W'), not yet normalized, and 'data_samples'."""
+        """Run the test pipeline on a file or an array; raises InputError as a call does.
+
+        Returns:
+            'inputs', (3, H', W'), resized and not yet normalized, and 'data_samples'.
+        """
         values = image if isinstance(image, np.ndarray) else self.read(image)
         if values.shape[2:] != (3,) or values.dtype not in (np.uint8, np.float32):
             raise InputError(
