@@ -27,8 +27,7 @@ def start_from_softmax(
 
     Returns:
         The state dict with converted weights in place of softmax ones, the names of the converted
-        tensors, and the names in the file that these blocks do not need. Blocks whose attention
-        finds all its weights in the file stay as they are.
+        tensors, and the unused names in the file.
     """
     state_dict, converted, unused = dict(state_dict), [], []
     for path, block in model.named_modules():

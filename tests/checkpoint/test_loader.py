@@ -60,7 +60,7 @@ def test_original_pvt_loads_by_name(tmp_path):
     state['pos_embed4'] = state['pos_embed4'][:, 1:]
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert '0 missing, 0 unexpected, 0 mismatched' in message
-    for dropped in ('cls_token', 'head.weight', 'norm.bias', 'pos_embed4[0] (class token)'):
+    for dropped in ('cls_token', 'head.weight', 'norm.bias', 'pos_embed4[0:1] (class token)'):
         assert dropped in message
 
 
@@ -172,7 +172,7 @@ def test_deits_single_position_embedding(side, extra, tmp_path):
         2: 'head.weight, cls_token, dist_token, head_dist.bias',
     }
     assert dropped[extra] in message + '\n'
-    cut = {1: 'pos_embed[0] (class token)', 2: 'pos_embed[0:2] (class and distillation token)'}
+    cut = {1: 'pos_embed[0:1] (class token)', 2: 'pos_embed[0:2] (class and distillation token)'}
     assert all((text in message) == (count == extra) for count, text in cut.items())
 
 
@@ -292,6 +292,3 @@ def test_bad_files_are_named(tmp_path, monkeypatch):
             read_checkpoint(save(content, tmp_path / 'odd.pth'))
     with pytest.raises(InputError, match='is a pickled object'):
         read_checkpoint(save(torch.nn.Linear(2, 2), tmp_path / 'whole.pth'))
-    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
-    with pytest.raises(InputError, match='pip install safetensors'):
-        read_checkpoint(tmp_path / 'whole.safetensors')
