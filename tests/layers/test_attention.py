@@ -17,7 +17,6 @@ from mmca.layers import (
     registered_attentions,
 )
 from mmca.layers.attention import attention_letters, resolve_attn, unregister_attention
-from mmca.ops import naive
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
 every_attention = pytest.mark.parametrize('name', registered_attentions())
@@ -190,15 +189,6 @@ def test_the_output_is_the_sum_of_values_by_the_weights(name, options, hw_shape)
             bias = attn.qkv.bias[-SPEC.embed_dims :].unflatten(0, (weights.shape[1], -1))
             found += ((1 - weights.sum(2))[..., None] * bias).flatten(1)
         torch.testing.assert_close(found, out[:, token])
-
-
-def test_circulant_weights_are_the_rows_of_the_naive_matrix():
-    attn, x = random_block('circulant', head_dim=2).attn, tokens((3, 5))
-    q, k, _ = attn.qkv(x).chunk(3, dim=2)
-    matrix = naive.bccb(naive.circulant_kernel(q, k, (3, 5), head_dim=2).flatten(2), (3, 5))
-    for token in range(15):
-        weights = attn.attention_weights(x, (3, 5), token)
-        torch.testing.assert_close(weights.flatten(2), matrix[:, :, token])
 
 
 @every_attention

@@ -54,29 +54,16 @@ def windows_by_hand(layer, x, hw_shape, shift):
             v, w = (y - shift) % rows, (z - shift) % cols  # its place after the roll
             far = (shift > 0 and y < shift, shift > 0 and z < shift)  # rolled in from afar
             groups.setdefault((v // size, w // size, far), []).append((y, z))
-    qkv = layer.qkv(grid)
+    q, k, v = layer.qkv(grid).chunk(3, dim=2)
     dims = x.shape[2] // layer.num_heads
-    table = layer.relative_position_bias_table
     for tokens in groups.values():
+        y, z = torch.tensor(tokens).T
+        rows_apart, cols_apart = y[:, None] - y, z[:, None] - z
+        index = (rows_apart + size - 1) * (2 * size - 1) + cols_apart + size - 1
         for head in range(layer.num_heads):
-            part = slice(head * dims, (head + 1) * dims)
-            q, k, v = (
-                torch.stack([t.chunk(3)[i][part] for t in (qkv[y, z] for y, z in tokens)])
-                for i in range(3)
-            )
-            bias = torch.stack(
-                [
-                    torch.stack(
-                        [
-                            table[((y - a) + size - 1) * (2 * size - 1) + (z - b) + size - 1, head]
-                            for a, b in tokens
-                        ]
-                    )
-                    for y, z in tokens
-                ]
-            )
-            for (y, z), value in zip(tokens, attend(q, k, v, bias), strict=True):
-                out[y, z, part] = value
+            at = y, z, slice(head * dims, (head + 1) * dims)
+            bias = layer.relative_position_bias_table[index, head]
+            out[at] = attend(q[at], k[at], v[at], bias)
     return layer.proj(out)[:height, :width].reshape(1, height * width, -1)
 
 
