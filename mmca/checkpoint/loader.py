@@ -96,7 +96,7 @@ def _collapse(names: Iterable[str]) -> str:
 
 
 def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
-    """Compare a state dict with a model by name and shape; neither changes."""
+    """Compare a state dict with a model by name and shape."""
     own = model.state_dict()
     report = Report(unexpected=[name for name in state_dict if name not in own])
     for name, tensor in own.items():
@@ -196,13 +196,10 @@ def load_pretrained(
 def load_trained(
     model: nn.Module, checkpoint: Checkpoint, source: str | Path, use: Use = 'test'
 ) -> Report:
-    """Load the weights of a whole detector, segmentor or classifier.
-
-    The arguments and errors are those of :func:`check_trained`; after an error the model is
-    unchanged.
+    """Load a whole model, with the arguments and errors of :func:`check_trained`.
 
     Returns:
-        The comparison; the model's `missing` and `mismatched` tensors keep their values.
+        The comparison; `missing` and `mismatched` tensors keep their values.
     """
     report = check_trained(checkpoint.tensors, model, source, use)
     weights = {name: checkpoint.tensors[name] for name in report.loaded}
@@ -213,11 +210,11 @@ def load_trained(
 def check_trained(
     tensors: Mapping[str, Tensor], model: nn.Module, source: str | Path, use: Use = 'test'
 ) -> Report:
-    """Compare the weights of a whole model with a model by names and shapes.
+    """Compare a state dict with a whole model, also on the meta device.
 
     Args:
         tensors: name -> tensor.
-        model: the whole model, also on the meta device.
+        model: a detector, segmentor or classifier.
         source: the file, for messages.
         use: every use requires half of the model's tensors; 'test' all parameters except
             auxiliary heads, 'resume' all parameters, 'start' (a new training) no more.
@@ -253,9 +250,8 @@ def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str,
     """
     own = model.state_dict()
     head = {name: checkpoint.tensors.get(key) for key, name in CLASSIFIER.items() if name in own}
-    if 'head.fc.weight' not in head or not hasattr(model, 'backbone'):
-        return None
-    if any(tensor is None or tensor.shape != own[name].shape for name, tensor in head.items()):
+    fits = all(t is not None and t.shape == own[name].shape for name, t in head.items())
+    if 'head.fc.weight' not in head or not fits:
         return None
     state_dict, report = fit(checkpoint, model.backbone)
     if report.missing or report.mismatched or report.unexpected or report.converted:

@@ -27,8 +27,6 @@ class Inert:
     def __new__(cls, *args: Any) -> 'Inert':
         return super().__new__(cls)
 
-    def __init__(self, *args: Any) -> None: ...
-
     def __setstate__(self, state: Any) -> None: ...
 
 

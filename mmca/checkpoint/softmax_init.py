@@ -40,11 +40,8 @@ def start_from_softmax(
         if own.keys() <= old.keys() or softmax is None:
             continue
         spec = block.attn.spec or StageSpec(block.norm1.normalized_shape[0])
-        start = {
-            name: tensor
-            for name, tensor in block.attn.from_softmax(softmax, spec).items()
-            if name in own and own[name].shape == tensor.shape
-        }
+        start = block.attn.from_softmax(softmax, spec).items()
+        start = {n: t for n, t in start if n in own and own[n].shape == t.shape}
         changed = any(old.get(name) is not tensor for name, tensor in start.items())
         new = {f'{prefix}{name}': tensor for name, tensor in start.items()}
         if block.cpe is not None:

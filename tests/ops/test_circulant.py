@@ -43,15 +43,18 @@ def inputs(shape, dtype=torch.float64, batch=2, seed=0):
 
 
 @both_forms
-@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('dtype', TOLERANCE)
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_matches_the_dense_form_in_float64(shape, scale, form):
-    args = (shape[:2], shape[3], scale)
-    dense = outputs_and_gradients(naive.circulant_attention, inputs(shape), *args)
-    channels_first = [x.mT.contiguous().mT for x in inputs(shape)]
-    for qkv in (inputs(shape), channels_first):
-        found = outputs_and_gradients(form, qkv, *args)
-        assert_close(found, dense, TOLERANCE[torch.float64])
+def test_matches_the_dense_form_in_every_dtype(shape, dtype, form):
+    qkv, share = inputs(shape, dtype), 0.0 if dtype == torch.float64 else 0.1
+    channels_first = [x.mT.contiguous().mT for x in qkv]
+    for scale in SCALES if dtype == torch.float64 else SCALES[:1]:
+        args = (shape[:2], shape[3], scale)
+        exact = outputs_and_gradients(naive.circulant_attention, [x.double() for x in qkv], *args)
+        for given in (qkv, channels_first):
+            found = outputs_and_gradients(form, given, *args)
+            assert all(value.dtype == dtype for value in found)
+            assert_close(found, exact, TOLERANCE[dtype], share)
 
 
 @pytest.mark.parametrize('scale', SCALES)
@@ -64,26 +67,6 @@ def test_is_the_projection_of_softmax_attention(shape, scale):
     assert_close(found, dense, TOLERANCE[torch.float64])
 
 
-@both_forms
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-def test_every_dtype_stays_near_the_dense_form(shape, dtype, form):
-    args = (shape[:2], shape[3], 'sqrt')
-    qkv = inputs(shape, dtype)
-    found = outputs_and_gradients(form, qkv, *args)
-    exact = outputs_and_gradients(naive.circulant_attention, [x.double() for x in qkv], *args)
-    assert all(value.dtype == dtype for value in found)
-    assert_close(found, exact, TOLERANCE[dtype], share=0.1)
-
-
-@pytest.mark.parametrize('shape', [(1, 1, 2, 1), (1, 5, 2, 1), (2, 3, 4, 2), (3, 3, 2, 2)], ids=str)
-@pytest.mark.parametrize('scale', SCALES)
-def test_gradcheck(shape, scale):
-    qkv = [x.requires_grad_() for x in inputs(shape, batch=1)]
-    function = lambda *x: circulant_attention(*x, shape[:2], shape[3], scale)  # noqa: E731
-    assert torch.autograd.gradcheck(function, qkv)
-
-
 def test_projection_is_the_nearest_bccb_matrix():
     hw_shape = (3, 4)
     matrix = torch.randn(12, 12, dtype=torch.float64)
@@ -94,29 +77,6 @@ def test_projection_is_the_nearest_bccb_matrix():
     for _ in range(50):
         other = naive.bccb(nearest[0] + 0.1 * torch.randn(12, dtype=torch.float64), hw_shape)
         assert (matrix - other).norm() > distance
-
-
-def test_equivariant_to_shifts_of_the_torus():
-    height, width = 6, 9
-    q, k, v = inputs((height, width, 8, 4))
-
-    def shifted(x):
-        return x.unflatten(1, (height, width)).roll((2, -4), (1, 2)).flatten(1, 2)
-
-    out = circulant_attention(q, k, v, (height, width), 4)
-    moved = circulant_attention(shifted(q), shifted(k), shifted(v), (height, width), 4)
-    torch.testing.assert_close(moved, shifted(out))
-
-
-def test_padding_the_grid_changes_every_token():
-    q, k, v = inputs((4, 4, 2, 1))
-
-    def padded(x):
-        return torch.nn.functional.pad(x.unflatten(1, (4, 4)), (0, 0, 0, 2)).flatten(1, 2)
-
-    alone = circulant_attention(q, k, v, (4, 4)).unflatten(1, (4, 4))
-    wider = circulant_attention(padded(q), padded(k), padded(v), (4, 6)).unflatten(1, (4, 6))
-    assert ((alone - wider[:, :, :4]).abs() > 1e-6).all()
 
 
 @both_forms
@@ -158,10 +118,6 @@ def test_bad_input_is_named(change, message):
         circulant_attention(**arguments)
 
 
-def projected_reference(x, weight, *args):
-    return naive.circulant_attention(*(x @ weight.mT).chunk(3, 2), *args)
-
-
 def tokens_and_weight(shape, dtype=torch.float64):
     channels = shape[2]
     generator = torch.Generator().manual_seed(3)
@@ -174,11 +130,12 @@ def tokens_and_weight(shape, dtype=torch.float64):
 @pytest.mark.parametrize('shape', SHAPES, ids=str)
 def test_projecting_the_spectrum_equals_projecting_tokens(shape, dtype, backend):
     given = tokens_and_weight(shape, dtype)
+    wide = [x.double() for x in given]
     for scale in SCALES if dtype == torch.float64 else SCALES[:1]:
         args = (shape[:2], shape[3], scale)
         with use_backend(backend):
             found = outputs_and_gradients(circulant_self_attention, given, *args)
-        exact = outputs_and_gradients(projected_reference, [x.double() for x in given], *args)
+        exact = outputs_and_gradients(naive.circulant_self_attention, wide, *args)
         assert all(value.dtype == dtype for value in found)
         assert_close(found, exact, TOLERANCE[dtype])
 
@@ -224,7 +181,7 @@ def test_the_form_for_onnx_is_real_and_equal(shape, monkeypatch):
     torch.testing.assert_close(exported, naive.circulant_attention(*inputs(shape), *args))
     x, weight = tokens_and_weight(shape)
     exported = circulant_self_attention(x, weight, *args)
-    torch.testing.assert_close(exported, projected_reference(x, weight, *args))
+    torch.testing.assert_close(exported, naive.circulant_self_attention(x, weight, *args))
 
 
 @pytest.mark.parametrize('head_dim', [1, 2])
