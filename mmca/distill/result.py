@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmca import __version__
-from mmca.checkpoint import match, read_state_dict
+from mmca.checkpoint import match, read_checkpoint
 from mmca.config.models import build_on_meta
 from mmca.errors import InputError
 from mmca.io import atomic_write
@@ -40,7 +40,7 @@ def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
     Raises:
         InputError: unreadable file, or a tensor of the neck or a head is missing.
     """
-    tensors = read_state_dict(checkpoint)
+    tensors = read_checkpoint(checkpoint).tensors
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         report = match(tensors, build_on_meta(cfg.model))
     absent = [n for n in (*report.mismatched, *report.missing) if not n.startswith(BACKBONE)]

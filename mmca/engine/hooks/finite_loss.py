@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmca.checkpoint import read_state_dict
+from mmca.checkpoint import read_checkpoint
 from mmca.errors import InputError
 from mmca.registry import HOOKS
 
@@ -95,7 +95,7 @@ def _last_good(runner: Runner, first_bad: int) -> str:
 
 def _is_finite(path: Path) -> bool:
     try:
-        weights = read_state_dict(str(path))
+        weights = read_checkpoint(path).tensors
     except InputError:
         return False
     return all(value.isfinite().all() for value in weights.values())
