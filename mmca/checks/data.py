@@ -43,11 +43,12 @@ def splits_of(loops: Mapping[str, Any]) -> list[Split]:
     """List the data sets of the loops that a runner has built.
 
     Args:
-        loops: 'train', 'val' or 'test' -> loop.
+        loops: 'train', 'val' or 'test' -> loop or None.
     """
     return [
         Split(key, dataset, getattr(loop, 'evaluator', None))
         for name, loop in loops.items()
+        if loop is not None
         for key, dataset in _leaves(f'{name}_dataloader.dataset', loop.dataloader.dataset)
     ]
 

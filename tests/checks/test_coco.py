@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,9 +133,15 @@ def test_an_unchanged_file_is_read_once(coco, check):
     coco.files.json.write_bytes(b'{' * stat.st_size)  # cannot be read again
     os.utime(coco.files.json, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert check(dataset) == first != []
-    os.utime(coco.files.json)
+    for cached in Path(os.environ['XDG_CACHE_HOME']).rglob('*.json'):
+        cached.write_text('[')
     with pytest.raises(json.JSONDecodeError):
         check(dataset)
+
+
+def test_no_cache_folder_is_needed(coco, check, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(coco.files.json))
+    assert check(coco.build()) == []
 
 
 def test_layouts_of_others_are_left_alone(coco, tmp_path, check):

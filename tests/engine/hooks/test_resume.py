@@ -7,7 +7,7 @@ import torch
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmca.engine.hooks import ResumeHook
+from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED, batches_done
 
 
