@@ -15,7 +15,6 @@ NAMES = ('date', 'fig', 'hazelnut')
 WIDTH, HEIGHT = 64, 48
 NUMBER = 6  # images a split
 VICTIM = 2  # the image that most cases damage
-KINDS = ('coco', 'ade')
 
 
 class Files(NamedTuple):
@@ -39,7 +38,7 @@ def write_good(root: Path, kind: str, number: int = NUMBER) -> dict[str, Files]:
 
     Args:
         root: a new folder.
-        kind: one of `KINDS`.
+        kind: 'coco' or 'ade'.
         number: of images a split.
 
     Returns:
@@ -151,8 +150,8 @@ def write_config(root: Path, kind: str, text: str = '') -> Path:
 
     Args:
         root: where the data set lies.
-        kind: one of `KINDS`.
-        text: what else the config says.
+        kind: 'coco' or 'ade'.
+        text: more lines of the config.
 
     Returns:
         The config.
