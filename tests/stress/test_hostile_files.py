@@ -38,10 +38,10 @@ class Site:
         self.files = [self._write(*item) for item in odd_files(weights, folder).items()]
         for label, opcodes in corpus(self.planted).items():
             # Tuples in tuples are data, however deep, and may be loaded where weights are.
-            for kind in ('zip', 'legacy') if label != 'deep nesting' else ():
-                content = beside_weights(opcodes, weights, kind == 'zip')
-                self.files.append(self._write(f'{label} beside weights, {kind}.pth', content))
-            for kind in ('bare pickle', 'tar'):
+            if label != 'deep nesting':
+                content = beside_weights(opcodes, weights)
+                self.files.append(self._write(f'{label} beside weights.pth', content))
+            for kind in ('legacy', 'bare pickle', 'tar'):
                 self.files.append(self._write(f'{label}, {kind}.pth', WRAPS[kind](opcodes)))
         handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
         handler.func.log_message = lambda *_: None

@@ -87,8 +87,7 @@ class Training:
 
     def start(self, *flags):
         self._phase.write_text('start')
-        env = {**os.environ, 'MMCA_DATA_ROOT': str(self._folder), 'MMCA_SLOW_DISK': '0.5'}
-        env['MMCA_PHASES'] = str(self._phase)
+        paths = {'MMCA_DATA_ROOT': str(self._folder), 'MMCA_PHASES': str(self._phase)}
         with open(f'{self.work_dir}.txt', 'a') as output:
             output.write(MARK)
             output.flush()
@@ -99,7 +98,7 @@ class Training:
                     *('--cfg-options', *self.options, *PHASES),
                 ],
                 cwd=ROOT,
-                env=env,
+                env={**os.environ, **paths},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
 
 from mmca.engine import SeedHook
 from tests.engine.toy import EPOCH, build
@@ -33,35 +35,27 @@ def test_a_resumed_run_has_the_seed_of_its_checkpoint(tmp_path):
     assert torch.equal(resumed.model.layer.weight, whole.model.layer.weight)
 
 
-class Noise(torch.utils.data.Dataset):
+@DATASETS.register_module(name='ToyNoise', force=True)
+class Noise(Dataset):
     """Every sample is a random number."""
 
     def __len__(self):
         return 6
 
     def __getitem__(self, index):
-        return random.random()
+        return torch.tensor([random.random()])
 
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_passes_of_a_finite_sampler_differ_in_a_loop_of_iterations(workers, tmp_path):
     """And are the same in every run."""
-    from mmengine.dataset import DefaultSampler
-    from mmengine.runner.loops import _InfiniteDataloaderIterator
-
-    def batches(number):
-        data = Noise()
-        sampler = DefaultSampler(data, shuffle=False, seed=0)
-        loader = torch.utils.data.DataLoader(
-            data, batch_size=2, sampler=sampler, num_workers=workers
-        )
-        runner = SimpleNamespace(
-            seed=3, iter=0, cfg={}, train_loop=SimpleNamespace(dataloader=loader)
-        )
-        SeedHook().before_train_epoch(runner)
-        iterator = _InfiniteDataloaderIterator(loader)
-        return [tuple(next(iterator).tolist()) for _ in range(number)]
-
-    seen = batches(6)
-    assert len(set(seen)) == 6
-    assert batches(6) == seen
+    loader = {'batch_size': 2, 'num_workers': workers, 'dataset': {'type': 'ToyNoise'}}
+    loader['sampler'] = {'type': 'DefaultSampler', 'shuffle': False}
+    length = {'type': 'IterBasedTrainLoop', 'max_iters': 6}
+    runs = []
+    for name in ('one', 'two'):
+        runner = build(tmp_path / name, train_dataloader=loader, train_cfg=length)
+        runner.train()
+        runs.append([tuple(batch) for batch in runner.model.seen])
+    assert len(set(runs[0])) == 6
+    assert runs[0] == runs[1]
