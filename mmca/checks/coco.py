@@ -20,18 +20,11 @@ SHOWN = 8  # names in a message
 
 
 class CocoUse(NamedTuple):
-    """What a run does with a COCO file.
+    """What a run does with a COCO file."""
 
-    Attributes:
-        masks: whether masks are read.
-        polygons: whether masks must be polygons (`poly2mask=False`).
-        boxes_evaluated: whether pycocotools compares predicted boxes or masks with the file.
-        masks_evaluated: whether it compares masks.
-    """
-
-    masks: bool = False
-    polygons: bool = False
-    boxes_evaluated: bool = False
+    masks: bool = False  # whether masks are read
+    polygons: bool = False  # whether masks must be polygons (`poly2mask=False`)
+    boxes_evaluated: bool = False  # whether pycocotools evaluates boxes or masks
     masks_evaluated: bool = False
 
 
@@ -242,15 +235,12 @@ def _fills(rle: dict, image: dict) -> bool:
 
 
 def rle_pixels(counts: str | list[int]) -> int:
-    """Add up the runs of a mask in COCO's run-length encoding.
+    """Count the pixels of a mask in COCO's run-length encoding.
 
     Args:
         counts: the runs' lengths, or their compressed form: characters from '0' on hold groups of
             5 bits, the lowest first, and a sixth bit that continues the number; numbers are signed,
             and from the fourth on differences from the last but one.
-
-    Returns:
-        The number of pixels.
 
     Raises:
         ValueError: not an encoding, or a negative run.
