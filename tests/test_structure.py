@@ -103,7 +103,7 @@ def test_nothing_of_another_package_is_assigned_to():
             while isinstance(owner, ast.Attribute):
                 owner = owner.value
             if isinstance(node.ctx, ast.Store) and isinstance(owner, ast.Name):
-                argv = path.name == 'tool.py' and (owner.id, node.attr) == ('sys', 'argv')
+                argv = path.name == 'launch.py' and (owner.id, node.attr) == ('sys', 'argv')
                 assert argv or owner.id not in foreign, (path, node.lineno)
 
 

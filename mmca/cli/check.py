@@ -55,8 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from mmca.checks import check_every_image, splits_of
 
     runner = check_config(args.config, args.cfg_options, args.resume, args.load_from, args.work_dir)
-    loops = {'train': runner.train_loop, 'val': runner.val_loop}
-    splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+    splits = splits_of({'train': runner.train_loop, 'val': runner.val_loop})
     rows = [
         (s.key, type(s.dataset).__name__, len(s.dataset), len(s.classes), s.source) for s in splits
     ]
