@@ -71,10 +71,7 @@ def find_config(name: str) -> str:
     """Find a config by its file or by the name of a shipped config.
 
     Args:
-        name: a file, or a name with or without 'configs/' and '.py'.
-
-    Returns:
-        The file; `name` itself if it is one.
+        name: a file, which is returned as it is, or a name with or without 'configs/' and '.py'.
 
     Raises:
         InputError: there is neither; the message suggests the nearest names.

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmca.config.palette import make_palette
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.dataset import BaseDataset
+
+GOLDEN_RATIO = 0.618034  # distance of hues, around the color wheel
 
 
 def dataset_settings(cfg: Config) -> dict:
@@ -60,5 +62,6 @@ def find_classes(
             )
     colors = source.get('palette')
     if not isinstance(colors, (list, tuple)) or len(colors) < len(names):
-        colors = make_palette(len(names))
+        hues = [i * GOLDEN_RATIO % 1 for i in range(len(names))]
+        colors = [[255 * value for value in colorsys.hsv_to_rgb(hue, 0.8, 0.9)] for hue in hues]
     return names, np.array(colors[: len(names)], np.uint8).reshape(-1, 3)
