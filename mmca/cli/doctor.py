@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; returns the exit status."""
     findings = examine()
     print(f'mmca {mmca.__version__} in {Path(mmca.__file__).parent}')
     print(f'Python {platform.python_version()}, {sys.executable}\n')

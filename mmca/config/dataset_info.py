@@ -116,12 +116,12 @@ def _split_of(path: Path) -> str | None:
 
 
 def _hold_out(items: list) -> dict[str, list]:
-    """Divide images into 'train' and 'val', the same way every time, in the given order."""
+    """Divide images into 'train' and 'val', at random but the same way every time."""
     if len(items) < 2:
-        raise InputError(f'{len(items)} image is too few to hold some out for validation')
-    chosen = set(Random(0).sample(range(len(items)), max(1, round(HELD_OUT * len(items)))))
-    train = [item for index, item in enumerate(items) if index not in chosen]
-    return {'train': train, 'val': [items[index] for index in sorted(chosen)]}
+        raise InputError('one image is too few to hold some out for validation')
+    number = max(1, round(HELD_OUT * len(items)))
+    shuffled = Random(0).sample(items, len(items))
+    return {'train': shuffled[number:], 'val': shuffled[:number]}
 
 
 def _median_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
@@ -168,8 +168,8 @@ def _read_coco(path: Path) -> dict | None:
     lists = [content.get(key) if isinstance(content, dict) else None for key in FIELDS]
     if not all(isinstance(entries, list) and entries for entries in lists):
         return None
-    for (key, fields), entries in zip(FIELDS.items(), lists, strict=True):
-        if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in entries):
+    for key, fields in FIELDS.items():
+        if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in content[key]):
             raise InputError(f'{path} is malformed: all {key} need {", ".join(sorted(fields))}')
     return content
 
@@ -308,12 +308,11 @@ def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) ->
     from rich.progress import track
 
     counts: Counter[int] = Counter()
+    image_end, label_end = split.suffixes
     for stem in track(split.names, f'label maps, {name}', transient=True):
-        image, file = (
-            root / folder / f'{stem}{end}'
-            for folder, end in zip((split.images, split.labels), split.suffixes, strict=True)
-        )
+        file = root / split.labels / f'{stem}{label_end}'
         if not file.is_file():
+            image = root / split.images / f'{stem}{image_end}'
             raise InputError(f'{image} has no label map {file}: add it, or remove the image')
         labels = _read_image(file)
         sizes.append(labels.shape[:2])

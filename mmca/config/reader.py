@@ -48,18 +48,20 @@ def parse_options(pairs: Sequence[str]) -> dict:
 
 
 def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
-    """Read a config, merge options and import the modules in `custom_imports`.
+    """Read a config for its library, merge options and import the modules in `custom_imports`.
 
     Args:
         name: a .py, .yaml, .yml or .json file, or the name of a shipped config.
         pairs: KEY=VALUE strings to merge.
 
     Raises:
-        InputError: the file is missing or broken, an option does not fit, or an import fails.
+        InputError: the file is missing or broken, an option does not fit, the library is unknown or
+            not installed, or an import fails.
     """
     from mmengine.utils import import_modules_from_strings
 
     cfg = read_config(name, pairs)
+    library_of(cfg, name)
     try:
         import_modules_from_strings(**(cfg.get('custom_imports') or {'imports': []}))
     except Exception as error:  # a module of the user's, which may raise anything

@@ -109,17 +109,16 @@ def test_only_force_replaces_another_synthetic_data_set(tmp_path):
     assert after['notes.txt'] == b'mine'
 
 
-def test_other_files_are_never_touched(tmp_path):
-    (tmp_path / 'photo.jpg').write_bytes(b'real')
+def test_other_files_stay_and_the_remains_of_an_interrupted_run_go(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/photo.jpg').write_bytes(b'real')
     with pytest.raises(InputError, match='holds something else'):
-        make_mini(tmp_path, **SMALL, force=True)
-    assert files(tmp_path) == {'photo.jpg': b'real'}
-
-
-def test_the_remains_of_an_interrupted_run_disappear(tmp_path):
-    (tmp_path / '.unfinished/coco/train').mkdir(parents=True)
-    (tmp_path / '.unfinished/coco/train/000007.jpg').write_bytes(b'half')
-    make_mini(tmp_path, **SMALL)
+        make_mini(tmp_path / 'photos', **SMALL, force=True)
+    assert files(tmp_path) == {'photos/photo.jpg': b'real'}
+    half = tmp_path / 'mini/.unfinished/coco/train/000007.jpg'
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b'half')
+    make_mini(tmp_path / 'mini', **SMALL)
     assert not [name for name in files(tmp_path) if '000007' in name or 'unfinished' in name]
 
 
