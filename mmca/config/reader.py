@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
     """
     from mmengine.config import Config
 
-    from mmca.engine import safe_loading
+    from mmca.checkpoint import safe_loading
 
     path = find_config(name)
     if Path(path).suffix not in SUFFIXES:
@@ -125,7 +126,5 @@ def library_of(cfg: Config, name: str) -> str:
         )
     require(scope)
     if scope == 'mmpretrain':
-        from mmca.engine.no_torchvision import stand_in
-
-        stand_in()
+        import_module('mmca.engine.no_torchvision')  # as its shipped configs do
     return scope

@@ -1,10 +1,10 @@
 """The run: mmengine's Runner with safe loading, our hooks and checks, and one-line errors.
 
 Importing this package registers loaders with mmengine that execute nothing, see
-`mmca.engine.safe_loading`. The shipped configs name it in `custom_imports`.
+`mmca.checkpoint.safe_loading`. The shipped configs name it in `custom_imports`.
 """
 
-from mmca.engine import safe_loading
+from mmca.checkpoint import safe_loading
 from mmca.engine.check_hook import CheckHook
 from mmca.engine.checkpoint_hook import CheckpointHook
 from mmca.engine.hooks import (

@@ -7,9 +7,9 @@ could report an error.
 import runpy
 import sys
 
+from mmca.checkpoint.safe_loading import refuse_code
 from mmca.engine.check_hook import CheckHook
 from mmca.engine.failures import reported
-from mmca.engine.safe_loading import refuse_code
 
 
 def main() -> None:

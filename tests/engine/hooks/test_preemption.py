@@ -11,9 +11,9 @@ import torch
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
+from mmca.checkpoint.safe_loading import load_from_local
 from mmca.engine.hooks import preemption
 from mmca.engine.hooks.preemption import PreemptionHook
-from mmca.engine.safe_loading import load_from_local
 from tests.engine.toy import build
 
 

@@ -13,8 +13,8 @@ from mmengine import fileio
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
+from mmca.checkpoint.safe_loading import install, load_from_local, refuse_code
 from mmca.config.reader import read_config
-from mmca.engine.safe_loading import install, load_from_local, refuse_code
 from mmca.errors import InputError
 from tests.helpers import ROOT
 
