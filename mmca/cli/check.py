@@ -73,14 +73,9 @@ def check_config(
     load_from: str | None = None,
     work_dir: str | None = None,
 ) -> Runner:
-    """Build a training and check it.
+    """Build a training and check it, with the options of `mmca check`.
 
-    Args:
-        config: a file, or the name of a shipped config.
-        options: KEY=VALUE strings.
-        resume: a checkpoint, or 'auto' for the last one in the work dir.
-        load_from: weights of a whole model.
-        work_dir: where 'auto' looks; default the config's, or work_dirs/CONFIG.
+    A bare `--resume` is 'auto'.
 
     Returns:
         The runner, stopped before the first iteration; its work dir is gone.
