@@ -338,8 +338,9 @@ def _class_names(root: Path, given: str | None, labels: set[int], notes: list[st
             f'the label maps in {root} have no labels but 0 and {IGNORED} (ignored): write class '
             'numbers from 0 on, such as 0 for background, 1 for objects'
         )
-    lists = [str(root / name) for name in CLASS_LISTS if (root / name).is_file()]
-    if not given and not lists:
+    lists = (root / name for name in CLASS_LISTS)
+    given = given or next((str(file) for file in lists if file.is_file()), None)
+    if given is None:
         if number > 2 * len(labels):
             raise InputError(
                 f'the label maps in {root} have labels up to {number - 1}, but only {len(labels)} '
@@ -347,7 +348,6 @@ def _class_names(root: Path, given: str | None, labels: set[int], notes: list[st
             )
         notes.append('the classes have no names: use --classes, or classes.txt in the folder')
         return [f'class_{value}' for value in range(number)]
-    given = given or lists[0]
     file = Path(given)
     names = file.read_text(encoding='utf-8').splitlines() if file.is_file() else given.split(',')
     names = [name.strip() for name in names if name.strip()]
