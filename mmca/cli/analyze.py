@@ -18,7 +18,7 @@ from pathlib import Path
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 REQUIRES = (*FULL_STACK, 'matplotlib')
@@ -31,7 +31,6 @@ SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'threshold')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     add = parser.add_argument
     add('checkpoint', metavar='CHECKPOINT', help='softmax weights of the same size')
@@ -49,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write; returns the exit code."""
     import torch
 
     from mmca import __version__
@@ -64,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f'--out {args.out}: must be in a folder that exists')
     shape = tuple(args.shape or (args.side, args.side))
     cfg = load_config(args.config, args.cfg_options)
-    library_of(cfg, args.config)
     files = spread(args.images, args.number)
     views = middle_views(files, args.side, cfg)
     found = analyze(cfg, args.checkpoint, views, args.threshold, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,11 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmca.checkpoint import load_trained, read_checkpoint
 from mmca.config.models import class_counts
 from mmca.config.packages import import_datasets
-from mmca.config.palette import make_palette
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError, warn
 from mmca.io import image_size
+
+GOLDEN_RATIO = 0.618034  # distance of hues, around the color wheel
 
 
 @dataclass(frozen=True)
@@ -223,5 +225,6 @@ def _find_classes(
             )
     colors = source.get('palette')
     if not isinstance(colors, (list, tuple)) or len(colors) < len(names):
-        colors = make_palette(len(names))
+        hues = [i * GOLDEN_RATIO % 1 for i in range(len(names))]
+        colors = [[255 * value for value in colorsys.hsv_to_rgb(hue, 0.8, 0.9)] for hue in hues]
     return names, np.array(colors[: len(names)], np.uint8).reshape(-1, 3)
