@@ -26,7 +26,7 @@ ALLOWED = {
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),
     'analysis': (CORE | {'config'}, MM | {'matplotlib', 'cv2'}),
-    'config': (CORE, MM | {'yaml', 'yapf', 'PIL', 'rich', 'packaging'}),
+    'config': (CORE | {'engine'}, MM | {'yaml', 'yapf', 'PIL', 'rich', 'packaging'}),
     'checks': (CORE | {'config'}, MM | {'PIL', 'rich'}),
     'engine': (CORE | {'config', 'checks'}, MM | {'yaml'}),
     'inference': (

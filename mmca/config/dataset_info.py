@@ -116,12 +116,15 @@ def _split_of(path: Path) -> str | None:
 
 
 def _hold_out(items: list) -> dict[str, list]:
-    """Divide images into 'train' and 'val', at random but the same way every time."""
+    """Divide images into 'train' and 'val', the same way every time, in the given order."""
     if len(items) < 2:
         raise InputError('one image is too few to hold some out for validation')
     number = max(1, round(HELD_OUT * len(items)))
-    shuffled = Random(0).sample(items, len(items))
-    return {'train': shuffled[number:], 'val': shuffled[:number]}
+    chosen = set(Random(0).sample(range(len(items)), number))
+    return {
+        'train': [item for index, item in enumerate(items) if index not in chosen],
+        'val': [items[index] for index in sorted(chosen)],
+    }
 
 
 def _median_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
