@@ -1,13 +1,13 @@
 """Benchmarks of mmca: python -m benchmarks COMMAND.
 
 All workloads of a case run in one process, in turn, so that a busy machine slows all of them.
-Reported are the medians, and the median of the ratios within a round. `step` is forward and
+Reports have the medians, and the median of the ratios within a round. `step` is forward and
 backward in training mode, for a detector also the optimizer's step. Workloads that must agree are
-compared first: if they do not, nothing is reported and the exit code is 1.
+compared first: if they disagree, nothing is reported and the exit code is 1.
 
 Memory is measured in a new process per workload: `peak` is the peak above the module and its
 inputs, on CPUs with the libraries that the first call loads; `kept` is what autograd keeps for the
-backward pass, parameters and inputs excluded.
+backward pass, without parameters and inputs.
 """
 
 import argparse
@@ -28,16 +28,13 @@ STUDIES = {'numerics': numerics, 'training': training}  # which compare no times
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one sub-command.
-
-    Args:
-        argv: the command line without the program's name.
+    """Run a command line without the program's name.
 
     Returns:
         The exit code: 0, 1 after a disagreement, 2 after a user's mistake, 130 after an interrupt.
     """
     try:
-        args = _parser().parse_args(argv)
+        args = build_parser().parse_args(argv)
         if args.command in STUDIES:
             STUDIES[args.command].run(args)
         else:
@@ -54,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """The parser of all sub-commands."""
     parser = Parser(
         prog='python -m benchmarks',
         description=__doc__,

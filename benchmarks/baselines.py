@@ -1,7 +1,7 @@
-"""What ours is compared with: ops and a layer in ordinary torch, mmdet's modules and backbones.
+"""Baselines: ops and a layer in ordinary torch, mmdet's modules and backbones, timm's.
 
-The dense forms in `mmca.ops.naive` serve tests and are slow on purpose. The baseline here is what a
-direct implementation does: circulant attention by Fourier transforms.
+The dense forms in `mmca.ops.naive` serve tests and are slow on purpose. The baseline here is a
+direct implementation: circulant attention by Fourier transforms.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,7 @@ SWIN_T = {'embed_dims': 96, 'depths': (2, 2, 6, 2), 'num_heads': (3, 6, 12, 24)}
 
 
 class MmdetBackbone(NamedTuple):
-    """A backbone of mmdet.
-
-    Attributes:
-        kind: its class.
-        settings: arguments.
-        channels: of its maps.
-        ours: the backbone of mmca that computes the same, if there is one.
-    """
+    """A backbone of mmdet, and the one of mmca that computes the same, if any."""
 
     kind: str
     settings: dict
@@ -48,7 +41,7 @@ MMDET_BACKBONES = {
     'resnet50': MmdetBackbone('ResNet', {'depth': 50}, [256, 512, 1024, 2048]),
 }
 
-# Model of timm, its arguments: the nearest to Swin-T and PVT-S that it has.
+# timm's models and arguments: the nearest to Swin-T and PVT-S.
 TIMM_BACKBONES = {
     'timm_swin_t': ('swin_tiny_patch4_window7_224', {'strict_img_size': False}),
     'timm_pvtv2_b2': ('pvt_v2_b2', {}),
@@ -60,12 +53,7 @@ def circulant_attention(q: Tensor, k: Tensor, v: Tensor, hw_shape: tuple[int, in
 
         a = Q (*) K / sqrt(N),  O = softmax(a) (*) V,  b (*) x = irfft2(conj(rfft2(b)) . rfft2(x))
 
-    Args:
-        q, k, v: (B, N, C).
-        hw_shape: (H, W), N = H * W.
-
-    Returns:
-        (B, N, C) in the dtype of v; half precision is computed in float32.
+    q, k, v and the result are (B, N, C), N = H * W; half precision is computed in float32.
     """
 
     def correlate(b: Tensor, x: Tensor) -> Tensor:
@@ -126,14 +114,14 @@ def mmdet_attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.
 
 
 def mmdet_settings(name: str) -> dict:
-    """The config of a backbone of mmdet by its name in `MMDET_BACKBONES`, no stochastic depth."""
+    """The config of a backbone in `MMDET_BACKBONES`, without stochastic depth."""
     kind, settings, *_ = MMDET_BACKBONES[name]
     depth = {} if kind == 'ResNet' else {'drop_path_rate': 0.0}
     return {'type': f'mmdet.{kind}', **settings, **depth}
 
 
 def mmdet_backbone(name: str) -> nn.Module:
-    """A backbone of mmdet by its name in `MMDET_BACKBONES`, without stochastic depth."""
+    """Build a backbone in `MMDET_BACKBONES`, without stochastic depth."""
     import mmdet.models.backbones  # noqa: F401 (registers them)
     from mmdet.registry import MODELS
 
@@ -149,7 +137,7 @@ def mmdet_backbone(name: str) -> nn.Module:
 
 
 def timm_backbone(name: str) -> nn.Module:
-    """A backbone of timm by its name in `TIMM_BACKBONES`, without stochastic depth."""
+    """Build a backbone in `TIMM_BACKBONES`, without stochastic depth."""
     import timm
 
     model, settings = TIMM_BACKBONES[name]

@@ -1,7 +1,7 @@
 """What a benchmark compares: workloads, cases made of them, suites that list the cases.
 
-`args` is everywhere the parsed command line. Cases are built from it alone, so that a new process
-can build one workload again and measure its memory.
+`args` is always the parsed command line. Cases are built from it alone, so that a new process can
+rebuild one workload and measure its memory.
 """
 
 from argparse import Namespace
@@ -20,9 +20,9 @@ class Workload:
     """Something that runs forward and backward and can be timed.
 
     Attributes:
-        call: a module or a function; the backward pass starts from its output tensors.
-        inputs: its arguments; tensors that require gradients receive them.
-        probe: arguments for the agreement check, where those of the timing are too large.
+        call: a module or a function.
+        inputs: its arguments.
+        probe: arguments for the agreement check, if `inputs` are too large.
         after: what a training step does after the backward pass.
         grads: gradients of the outputs, generated once.
     """
@@ -34,7 +34,7 @@ class Workload:
     grads: list[Tensor] | None = None
 
     def parameters(self) -> list[Tensor]:
-        """Those of the module; none of a function."""
+        """The module's; a function has none."""
         return list(self.call.parameters()) if isinstance(self.call, nn.Module) else []
 
 
@@ -48,8 +48,8 @@ class Case:
         ours: the names whose ratios to all others are reported.
         same: pairs (ours, baseline) that must agree in outputs and gradients, given equal weights.
         skipped: name -> why this workload is left out.
-        tokens: N, where the growth of time with N is wanted.
-        images: of a batch, where images a second are wanted.
+        tokens: N, if the growth of time with N is reported.
+        images: in a batch, if images per second are reported.
     """
 
     name: str
@@ -116,6 +116,15 @@ def random_inputs(shapes: Sequence[tuple[int, ...]], args: Namespace) -> list[Te
             x *= shape[1] ** -0.5
         leaves.append(x.to(args.device, args.dtype).requires_grad_())
     return leaves
+
+
+def random_workload(
+    call: Callable, shapes: Sequence[tuple[int, ...]], args: Namespace, *more: Any
+) -> Workload:
+    """A function or module called with :func:`random_inputs` and more arguments."""
+    if isinstance(call, nn.Module):
+        call = call.to(args.device, args.dtype)
+    return Workload(call, (*random_inputs(shapes, args), *more))
 
 
 def num_heads(channels: int, width: int) -> int:

@@ -1,4 +1,4 @@
-"""Flags of the command line. A bad value gives one line: which flag, what it must be."""
+"""Command-line flags, and one-line messages for bad values."""
 
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def _parse_folder(text: str) -> Path:
     return Path(text)
 
 
-# Those of all suites, as keywords of `add_argument`; --rounds has a default per suite.
+# Flags of all suites -> keywords of `add_argument`; --rounds has a default per suite.
 COMMON = {
     '--warmup': dict(type=at_least(1), default=2, help='rounds that are not timed; default 2'),
     '--threads': dict(type=at_least(1), help="of torch on the CPU; default: torch's own choice"),

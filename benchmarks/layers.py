@@ -6,10 +6,11 @@ from functools import partial
 from importlib.util import find_spec
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import baselines
-from benchmarks.cases import Case, Workload, num_heads, random_inputs, register_suite
+from benchmarks.cases import Case, Workload, num_heads, random_workload, register_suite
 from benchmarks.flags import at_least, parse_size
 from mmca import ops
 from mmca.layers import CirculantAttention
@@ -39,22 +40,18 @@ def op_cases(args: Namespace) -> list[Case]:
     cases = []
     for size in args.size or SIZES:
         batch, height, width, channels = size
-        tokens, grid = (batch, height * width, channels), {'hw_shape': (height, width)}
+        tokens, grid = (batch, height * width, channels), (height, width)
         for name, shapes in (
             ('circulant_attention', [tokens] * 3),
             ('circulant_self_attention', [tokens, (3 * channels, channels)]),
         ):
             builders = {
-                kind: partial(_op_workload, partial(getattr(module, name), **grid), shapes, args)
+                kind: partial(random_workload, getattr(module, name), shapes, args, grid)
                 for kind, module in (('ours', ops), ('baseline', baselines))
             }
             label = f'{name} {"x".join(map(str, size))}'
             cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
     return cases
-
-
-def _op_workload(call: Callable, shapes: Sequence[tuple[int, ...]], args: Namespace) -> Workload:
-    return Workload(call, tuple(random_inputs(shapes, args)))
 
 
 @register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})
@@ -95,27 +92,18 @@ def scaling_cases(args: Namespace) -> list[Case]:
 @register_suite('passes', rounds=20, flags={'--size': SIZE})
 def pass_cases(args: Namespace) -> list[Case]:
     """The circulant layer, its transforms and a product, beside a copy of the input."""
-    return [_pass_case(size, args) for size in args.size or SIZES]
-
-
-def _pass_case(size: Size, args: Namespace) -> Case:
-    batch, height, width, channels = size
-    maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
-
-    def build(call: Callable, *shapes: tuple[int, ...]) -> Workload:
-        return Workload(call, tuple(random_inputs(shapes, args)))
-
-    def layer() -> Workload:
-        module = CirculantAttention(channels).to(args.device, args.dtype)
-        return Workload(module, (*random_inputs([tokens], args), (height, width)))
-
-    builders = {
-        'circulant': layer,
-        'transform and back': partial(build, _there_and_back, maps),
-        'product': partial(build, nn.functional.linear, tokens, (channels, channels)),
-        'copy': partial(build, torch.clone, maps),
-    }
-    return Case('x'.join(map(str, size)), builders, tuple(builders)[:-1])
+    cases = []
+    for size in args.size or SIZES:
+        batch, height, width, channels = size
+        maps, tokens = (batch, channels, height, width), (batch, height * width, channels)
+        builders = {
+            'circulant': _layer_builder(partial(CirculantAttention, channels), size, args),
+            'transform and back': partial(random_workload, _there_and_back, [maps], args),
+            'product': partial(random_workload, F.linear, [tokens, (channels, channels)], args),
+            'copy': partial(random_workload, torch.clone, [maps], args),
+        }
+        cases.append(Case('x'.join(map(str, size)), builders, tuple(builders)[:-1]))
+    return cases
 
 
 def _there_and_back(maps: Tensor) -> Tensor:
@@ -123,14 +111,13 @@ def _there_and_back(maps: Tensor) -> Tensor:
 
 
 class OneByOne(nn.Module):
-    """The circulant layer on several images, each of its own size."""
+    """The circulant layer on the tokens (1, N_i, C) of several images of different sizes."""
 
     def __init__(self, channels: int, grids: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.layer, self.grids = CirculantAttention(channels), grids
 
     def forward(self, *images: Tensor) -> list[Tensor]:
-        """Tokens (1, N_i, C) of every image -> the same."""
         return [self.layer(x, grid) for x, grid in zip(images, self.grids, strict=True)]
 
 
@@ -144,18 +131,17 @@ class OneByOne(nn.Module):
     },
 )
 def size_cases(args: Namespace) -> list[Case]:
-    """Images that all have other sizes, as in COCO, beside as many images of one size."""
+    """Images of different sizes, as in COCO, beside as many images of one size."""
     generator = torch.Generator().manual_seed(args.seed)
     factors = 0.75 + 0.5 * torch.rand(args.count, 2, generator=generator)
     various = [tuple(sides) for sides in (args.side * factors).long().tolist()]
-    grids = {'various': various, 'one size': [(args.side, args.side)] * args.count}
 
     def build(grids: Sequence[tuple[int, int]]) -> Workload:
         shapes = [(1, height * width, args.channels) for height, width in grids]
-        module = OneByOne(args.channels, grids).to(args.device, args.dtype)
-        return Workload(module, tuple(random_inputs(shapes, args)))
+        return random_workload(OneByOne(args.channels, grids), shapes, args)
 
-    builders = {name: partial(build, value) for name, value in grids.items()}
+    one_size = [(args.side, args.side)] * args.count
+    builders = {'various': partial(build, various), 'one size': partial(build, one_size)}
     return [Case(f'{args.count} images', builders, ('various',))]
 
 
@@ -169,6 +155,14 @@ def _attentions(channels: int, sr_ratio: int) -> dict[str, Callable[[], nn.Modul
     return modules | {'baseline': partial(baselines.CirculantBaseline, channels)}
 
 
+def _layer_builder(
+    module: Callable[[], nn.Module], size: Size, args: Namespace
+) -> Callable[[], Workload]:
+    batch, height, width, channels = size
+    shapes = [(batch, height * width, channels)]
+    return lambda: random_workload(module(), shapes, args, (height, width))
+
+
 def _layer_case(
     name: str,
     modules: dict[str, Callable[[], nn.Module]],
@@ -178,15 +172,11 @@ def _layer_case(
     tokens: int = 0,
 ) -> Case:
     """A case of modules that are called with tokens and the grid's shape."""
-    batch, height, width, channels = size
+    _, height, width, _ = size
     if height * width > args.softmax_tokens:
         reason = f'{height * width} tokens exceed --softmax-tokens {args.softmax_tokens}'
         skipped = skipped | {'global': reason}
-
-    def build(module: Callable[[], nn.Module]) -> Workload:
-        (x,) = random_inputs([(batch, height * width, channels)], args)
-        return Workload(module().to(args.device, args.dtype), (x, (height, width)))
-
-    builders = {n: partial(build, module) for n, module in modules.items() if n not in skipped}
+    kept = {name: module for name, module in modules.items() if name not in skipped}
+    builders = {name: _layer_builder(module, size, args) for name, module in kept.items()}
     same = (('circulant', 'baseline'),)
     return Case(name, builders, ('circulant',), same, skipped, tokens)

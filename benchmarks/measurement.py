@@ -18,11 +18,7 @@ FEW_ROUNDS = 10
 
 
 def configure(args: Namespace) -> None:
-    """Set threads and the precision of products for the whole process.
-
-    Raises:
-        InputError: TF32 on a CPU.
-    """
+    """Set threads and the precision of products for the whole process; no TF32 on a CPU."""
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.tf32 and args.device.type == 'cpu':
@@ -34,8 +30,7 @@ def measure(workloads: dict[str, Workload], args: Namespace) -> dict[str, dict]:
     """Time all workloads in turn: each round runs every one once, in rotating order.
 
     Returns:
-        Name -> mode -> `seconds` of every round, their median and spread; besides, the number of
-        `parameters`.
+        Name -> mode -> `seconds` of every round, their median and spread; and `parameters`.
     """
     seconds = {name: {mode: [] for mode in MODES} for name in workloads}
     names = list(workloads)

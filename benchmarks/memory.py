@@ -1,4 +1,4 @@
-"""Peak memory of one workload, and what autograd keeps of it, each in a new process."""
+"""Peak memory of a workload, and the memory that autograd keeps, each in a new process."""
 
 import ctypes
 import resource
@@ -16,10 +16,7 @@ from benchmarks.measurement import autocast, configure, execute, prepare
 
 
 def memory_of(case: str, name: str, mode: str, args: Namespace) -> dict:
-    """What :func:`measure_memory` finds in a process that does nothing else.
-
-    If the process fails, the reason is printed and `peak_bytes` is None.
-    """
+    """Run :func:`measure_memory` in a new process; if that fails, print why, without a peak."""
     try:
         with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
             return pool.submit(_build_and_measure, case, name, mode, args).result()
@@ -36,13 +33,7 @@ def _build_and_measure(case: str, name: str, mode: str, args: Namespace) -> dict
 
 
 def measure_memory(workload: Workload, mode: str, args: Namespace) -> dict:
-    """Run a workload once.
-
-    Returns:
-        `peak_bytes`: the peak above the workload's own parameters and inputs, on CPUs with the
-        libraries that the first call loads; for 'step' also `kept_bytes`: what autograd keeps for
-        the backward pass, parameters and inputs excluded.
-    """
+    """Run a workload once: `peak_bytes` and, for 'step', `kept_bytes`, see `benchmarks --help`."""
     prepare(workload, mode)
     if args.device.type == 'cuda':
         execute(workload, mode, args)  # cuBLAS gets its workspace at its first product and keeps it
@@ -52,7 +43,9 @@ def measure_memory(workload: Workload, mode: str, args: Namespace) -> dict:
         execute(workload, mode, args)
         found = {'peak_bytes': torch.cuda.max_memory_allocated(args.device) - base}
     else:
-        _trim()
+        # Reusing free heap memory would hide part of the peak; only glibc can return it.
+        if trim := getattr(ctypes.CDLL(None), 'malloc_trim', None):
+            trim(0)
         base = _resident_peak(restart=True)
         execute(workload, mode, args)
         found = {'peak_bytes': _resident_peak() - base}
@@ -61,22 +54,13 @@ def measure_memory(workload: Workload, mode: str, args: Namespace) -> dict:
     return found
 
 
-def _trim() -> None:
-    """Return unused heap memory to the system: reusing it would hide part of the peak."""
-    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc has it
-    if trim is not None:
-        trim(0)
-
-
 def _resident_peak(restart: bool = False) -> int:
     """Peak resident bytes since the last restart, or since the start where none is possible."""
     try:
         if restart:
             Path('/proc/self/clear_refs').write_text('5')
         status = Path('/proc/self/status').read_text()
-        return next(
-            int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith('VmHWM')
-        )
+        return int(status.partition('VmHWM:')[2].split()[0]) * 1024
     except OSError:
         unit = 1 if sys.platform == 'darwin' else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -5,11 +5,10 @@ import logging
 import subprocess
 import sys
 import time
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +34,8 @@ OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
 BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
 CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_ca_swin_t')
 BOXES = 8
-# In this image every stage's grid is larger than a window of Swin: mmdet shifts and masks a grid
-# that fits into one window; mmca, like the original classifiers, does not.
+# Large enough that each stage's grid exceeds a window of Swin: mmdet shifts and masks a grid that
+# fits into one window; mmca, like the original classifiers, does not.
 PROBE_SHAPE = (256, 320)
 SHAPE = dict(
     nargs=2,
@@ -48,12 +47,12 @@ SHAPE = dict(
 
 
 def measure_startup(args: Namespace) -> dict:
-    """Time to import the backbones' modules, in new processes, and to build each backbone."""
+    """Time imports of the backbones' modules, in new processes, and building each backbone."""
     if not args.import_rounds:
         return {}
-    names = [name for name in _names(args) if name not in TIMM_BACKBONES]
-    imports, builds = {'mmca.backbones': []}, {name: [] for name in names}
-    if any(name in MMDET_BACKBONES for name in builds):
+    builds = {name: [] for name in _names(args) if name not in TIMM_BACKBONES}
+    imports = {'mmca.backbones': []}
+    if builds.keys() & MMDET_BACKBONES.keys():
         imports['mmdet.models.backbones'] = []
     for i in range(args.import_rounds + 1):
         for module in list(imports)[:: 1 if i % 2 else -1]:
@@ -72,8 +71,7 @@ def _import_seconds(module: str) -> float:
     clock = 'time.perf_counter()'
     code = f'import time; start = {clock}; import {module}; print({clock} - start)'
     command = [sys.executable, '-c', code]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(result.stdout.splitlines()[-1])
+    return float(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).split()[-1])
 
 
 @register_suite(
@@ -82,7 +80,6 @@ def _import_seconds(module: str) -> float:
     flags={
         '--ours': dict(nargs='+', metavar='NAME', default=OURS),
         '--baselines': dict(nargs='+', metavar='NAME', default=BASELINES),
-        '--peers': dict(nargs='+', dest='baselines', default=BASELINES, help=SUPPRESS),
         '--shape': SHAPE,
         '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
         '--import-rounds': dict(
@@ -93,7 +90,6 @@ def _import_seconds(module: str) -> float:
 )
 def backbone_cases(args: Namespace) -> list[Case]:
     """Whole backbones on one image size, and the time to import and build them."""
-    require('mmengine')
     names = _names(args)
     check_names(names)
     for name in names:
@@ -107,19 +103,16 @@ def backbone_cases(args: Namespace) -> list[Case]:
         module = build_backbone(name).to(args.device, args.dtype)
         return Workload(module, (images.detach(),), (probe.detach(),))
 
-    same = ((MMDET_BACKBONES[name].ours, name) for name in names if name in MMDET_BACKBONES)
-    same = tuple(pair for pair in same if pair[0] in names)
+    twins = {theirs: backbone.ours for theirs, backbone in MMDET_BACKBONES.items()}
+    same = tuple((twins[name], name) for name in names if twins.get(name) in names)
     label = f'{args.batch}x3x{args.shape[0]}x{args.shape[1]}'
     builders = {name: partial(build, name) for name in names}
     return [Case(label, builders, tuple(args.ours), same, images=args.batch)]
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse backbones that are unknown or need a package that is not installed.
-
-    Raises:
-        InputError: which, and why.
-    """
+    """Raise an InputError for a backbone that is unknown or lacks its package."""
+    require('mmengine')
     known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
     for name in names:
         if name not in known:
@@ -127,19 +120,13 @@ def check_names(names: Sequence[str]) -> None:
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
         if name in TIMM_BACKBONES:
-            _check_timm(name)
-
-
-def _check_timm(name: str) -> None:
-    if find_spec('timm') is None:
-        raise InputError(f'{name}: timm is not installed; run: pip install timm')
-    try:
-        import_module('timm')
-    except (ImportError, RuntimeError) as error:  # a torchvision for another torch
-        raise InputError(
-            f'{name}: timm cannot be imported ({error}); '
-            f'install the torchvision for torch {torch.__version__}'
-        ) from error
+            try:
+                import_module('timm')
+            except (ImportError, RuntimeError) as error:  # torchvision may be for another torch
+                raise InputError(
+                    f'{name}: cannot import timm ({error}); run: pip install timm, with the '
+                    f'torchvision for torch {torch.__version__}'
+                ) from error
 
 
 def _names(args: Namespace) -> list[str]:
@@ -150,10 +137,11 @@ def _our_backbones() -> dict[str, tuple[type, str]]:
     """Name, such as 'capvt_s' -> class of mmca.backbones and size in its `arch_zoo`."""
     from mmca import backbones
 
+    classes = {name.lower(): getattr(backbones, name) for name in backbones.__all__}
     return {
-        f'{name.lower()}_{arch[0] if arch.isalpha() else arch}': (getattr(backbones, name), arch)
-        for name in backbones.__all__
-        for arch in getattr(getattr(backbones, name), 'arch_zoo', ())
+        f'{name}_{arch[0] if arch.isalpha() else arch}': (cls, arch)
+        for name, cls in classes.items()
+        for arch in getattr(cls, 'arch_zoo', ())
     }
 
 
@@ -177,14 +165,13 @@ def _init_weights(model: nn.Module) -> None:
 
 
 class DetectorStep(nn.Module):
-    """A detector of mmdet as a function of raw data: its summed loss in training, else boxes."""
+    """Raw images and annotations -> an mmdet detector's summed loss in training, else boxes."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, data: dict) -> Any:
-        """Raw images and annotations -> () loss or a list of predictions."""
         data = self.model.data_preprocessor(data, self.training)
         if not self.training:
             return self.model(**data, mode='predict')
@@ -199,8 +186,9 @@ class DetectorStep(nn.Module):
         '--baselines': dict(
             nargs='*',
             default=BASELINES,
+            choices=tuple(MMDET_BACKBONES),
             metavar='NAME',
-            help="backbones of mmdet, each in place of the first config's",
+            help="mmdet's backbones in place of the first config's: %(choices)s",
         ),
         '--shape': SHAPE,
     },
@@ -227,10 +215,6 @@ def detector_cases(args: Namespace) -> list[Case]:
     if args.baselines and cfgs[ours[0]].model.neck.type not in ('FPN', 'mmdet.FPN'):
         raise InputError(f'--baselines need a first config with an FPN: {args.configs[0]} has none')
     for name in args.baselines:
-        if name not in MMDET_BACKBONES:
-            raise InputError(
-                f'--baselines: unknown backbone {name!r}; known are {", ".join(MMDET_BACKBONES)}'
-            )
         cfgs[name] = cfg = copy.deepcopy(cfgs[ours[0]])
         cfg.model.backbone = mmdet_settings(name)
         cfg.model.neck.in_channels = MMDET_BACKBONES[name].channels

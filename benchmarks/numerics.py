@@ -2,8 +2,8 @@
 
 Largest error of the output and of all gradients, relative to the largest magnitude of each tensor.
 The reference is float64: the dense form while its N x N weights are small enough, the baseline's
-Fourier transforms beyond. Columns: the op in float64, the op and the baseline in float32, both
-once more with the projection. q and k have an offset, as projections produce it.
+Fourier transforms beyond. Columns: the op in float64, the op and the baseline in float32, and both
+with the projection. q and k have an offset, as projections produce.
 """
 
 from argparse import Namespace
@@ -25,6 +25,10 @@ OFFSET = 2.0
 # q and k of the same tokens correlate: the logit of a token with itself is about WEIGHT_STD^2 C
 # sqrt(N). Larger weights would leave all attention to one token.
 WEIGHT_STD = 0.1
+HEADER = """\
+Largest error of output / gradients:
+| tokens | reference | op, float64 | op | baseline | op, projected | baseline, projected |
+|---|---|---|---|---|---|---|"""
 FLAGS = {
     '--sides': dict(nargs='+', type=at_least(1), default=SIDES, help='of the square grids'),
     '--seed': dict(type=int, default=0, help='of the random inputs; default 0'),
@@ -33,11 +37,7 @@ FLAGS = {
 
 def run(args: Namespace) -> None:
     """Print a Markdown table, one line per grid."""
-    print('Largest error of output / gradients:')
-    print(
-        '| tokens | reference | op, float64 | op | baseline | op, projected | baseline, projected |'
-    )
-    print('|---|---|---|---|---|---|---|')
+    print(HEADER)
     for side in args.sides:
         print(_line(side, args.seed), flush=True)
 
@@ -52,21 +52,17 @@ def _line(side: int, seed: int) -> str:
     q, k, v, x = normal(4, 1, side * side, CHANNELS).unbind()
     qkv = [q + OFFSET, k + OFFSET, v]
     projected = [x + OFFSET, WEIGHT_STD * normal(3 * CHANNELS, CHANNELS)]
-    single, projected_single = ([t.float() for t in tensors] for tensors in (qkv, projected))
     reference = naive.circulant_attention if dense else baselines.circulant_attention
     exact = results(reference, qkv, hw_shape)
     exact_projected = results(baselines.circulant_self_attention, projected, hw_shape)
-    columns = [
-        errors(results(ops.circulant_attention, qkv, hw_shape), exact),
-        *(
-            errors(results(m.circulant_attention, single, hw_shape), exact)
-            for m in (ops, baselines)
-        ),
-        *(
-            errors(results(m.circulant_self_attention, projected_single, hw_shape), exact_projected)
-            for m in (ops, baselines)
-        ),
-    ]
+    columns = [errors(results(ops.circulant_attention, qkv, hw_shape), exact)]
+    for name, tensors, expected in (
+        ('circulant_attention', qkv, exact),
+        ('circulant_self_attention', projected, exact_projected),
+    ):
+        single = [t.float() for t in tensors]
+        for module in (ops, baselines):
+            columns.append(errors(results(getattr(module, name), single, hw_shape), expected))
     kind = 'dense' if dense else 'float64 FFT'
     cells = ' | '.join(f'{out:.0e} / {gradient:.0e}' for out, gradient in columns)
     return f'| {side} x {side} | {kind} | {cells} |'

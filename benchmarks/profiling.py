@@ -1,6 +1,7 @@
-"""Where the time of a workload goes: torch.profiler's self times, summed by kind of operator."""
+"""Profile workloads: torch.profiler's self times, summed by kind of operator."""
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -21,40 +22,33 @@ def profile(workload: Workload, args: Namespace) -> dict[str, dict[str, float]]:
 
     Returns:
         Mode -> kind of operator -> milliseconds per call, the largest first. Copies that torch's
-        transforms make of their inputs are a kind of their own.
+        transforms make of their inputs are a separate kind.
     """
-    return {mode: _profile_mode(workload, mode, args) for mode in MODES}
+    gpu, found = args.device.type == 'cuda', {}
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
 
-
-def _profile_mode(workload: Workload, mode: str, args: Namespace) -> dict[str, float]:
-    def run() -> None:
+    def run(mode: str) -> None:
         prepare(workload, mode)
         execute(workload, mode, args)
 
-    gpu = args.device.type == 'cuda'
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-    run()
-    with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(ROUNDS):
-            run()
-    return sum_by_kind(profiler.events(), gpu)
+    for mode in MODES:
+        run(mode)
+        with torch.profiler.profile(activities=activities) as profiler:
+            for _ in range(ROUNDS):
+                run(mode)
+        found[mode] = sum_by_kind(profiler.events(), gpu)
+    return found
 
 
 def sum_by_kind(events: Iterable[FunctionEvent], gpu: bool) -> dict[str, float]:
-    """Self times in milliseconds per call, the largest first.
-
-    Args:
-        events: of `ROUNDS` calls.
-        gpu: the times of kernels. Those are stated twice, at the kernel and at the operator that
-            launched it, and counted at the operator.
-    """
-    totals: dict[str, float] = {}
+    """Self times, on a GPU the kernels', in milliseconds per call, the largest first."""
+    totals: Counter[str] = Counter()
     for event in events:
+        # Profiles state a kernel's time twice: at the kernel and at the operator that launched it.
         if event.device_type == DeviceType.CPU:
             spent = event.self_device_time_total if gpu else event.self_cpu_time_total
-            kind = _kind(event)
-            totals[kind] = totals.get(kind, 0) + spent / 1e3 / ROUNDS
-    return dict(sorted(totals.items(), key=lambda item: -item[1]))
+            totals[_kind(event)] += spent / 1e3 / ROUNDS
+    return dict(totals.most_common())
 
 
 def _kind(event: FunctionEvent) -> str:
@@ -69,8 +63,6 @@ def _kind(event: FunctionEvent) -> str:
 
 
 def _inside_transform(event: FunctionEvent | None) -> bool:
-    while event is not None:
-        if event.name.removeprefix('aten::') in TRANSFORMS:
-            return True
+    while event is not None and event.name.removeprefix('aten::') not in TRANSFORMS:
         event = event.cpu_parent
-    return False
+    return event is not None

@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 def environment(args: Namespace, argv: Sequence[str]) -> dict[str, str]:
-    """When, where and with what is measured: label -> description."""
+    """Describe date, machine, precision and versions: label -> description."""
     device = str(args.device)
     if args.device.type == 'cuda':
         device += f', {torch.cuda.get_device_name(args.device)}'
@@ -49,11 +49,11 @@ def environment(args: Namespace, argv: Sequence[str]) -> dict[str, str]:
 
 
 def ratios(case: Case, results: dict[str, dict]) -> list[dict]:
-    """Ours over every other workload.
+    """Ratios of ours to every other workload.
 
     Returns:
         One record per pair: for each mode median and spread of the ratios within a round, and the
-        ratios of memory, None where there is none.
+        ratios of memory, None if not measured.
     """
 
     def of_memory(ours: dict, baseline: dict, key: str) -> float | None:
@@ -76,17 +76,15 @@ def ratios(case: Case, results: dict[str, dict]) -> list[dict]:
 
 
 def slopes(records: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Exponents of the growth of time with the number of tokens, by least squares in logarithms.
+    """Exponents of time's growth with the number of tokens: name -> mode -> exponent.
 
-    Returns:
-        Name -> mode -> exponent, for workloads that have two sizes or more; none where the cases
-        state no tokens.
+    Workloads need two sizes or more, and cases that state their tokens.
     """
     found = {}
     for name in records[0]['results']:
         points = [(r['tokens'], r['results'][name]) for r in records if name in r['results']]
-        if all(tokens for tokens, _ in points) and len({tokens for tokens, _ in points}) > 1:
-            sizes = [log(tokens) for tokens, _ in points]
+        if 0 not in (sizes := [tokens for tokens, _ in points]) and len(set(sizes)) > 1:
+            sizes = [log(tokens) for tokens in sizes]
             found[name] = {
                 mode: linear_regression(sizes, [log(r[mode]['median']) for _, r in points]).slope
                 for mode in MODES

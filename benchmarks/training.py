@@ -1,14 +1,13 @@
-"""Whether training means the same in every precision: losses, skipped steps, memory, time.
+"""Compare training in several precisions: losses, skipped steps, memory, time.
 
-A backbone learns to tell the mean color around every position of its maps, on the same random
-images in each row: in float32, bfloat16 and float16 (with a gradient scaler), with recomputed
-activations, with an average of the weights, and wrapped for one process of several. Printed are
-the first and the last loss, the largest distance of a loss from float32's, the steps that the
-scaler left out, the peak of memory and the time of a step. The exit code is 1 if the loss is not
-finite, does not fall, ends far from float32's, or changes by recomputing or wrapping.
+A backbone learns the mean color around every position of its maps, on the same random images in
+each row: in float32, bfloat16 and float16 (with a gradient scaler), with recomputed activations,
+with averaged weights, and in DistributedDataParallel. The table has the first and the last loss,
+the largest difference of a loss from float32's, the steps that the scaler skipped, peak memory
+and the time of a step. The exit code is 1 if the loss is not finite, does not fall, ends far from
+float32's, or changes by recomputing or wrapping.
 """
 
-import json
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -28,9 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.agreement import DisagreementError
 from benchmarks.flags import COMMON, at_least
 from benchmarks.measurement import configure
-from benchmarks.models import SHAPE, build_backbone
-from benchmarks.report import MIB, environment
-from mmca.config.packages import require
+from benchmarks.models import SHAPE, build_backbone, check_names
+from benchmarks.report import MIB, environment, write
 
 LEARNING_RATE = 2e-4
 BATCHES = 4  # that are repeated
@@ -51,13 +49,13 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: how a step is made.
+    """One row: a way to train.
 
     Attributes:
         dtype: of autocast; None is float32.
-        recomputed: activations are recomputed in the backward pass.
-        averaged: the last losses are those of a moving average of the weights.
-        wrapped: in DistributedDataParallel, of one process.
+        recomputed: whether the backward pass recomputes activations.
+        averaged: whether a moving average of the weights gives the last losses.
+        wrapped: whether DistributedDataParallel wraps the model, in one process.
     """
 
     dtype: torch.dtype | None = None
@@ -78,7 +76,7 @@ VARIANTS = {
 
 
 class Colors(nn.Module):
-    """A backbone whose every map is projected to three colors: images -> loss."""
+    """A backbone whose maps are projected to three colors: images -> loss."""
 
     def __init__(self, backbone: nn.Module, images: Tensor) -> None:
         super().__init__()
@@ -94,16 +92,12 @@ class Colors(nn.Module):
 
 
 def run(args: Namespace) -> None:
-    """Train every row, print the table, write `training.json`.
-
-    Raises:
-        DisagreementError: see the module.
-    """
-    require('mmengine')
+    """Train every row, print the table, write `training.json`; raises as the module says."""
+    check_names([args.backbone])
     configure(args)
-    about = Namespace(**vars(args), dtype=torch.float32, amp=False)
-    about.rounds, about.warmup = args.steps, WARM_UP
-    report = {'environment': environment(about, ['training']), 'rows': {}}
+    fixed = dict(dtype=torch.float32, amp=False, rounds=args.steps, warmup=WARM_UP)
+    about = Namespace(**vars(args), **fixed)
+    report = {'command': 'training', 'environment': environment(about, ['training']), 'rows': {}}
     print(f'{"":22}{"first":>8}{"last":>8}{"distance":>10}{"skipped":>9}{"peak MiB":>10}{"ms":>8}')
     for name, variant in VARIANTS.items():
         row = train(variant, args)
@@ -117,16 +111,11 @@ def run(args: Namespace) -> None:
         )
         if reason := _fault(variant, losses, exact):
             raise DisagreementError(f'{name}: {reason}')
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / 'training.json').write_text(json.dumps(report, indent=1) + '\n')
+    write(report, args.out)
 
 
 def train(variant: Variant, args: Namespace) -> dict:
-    """Train one row.
-
-    Returns:
-        `losses` of all steps, median `seconds` of one, `skipped` steps, `peak_bytes` (0 on CPUs).
-    """
+    """Train one row: `losses`, median `seconds` of a step, `skipped`, `peak_bytes` (0 on CPUs)."""
     torch.manual_seed(args.seed)
     batches = [_images(args) for _ in range(BATCHES)]
     backbone = build_backbone(args.backbone)

@@ -1,7 +1,6 @@
 """One backbone run in several ways: compiled, in half precision, with TF32, as CUDA graphs."""
 
 from argparse import Namespace
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,22 +10,15 @@ from torch import Tensor, nn
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
 from benchmarks.models import SHAPE, build_backbone, check_names
-from mmca.config.packages import require
 from mmca.errors import InputError
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run a module.
+    """A way to run a module: in autocast, compiled; `gpu` if it needs one."""
 
-    Attributes:
-        dtype: of autocast; None is none.
-        compiled: by `torch.compile` in this mode; None is not compiled.
-        gpu: needs one.
-    """
-
-    dtype: torch.dtype | None = None
-    compiled: str | None = None
+    dtype: torch.dtype | None = None  # of autocast
+    compiled: str | None = None  # mode of torch.compile
     gpu: bool = False
 
 
@@ -42,19 +34,16 @@ VARIANTS = {
 
 
 class Run(nn.Module):
-    """A module that is run in one of the ways."""
+    """A module run as a variant says: images (B, 3, H, W) -> the module's maps."""
 
     def __init__(self, module: nn.Module, variant: Variant) -> None:
         super().__init__()
-        self.module, self.dtype = module, variant.dtype
-        self.run = module
-        if variant.compiled:
-            self.run = torch.compile(module, mode=variant.compiled)
+        mode = variant.compiled
+        self.run = torch.compile(module, mode=mode) if mode else module
+        self.dtype = variant.dtype
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> the module's maps."""
-        kind = images.device.type
-        with torch.autocast(kind, self.dtype) if self.dtype else nullcontext():
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype is not None):
             return self.run(images)
 
 
@@ -71,7 +60,6 @@ def variant_cases(args: Namespace) -> list[Case]:
     """A backbone compiled, in half precision and, on GPUs, as CUDA graphs, beside itself."""
     if args.amp or args.dtype != torch.float32:
         raise InputError('variants has rows of every precision: leave out --amp and --dtype')
-    require('mmengine')
     check_names([args.backbone])
     cpu = args.device.type == 'cpu'
     skipped = {name: 'needs a GPU' for name, variant in VARIANTS.items() if variant.gpu and cpu}

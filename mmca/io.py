@@ -54,13 +54,7 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """All images in a folder and its subfolders, sorted by path.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The files whose suffix is one of `IMAGE_SUFFIXES`.
+    """All files of a folder and its subfolders that end in `IMAGE_SUFFIXES`, sorted by path.
 
     Raises:
         InputError: there is no such folder, or no image in it.
@@ -75,13 +69,7 @@ def find_images(folder: str | Path) -> list[Path]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode an image.
-
-    Args:
-        path: the file.
-
-    Returns:
-        (H, W, 3), uint8, BGR, upright by its EXIF orientation.
+    """Decode an image: (H, W, 3), uint8, BGR, upright by its EXIF orientation.
 
     Raises:
         InputError: the file is missing, truncated or not an image.
@@ -96,16 +84,13 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
-    """Read an image's size from its header, and find truncated files.
+    """Read an image's width and height from its header, and find truncated files.
 
     OpenCV fills the missing part of a truncated file with gray instead of failing.
 
     Args:
         path: the file.
         upright: follow the EXIF orientation, as training does; else the stored size.
-
-    Returns:
-        Width and height.
 
     Raises:
         InputError: the file is missing, empty, truncated or not an image.

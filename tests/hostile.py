@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import pickletools
 import struct
 import tarfile
 import zipfile
@@ -125,18 +124,11 @@ def saved(content: object, zipped: bool = True) -> bytes:
     return file.getvalue()
 
 
-def beside_weights(opcodes: bytes, weights: Mapping[str, Tensor], zipped: bool) -> bytes:
+def beside_weights(opcodes: bytes, weights: Mapping[str, Tensor]) -> bytes:
     """A checkpoint whose weights fit, and which builds an object under the key 'x', too."""
-    data = saved({'meta': {}, 'state_dict': dict(weights)}, zipped)
+    data = saved({'meta': {}, 'state_dict': dict(weights)})
     addition = text('x') + opcodes + b's'
-    if zipped:
-        return changed(data, {'/data.pkl': lambda pickled: pickled[:-1] + addition + STOP})
-    file = io.BytesIO(data)
-    for _ in range(4):  # magic number, version, system, content
-        for _ in pickletools.genops(file):
-            pass
-    end = file.tell() - 1
-    return data[:end] + addition + data[end:]
+    return changed(data, {'/data.pkl': lambda pickled: pickled[:-1] + addition + STOP})
 
 
 def changed(data: bytes, changes: Mapping[str, Callable[[bytes], bytes]], method: int = 0) -> bytes:

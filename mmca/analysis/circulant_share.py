@@ -2,35 +2,33 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
 from mmca.analysis.maps import (
-    AttentionInput,
     attention_inputs,
     attention_matrices,
     bccb_kernel,
     normalized_entropy,
 )
 
-NOISE = 1e-10  # of a matrix's squared norm, which is 1 or more: less than this is rounding
+NOISE = 1e-10  # smaller squared norms of A - 1/N are rounding: that of A is 1 or more
 
 
 @dataclass(frozen=True)
 class BlockShare:
-    """Figures of one block's attention A, means over heads and images.
+    """Figures of one block's attention, means over heads and images.
 
     Attributes:
-        path: of the block in its backbone.
-        stage: index of its stage, from 0; every block of a DeiT is a stage.
-        grid: (H, W) of its patches.
+        stage: index from 0; every block of a DeiT is a stage.
+        grid: (H, W) of the patches.
         explained: see :func:`circulant_share`; every head and image has the same weight.
-        explained_by_head: the same for each head.
-        random: `explained` with the entries of every row in random order; about 1 / N.
-        entropy: of the rows, from 0 (one patch gets all) to 1 (uniform).
+        random: the expected `explained` if the entries of every row are shuffled: 1 / N, since
+            each entry of a kernel then averages N independent ones.
+        entropy: see :func:`mmca.analysis.normalized_entropy`.
     """
 
     path: str
@@ -45,8 +43,8 @@ class BlockShare:
 def circulant_share(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """|P(A) - 1/N|^2 / |A - 1/N|^2, with P the projection on circulant matrices of the torus.
 
-    It says how much of what an attention does beyond averaging depends on displacement alone. Its
-    square root is the cosine between A - 1/N and P(A) - 1/N.
+    The share of attention beyond averaging that depends on displacement alone. Its square root is
+    the cosine between A - 1/N and P(A) - 1/N.
 
     Args:
         matrix: (..., N, N), rows of sum one, N = H * W.
@@ -65,47 +63,43 @@ def circulant_share(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     return torch.where(energy > NOISE, part / energy, 0.0)
 
 
-def measure_blocks(model: nn.Module, images: Iterable[Tensor], seed: int = 0) -> list[BlockShare]:
-    """Run a backbone on images, one by one, and measure its attentions in order.
+def measure_blocks(model: nn.Module, images: Iterable[Tensor]) -> list[BlockShare]:
+    """Run a backbone on images, one by one, and measure its attention in every block.
 
     Args:
         model: one of `mmca.backbones`, in evaluation mode.
         images: (3, H, W) each, normalized, all of one size.
-        seed: of the random baseline.
 
     Raises:
         InputError: the images are too large for N x N matrices.
     """
-    generator = torch.Generator().manual_seed(seed)
-    orders: dict[int, Tensor] = {}
-    figures: dict[str, list[tuple[Tensor, float, float]]] = defaultdict(list)
-    inputs: dict[str, AttentionInput] = {}
+    measured: dict[str, list[BlockShare]] = defaultdict(list)
     for image in images:
-        inputs = attention_inputs(model, image[None])
-        for path, seen in inputs.items():
+        for path, seen in attention_inputs(model, image[None]).items():
             matrix = attention_matrices(seen)[0]
-            tokens = matrix.shape[-1]
-            if tokens not in orders:
-                orders[tokens] = torch.rand(tokens, tokens, generator=generator).argsort(-1)
-            shuffled = matrix.gather(-1, orders[tokens].expand_as(matrix))
-            share, random = (circulant_share(m, seen.grid) for m in (matrix, shuffled))
-            figures[path].append((share, random.mean().item(), normalized_entropy(matrix)))
-    blocks = []
-    for path, rows in figures.items():
-        shares, randoms, entropies = zip(*rows, strict=True)
-        by_head = torch.stack(shares).mean(0)
-        blocks.append(
-            BlockShare(
+            by_head = circulant_share(matrix, seen.grid)
+            block = BlockShare(
                 path=path.removesuffix('.attn'),
-                stage=inputs[path].attn.spec.stage,
-                grid=inputs[path].grid,
+                stage=seen.attn.spec.stage,
+                grid=seen.grid,
                 explained=by_head.mean().item(),
                 explained_by_head=by_head.tolist(),
-                random=fmean(randoms),
-                entropy=fmean(entropies),
+                random=1 / matrix.shape[-1],
+                entropy=normalized_entropy(matrix),
             )
-        )
-    return blocks
+            measured[path].append(block)
+    return [_mean(blocks) for blocks in measured.values()]
+
+
+def _mean(blocks: Sequence[BlockShare]) -> BlockShare:
+    """The mean over images of one block's figures."""
+    heads = zip(*(block.explained_by_head for block in blocks), strict=True)
+    return replace(
+        blocks[0],
+        explained=fmean(block.explained for block in blocks),
+        explained_by_head=list(map(fmean, heads)),
+        entropy=fmean(block.entropy for block in blocks),
+    )
 
 
 def stage_shares(blocks: Sequence[BlockShare]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Multiply-adds of modules and whole models, including those that torch's counter misses."""
+"""Multiply-adds of modules and models, including those that torch's counter misses."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,6 @@ class FlopReport:
     """Size and cost of a module.
 
     Attributes:
-        params: number of parameters.
         macs: multiply-adds of convolutions, matrix products and transforms.
         dft: the part that torch's counter cannot see, `extra_macs` of attentions.
         exported_dft: the same in an ONNX file, where matrix products replace transforms.
@@ -39,11 +38,8 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
 
     As in the published tables, convolutions, matrix products, softmax attention (both products)
     and transforms count; element-wise work, norms and activations do not. Circulant attention
-    counts by its definition: q, k and v projected from the tokens and transformed.
-
-    Args:
-        module: any module; it runs in its current mode, without gradients.
-        args, kwargs: its inputs.
+    counts by its definition: q, k and v projected from the tokens and transformed. The module
+    runs in its current mode.
 
     Example:
         >>> from mmca.layers import CirculantAttention
@@ -69,7 +65,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     ):
         module(*args, **kwargs)
     macs = counter.get_total_flops() // 2 + extra
-    return FlopReport(sum(p.numel() for p in module.parameters()), macs, extra, exported)
+    return FlopReport(_parameters(module), macs, extra, exported)
 
 
 @torch.no_grad()
@@ -90,7 +86,7 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
     Args:
         model: as built from a config; afterward most of it is on the meta device.
         library: 'mmdet', 'mmseg' or 'mmpretrain'.
-        shape: height and width of the image in pixels.
+        shape: (H, W) of the image.
 
     Returns:
         Name of the part -> its report, in the order of the forward pass.
@@ -102,19 +98,14 @@ def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[
     parts = {}
     x: Tensor | tuple = torch.empty(1, 3, *shape, device='meta')  # only shapes matter
     for name in ('backbone', 'neck', *HEADS[library]):
-        part = getattr(model, name, None)
-        if part is None:
-            continue
-        parts[name] = count_flops(part.to('meta'), x)
-        if name in ('backbone', 'neck'):
-            x = part(x)
+        if (part := getattr(model, name, None)) is not None:
+            parts[name] = count_flops(part.to('meta'), x)
+            x = part(x) if name in ('backbone', 'neck') else x
     if not parts.keys() & set(HEADS[library]):
         raise InputError(f'{type(model).__name__} has none of {", ".join(HEADS[library])} to count')
     if hasattr(model, 'roi_head'):
         parts['roi_head'] = _count_roi_head(model, x, shape)
-    counted = sum(report.params for report in parts.values())
-    rest = sum(p.numel() for p in model.parameters()) - counted
-    if rest:
+    if rest := _parameters(model) - sum(report.params for report in parts.values()):
         parts['training only'] = FlopReport(rest, 0, 0)
     return parts
 
@@ -129,8 +120,7 @@ def _count_roi_head(model: nn.Module, x: tuple, shape: tuple[int, int]) -> FlopR
         return _count_cascade(model.roi_head, boxes)
     sizes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape'), shape)
     sample = DetDataSample(metainfo=dict(sizes, scale_factor=(1.0, 1.0)))
-    box = torch.tensor([0.25, 0.25, 0.5, 0.5]) * torch.tensor(shape[::-1]).repeat(2)
-    proposals = InstanceData(bboxes=box.repeat(boxes, 1))
+    proposals = InstanceData(bboxes=torch.tensor([0.0, 0.0, *shape[::-1]]).repeat(boxes, 1))
     # RoIAlign does not run on the meta device.
     levels = tuple(torch.zeros(level.shape) for level in x)
     return count_flops(model.roi_head, levels, [proposals], [sample])
@@ -145,4 +135,8 @@ def _count_cascade(roi_head: nn.Module, boxes: int) -> FlopReport:
             size = extractor.roi_layers[0].output_size
             rois = torch.empty(number, extractor.out_channels, *size, device='meta')
             macs += count_flops(head.to('meta'), rois).macs
-    return FlopReport(sum(p.numel() for p in roi_head.parameters()), macs, 0)
+    return FlopReport(_parameters(roi_head), macs, 0)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

@@ -1,4 +1,4 @@
-"""Images as backbones take them."""
+"""Images as inputs of backbones."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,15 +20,14 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 def middle_view(image: np.ndarray, side: int) -> Tensor:
     """Crop (H, W, 3) to the largest centered square and resize it to (3, side, side)."""
-    height, width = image.shape[:2]
-    square = min(height, width)
-    top, left = (height - square) // 2, (width - square) // 2
+    square = min(image.shape[:2])
+    top, left = ((n - square) // 2 for n in image.shape[:2])
     crop = image[top : top + square, left : left + square]
     return to_tensor(mmcv.imresize(crop, (side, side)))
 
 
 def normalize(image: Tensor, cfg: Config) -> Tensor:
-    """Normalize (3, H, W), BGR from 0 to 255, as a config's data preprocessor does; to RGB."""
+    """Normalize (3, H, W), BGR from 0 to 255, to RGB, as a config's data preprocessor does."""
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     if not (preprocessor.get('mean') and preprocessor.get('std')):
         raise InputError('model.data_preprocessor of the config must have mean and std')
@@ -37,7 +36,7 @@ def normalize(image: Tensor, cfg: Config) -> Tensor:
 
 
 def spread(folders: Sequence[str], number: int) -> list[Path]:
-    """At most `number` images, evenly spaced over folders, which are often sorted by class."""
+    """Choose at most `number` images, evenly spaced: folders are often sorted by class."""
     files = [file for folder in folders for file in find_images(folder)]
     number = min(number, len(files))
     return [files[i * len(files) // number] for i in range(number)]

@@ -1,8 +1,10 @@
-"""Learning curves from the logs that mmengine leaves in a work dir."""
+"""Learning curves from the logs that mmengine writes to a work dir."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from mmca.errors import InputError
 
@@ -35,8 +37,6 @@ def read_scalars(work: Path) -> list[dict]:
 
 def plot_curves(logs: Mapping[str, Sequence[dict]], keys: Sequence[str], out: str) -> None:
     """Plot one panel per key and one curve per work dir, from :func:`read_scalars`, to a file."""
-    from matplotlib.figure import Figure
-
     rows, columns = -(-len(keys) // COLUMNS), min(COLUMNS, len(keys))
     figure = Figure(figsize=(6 * columns, 4 * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,51 +22,29 @@ class AttentionInput:
     """The input of one attention.
 
     Attributes:
-        path: of the attention in its model.
-        attn: the attention.
-        x: (B, T, C), with T = N patches, or N + 1 where a class token precedes them.
-        hw_shape: the grid passed with x.
+        x: (B, T + N, C), the N = H * W patches after T special tokens, such as a class token.
         grid: (H, W) of the patches.
     """
 
     path: str
     attn: Attention
     x: Tensor
-    hw_shape: Grid
     grid: Grid
-
-    @property
-    def skipped(self) -> int:
-        """Tokens in front of the patches."""
-        return self.x.shape[1] - self.grid[0] * self.grid[1]
 
 
 @contextmanager
 def watch(
-    model: nn.Module,
-    kind: type[nn.Module],
-    note: Callable[[str, nn.Module, tuple, Tensor, Grid], None],
+    model: nn.Module, kind: type[nn.Module], note: Callable[[str, nn.Module, tuple, Tensor], None]
 ) -> Iterator[None]:
-    """While the context lasts, call `note` after every `Attention` or `Block` of a backbone.
+    """Call `note` after every `Attention` or `Block` that runs in a backbone.
 
-    It gets the module's path, the module, its arguments (x, hw_shape), its output, and the (H, W)
-    of the patches, which differs from hw_shape where a class token comes along.
+    It gets the module's path, the module, its arguments (x, hw_shape) and its output.
     """
-    patches: list[Grid] = []
-
-    def hook(path: str, module: nn.Module, args: tuple, out: Tensor) -> None:
-        x, hw_shape = args
-        with_token = bool(patches) and x.shape[1] == math.prod(patches[-1]) + 1
-        note(path, module, args, out, patches[-1] if with_token else hw_shape)
-
     handles = [
-        module.register_forward_hook(lambda *call, path=path: hook(path, *call))
+        module.register_forward_hook(partial(note, path))
         for path, module in model.named_modules()
         if isinstance(module, kind)
     ]
-    if getattr(model, 'cls_token', None) is not None:
-        stem = model.patch_embed
-        handles.append(stem.register_forward_hook(lambda _, args, out: patches.append(out[1])))
     try:
         yield
     finally:
@@ -78,15 +57,14 @@ def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
     """Record the inputs of a backbone's attentions during a forward pass.
 
     Yields:
-        Path of the attention -> its input, filled by the forward pass in its order. Attentions
-        that define no weights are left out.
-
+        Path of the attention -> its input, in the order of the forward pass. Attentions that
+        define no weights are left out.
     """
     inputs: dict[str, AttentionInput] = {}
 
-    def note(path: str, attn: nn.Module, args: tuple, _: Tensor, grid: Grid) -> None:
+    def note(path: str, attn: nn.Module, args: tuple, _: Tensor) -> None:
         if type(attn).attention_weights is not Attention.attention_weights:
-            inputs[path] = AttentionInput(path, attn, *args, grid)
+            inputs[path] = AttentionInput(path, attn, *args)
 
     with watch(model, Attention, note):
         yield inputs
@@ -102,18 +80,12 @@ def attention_inputs(model: nn.Module, images: Tensor) -> dict[str, AttentionInp
 
 @torch.no_grad()
 def attention_maps(seen: AttentionInput, token: int) -> Tensor:
-    """The attention of one patch to every patch.
-
-    Args:
-        seen: from :func:`attention_inputs`.
-        token: index of the patch.
+    """The attention of the patch with index `token` to every patch.
 
     Returns:
         (B, heads, H, W), each of sum one, without the weights of a class token or padding.
     """
-    token += seen.skipped
-    weights = seen.attn.attention_weights(seen.x, seen.hw_shape, token).flatten(2)
-    weights = weights[..., seen.skipped :].unflatten(2, seen.grid)
+    weights = seen.attn.attention_weights(seen.x, seen.grid, token)
     return weights / weights.sum((2, 3), keepdim=True)
 
 
@@ -121,8 +93,8 @@ def attention_maps(seen: AttentionInput, token: int) -> Tensor:
 def attention_matrices(seen: AttentionInput) -> Tensor:
     """:func:`attention_maps` of all patches: (B, heads, N, N), query by key, rows of sum one.
 
-    The weight of a key of spatial reduction is spread evenly over its patches; weights outside of
-    a window are zero.
+    A key of spatial reduction spreads its weight evenly over its patches; weights outside a window
+    are zero.
 
     Raises:
         InputError: the matrices would have more than `MAX_NUMBERS` numbers.
@@ -134,14 +106,13 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
             f'{seen.path}: the matrices of {heads} heads and {tokens} tokens need '
             f'{numbers / 2**28:.1f} GiB, more than 1: choose a smaller image (--side)'
         )
-    weights = seen.attn.attention_matrix(seen.x, seen.hw_shape)
-    weights = weights[..., seen.skipped :, seen.skipped :]
+    weights = seen.attn.attention_matrix(seen.x, seen.grid)
     return weights / weights.sum(-1, keepdim=True)
 
 
 @torch.no_grad()
 def equivalent_kernels(seen: AttentionInput) -> Tensor:
-    """The kernels of the circulant matrices nearest to an attention, or its own if it has any.
+    """The kernels of the circulant matrices nearest to an attention; circulant attention's own.
 
     Returns:
         (B, heads, H, W), each of sum one: at (i, j) the weight of the patch i rows below and j
@@ -151,21 +122,15 @@ def equivalent_kernels(seen: AttentionInput) -> Tensor:
         InputError: as :func:`attention_matrices`.
     """
     if seen.attn.has_kernel:
-        return seen.attn.attention_kernel(seen.x, seen.hw_shape)
+        return seen.attn.attention_kernel(seen.x, seen.grid)
     return bccb_kernel(attention_matrices(seen), seen.grid).unflatten(2, seen.grid)
 
 
 def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
-    """The first row of the nearest block-circulant matrix with circulant blocks.
+    """The first row of the nearest block-circulant matrix with circulant blocks (BCCB).
 
-    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542).
-
-    Args:
-        matrix: (..., N, N), N = H * W.
-        hw_shape: (H, W).
-
-    Returns:
-        (..., N).
+    It is the mean of the matrix along each displacement on the torus (arXiv 2512.21542):
+    (..., N, N) -> (..., N), N = H * W.
 
     Example:
         >>> bccb_kernel(torch.eye(6), (2, 3)).tolist()
@@ -176,10 +141,7 @@ def bccb_kernel(matrix: Tensor, hw_shape: Grid) -> Tensor:
 
 
 def normalized_entropy(weights: Tensor) -> float:
-    """Mean entropy of attention weights: 0 if one token gets all, 1 if all get the same.
-
-    Args:
-        weights: (..., M), rows of sum one.
+    """Mean entropy of rows of attention weights, (..., M): 0 if one token gets all, 1 if uniform.
 
     Example:
         >>> normalized_entropy(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))

@@ -22,8 +22,8 @@ class Recommendation:
 
     Attributes:
         attn: `attn` of the backbone, one letter per stage.
-        threshold: the smallest `explained` of a circulant stage.
-        blocks: measured shares, in the order of the forward pass.
+        threshold: see :func:`analyze`.
+        blocks: in the order of the forward pass.
         macs: 'softmax' and 'circulant' -> path of a block -> its multiply-adds.
         totals: 'S', 'C' and `attn` -> multiply-adds of the whole backbone.
     """
@@ -36,17 +36,14 @@ class Recommendation:
 
     def rows(self) -> list[dict]:
         """All figures of every block, as plain data."""
-        return [
-            {
-                **asdict(block),
-                'attn': self.attn[block.stage],
-                'macs': {kind: macs[block.path] for kind, macs in self.macs.items()},
-            }
-            for block in self.blocks
-        ]
+        rows = []
+        for block in self.blocks:
+            macs = {kind: by_path[block.path] for kind, by_path in self.macs.items()}
+            rows.append({**asdict(block), 'attn': self.attn[block.stage], 'macs': macs})
+        return rows
 
     def plot(self, title: str) -> Figure:
-        """Draw the explained share of every block with the baselines, and the entropy."""
+        """Plot the explained share of every block with the random baseline, and the entropy."""
         blocks, places = self.blocks, range(len(self.blocks))
         figure = Figure(figsize=(max(6, 1.5 + 0.55 * len(blocks)), 4.5), layout='constrained')
         axes = figure.add_subplot()
@@ -56,8 +53,8 @@ class Recommendation:
                 axes.bar(chosen, [blocks[i].explained for i in chosen], color=color, label=label)
         heads = [(i, share) for i in places for share in blocks[i].explained_by_head]
         axes.plot(*zip(*heads, strict=True), '.', color='black', ms=4, label='single heads')
-        axes.plot(places, [b.random for b in blocks], 'x', color='tab:red', label='random rows')
-        entropies = [b.entropy for b in blocks]
+        random, entropies = [b.random for b in blocks], [b.entropy for b in blocks]
+        axes.plot(places, random, 'x', color='tab:red', label='shuffled rows')
         axes.plot(places, entropies, '--', color='tab:blue', label='entropy / log N')
         axes.axhline(self.threshold, color='tab:green', linewidth=0.8, linestyle=':')
         axes.set_xticks(places, [b.path for b in blocks], rotation=45, ha='right', fontsize=8)
@@ -79,13 +76,14 @@ def analyze(
     Args:
         cfg: config with a backbone of mmca, whose softmax original is measured.
         checkpoint: file of softmax weights.
-        images: (3, H, W) each, normalized, all of one size, for instance from
+        images: as for :func:`mmca.analysis.measure_blocks`, for instance from
             `mmca.analysis.images.middle_views`.
         threshold: the smallest `explained` of a circulant stage, from 0 to 1.
-        shape: height and width of the image for which multiply-adds are counted.
+        shape: (H, W) of the image for which multiply-adds are counted.
 
     Raises:
-        InputError: unreadable file, other weights, or images too large for N x N matrices.
+        InputError: unreadable file, weights of another model, or images too large for N x N
+            matrices.
     """
     settings = backbone_settings(cfg)
     blocks = measure_blocks(softmax_backbone(settings, checkpoint), images)

@@ -1,4 +1,4 @@
-"""A config's backbone, or its softmax original, with the weights of a checkpoint."""
+"""Load a config's backbone, or its softmax original, from a checkpoint."""
 
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -8,7 +8,7 @@ from mmca.backbones.base import Backbone
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, load_pretrained, read_checkpoint
 from mmca.errors import InputError
 
-OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # not the softmax original's
+OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # left out of the original's settings
 
 
 def backbone_settings(cfg: Config) -> dict:
@@ -23,25 +23,20 @@ def backbone_settings(cfg: Config) -> dict:
 
 def own_settings(settings: dict, checkpoint: Checkpoint) -> dict:
     """The same settings; a DeiT has a position embedding if the file has one."""
-    found = _embeddings(settings, checkpoint)
-    return {**settings, **{k: v for k, v in found.items() if k == 'pos_embed'}}
+    if not _is_deit(settings):
+        return settings
+    return {**settings, 'pos_embed': deit_options(checkpoint)['pos_embed']}
 
 
 def softmax_settings(settings: dict, checkpoint: Checkpoint | None = None) -> dict:
     """The settings of the softmax original, with the class token and positions of its file."""
     original = {key: value for key, value in settings.items() if key not in OWN}
-    return {**original, 'attn': 'S', **(_embeddings(settings, checkpoint) if checkpoint else {})}
+    found = deit_options(checkpoint) if checkpoint and _is_deit(settings) else {}
+    return {**original, 'attn': 'S', **found}
 
 
 def softmax_backbone(settings: dict, path: str) -> Backbone:
-    """Load the family's softmax original.
-
-    Args:
-        settings: from :func:`backbone_settings`.
-        path: the checkpoint file.
-
-    Returns:
-        The backbone in evaluation mode.
+    """Load the family's softmax original, in evaluation mode.
 
     Raises:
         InputError: unreadable file, or not softmax weights of this backbone.
@@ -57,14 +52,11 @@ def softmax_backbone(settings: dict, path: str) -> Backbone:
 
 
 def own_backbone(settings: dict, path: str) -> Backbone | None:
-    """Load the config's backbone from a file with weights of its own attention.
-
-    Args:
-        settings, path: as for :func:`softmax_backbone`.
+    """Load the config's backbone with the weights of its own attention, in evaluation mode.
 
     Returns:
-        The backbone in evaluation mode; None if all of its attention is softmax, or if the file
-        has softmax weights instead or lacks some.
+        None if all of its attention is softmax, or if the file has softmax weights instead or
+        lacks some.
     """
     checkpoint = read_checkpoint(path)
     model = MODELS.build(own_settings(settings, checkpoint))
@@ -79,6 +71,5 @@ def _absent(report: Report) -> list[str]:
     return [name for name in (*report.missing, *report.mismatched) if '.attn.' in name]
 
 
-def _embeddings(settings: dict, checkpoint: Checkpoint) -> dict[str, bool]:
-    is_deit = issubclass(MODELS.get(settings['type']), DeiT)
-    return deit_options(checkpoint) if is_deit else {}
+def _is_deit(settings: dict) -> bool:
+    return issubclass(MODELS.get(settings['type']), DeiT)

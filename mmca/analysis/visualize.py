@@ -26,11 +26,11 @@ from mmca.analysis.trained_backbone import backbone_settings, own_backbone, soft
 from mmca.errors import InputError
 from mmca.io import read_image
 
-UNIT = 32  # sides of the resized image are multiples of it
+UNIT = 32  # sides of the resized image are multiples
 SHOWN = 4  # blocks by default
 MARK = 'red'
 PANEL = 2.2  # inches
-Panel = tuple[str, Tensor | None, tuple[int, int]]  # title, (H, W) weights, marked patch
+Panel = tuple[str, Tensor | None, tuple[int, int]]  # title, weights (H, W), marked patch
 
 
 def visualize(
@@ -49,20 +49,20 @@ def visualize(
         cfg: config with a backbone of mmca.
         checkpoint: file of its weights, or of its softmax original's.
         image: the image file.
-        at: (x, y) of a pixel in the query patch; default the middle.
-        side: pixels that the shorter side of the image is resized to, rounded to `UNIT`.
-        blocks: their numbers, from 0; default `SHOWN` of them, first to last.
-        heads: one kernel for each of these heads, from 0; default the mean of all.
+        at: (x, y) of a pixel in the query patch; by default the center.
+        side: shorter side of the resized image in pixels, rounded to `UNIT`.
+        blocks: indices from 0; by default `SHOWN` of them, first to last.
+        heads: draw a kernel for each of these heads, from 0, instead of the mean of all.
         teacher: file of softmax weights to compare a circulant backbone with.
 
     Raises:
-        InputError: unreadable files, other weights, or no such pixel, block or head.
+        InputError: unreadable file, weights of another model, or no such pixel, block or head.
     """
     pixels = read_image(image)
     height, width = pixels.shape[:2]
     x, y = at or (width // 2, height // 2)
     if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f'--at {x} {y} is outside of {image}, {width} x {height} (W x H)')
+        raise InputError(f'--at {x} {y} is outside {image}, {width} x {height} (W x H)')
     place = ((y + 0.5) / height, (x + 0.5) / width)
     scale = side / min(height, width)
     size = tuple(max(round(n * scale / UNIT), 1) * UNIT for n in (width, height))
@@ -74,20 +74,16 @@ def visualize(
         raise InputError(f'--teacher needs circulant weights, {checkpoint} has softmax weights')
     seen = attention_inputs(own or softmax_backbone(settings, checkpoint), inputs)
     taught = attention_inputs(softmax_backbone(settings, teacher), inputs) if teacher else {}
-    rows = [_panels(seen[p], taught.get(p), place, heads) for p in _choose(list(seen), blocks)]
-    return _draw(pixels[..., ::-1], rows)
-
-
-def _choose(paths: Sequence[str], blocks: Sequence[int] | None) -> list[str]:
-    if not paths:
+    if not seen:
         raise InputError('no attention of the backbone has weights to draw')
-    last = len(paths) - 1
-    if blocks is None:  # from first to last
+    paths, last = list(seen), len(seen) - 1
+    if blocks is None:
         blocks = sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})
     for number in blocks:
         if not 0 <= number <= last:
             raise InputError(f'--blocks {number}: the backbone has blocks 0 to {last}')
-    return [paths[number] for number in blocks]
+    chosen = [paths[number] for number in blocks]
+    return _draw(pixels[..., ::-1], [_panels(seen[p], taught.get(p), place, heads) for p in chosen])
 
 
 def _panels(
@@ -115,7 +111,7 @@ def _panels(
     elif taught is not None:
         softmax = attention_maps(taught, index)[0].mean(0)
     single = {f'kernel {head}': kernels[head] for head in heads or ()}
-    single = single or {f'kernel, mean of {len(kernels)}': mean(kernels)}
+    single = single or {f'kernel, mean of {len(kernels)}': kernels.mean(0)}
     return name, [
         ('softmax', softmax, token),
         ('circulant', mean(kernels).roll(token, (0, 1)), token),
@@ -124,7 +120,7 @@ def _panels(
 
 
 def _draw(image: np.ndarray, rows: Sequence[tuple[str, list[Panel]]]) -> Figure:
-    """Draw a row per block: the image, (H, W, 3) RGB, with the patch marked, and the panels."""
+    """One row per block: the image, (H, W, 3) RGB, with the patch marked, and the panels."""
     columns = 1 + len(rows[0][1])
     height, width = image.shape[:2]
     size = (PANEL * columns * width / height + 0.5, (PANEL + 0.45) * len(rows) + 0.4)

@@ -39,8 +39,7 @@ class Backbone(BaseModule):
         with_cp: recompute activations in the backward pass instead of keeping them.
         frozen_stages: -1 freezes nothing, 0 the embedding, n also the first n stages.
         init_cfg: None starts from scratch; dict(type='Pretrained', checkpoint=FILE) loads
-            third-party weights of the family; `min_share` and `gain` as in
-            :func:`mmca.checkpoint.load_pretrained`.
+            third-party weights of the family, see :func:`mmca.checkpoint.load_pretrained`.
         options: arguments of the family's :meth:`build`.
 
     Attributes:
@@ -109,7 +108,6 @@ class Backbone(BaseModule):
 
     @classmethod
     def resolve_arch(cls, arch: str | Mapping | None) -> dict:
-        """Look up the settings of a size; the class describes `arch`."""
         smallest = next(iter(cls.arch_zoo.values()))
         if isinstance(arch, Mapping):
             if unknown := set(arch) - set(smallest):
@@ -162,10 +160,7 @@ class Backbone(BaseModule):
         mlp_conv: bool = False,
         **place: Any,
     ) -> nn.ModuleList:
-        """Build the blocks of a stage with the attention that the user chose.
-
-        See :class:`mmca.layers.Block` and :class:`mmca.layers.StageSpec` for the arguments.
-        """
+        """Build a stage's blocks; `place` continues :class:`mmca.layers.StageSpec`."""
         name, blocks = self.attention_name(self.attn[stage]), nn.ModuleList()
         for index, rate in enumerate(self.drop_path_rates[stage]):
             spec = StageSpec(embed_dims, num_heads, stage, index, drop_rate=self.drop_rate, **place)
@@ -211,11 +206,7 @@ class Backbone(BaseModule):
         return self
 
     def init_weights(self) -> None:
-        """Load the pretrained weights of init_cfg, or log that training starts from scratch.
-
-        Raises:
-            InputError: the checkpoint is missing, damaged or from another model.
-        """
+        """Load the pretrained weights of init_cfg, or log that training starts from scratch."""
         logger = MMLogger.get_current_instance()
         if self.init_cfg is None:
             logger.warning(
@@ -235,8 +226,7 @@ def _length(setting: Any) -> int | None:
 def init_linear(module: nn.Module) -> None:
     """Initialize linear layers from a normal of deviation 0.02, biases with zero."""
     if isinstance(module, nn.Linear):
-        # The originals call trunc_normal_, which cuts at -2 and 2, a hundred deviations away: the
-        # same numbers, in more time.
+        # The originals' trunc_normal_ cuts at -2 and 2, a hundred deviations away.
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

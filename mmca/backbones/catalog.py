@@ -58,16 +58,9 @@ def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:
 
 
 def best_fit(file: str | Path) -> tuple[str, str, dict[str, bool]]:
-    """Find the backbone that fits a checkpoint file best.
+    """Find the backbone that fits a checkpoint file best; raise an InputError if none does.
 
-    Args:
-        file: the checkpoint.
-
-    Returns:
-        Class, size and constructor options, such as ('CADeiT', 'tiny', {'pos_embed': True}).
-
-    Raises:
-        InputError: the file cannot be read or fits no backbone.
+    Returns class, size and constructor options, such as ('CADeiT', 'tiny', {'pos_embed': True}).
     """
     candidates = find_backbones(read_checkpoint(file))
     if not candidates:

@@ -71,7 +71,6 @@ class DeiT(Backbone):
         with_cls_token: bool = False,
         out_type: str = 'featmap',
     ) -> None:
-        """Build embeddings, blocks and the final norm; the class describes the options."""
         classes = [get_attention(self.attention_name(name)) for name in self.attn]
         self.takes_token = [attention.special_tokens for attention in classes]
         if with_cls_token and not any(self.takes_token):
@@ -89,8 +88,7 @@ class DeiT(Backbone):
         grid_size = -(-img_size // PATCH_SIZE)
         self.patch_embed = PatchEmbed(in_channels, dims, PATCH_SIZE, pad=True)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if with_cls_token else None
-        if pos_embed is None:
-            pos_embed = self.default_pos_embed
+        pos_embed = self.default_pos_embed if pos_embed is None else pos_embed
         tokens = grid_size**2 + with_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, tokens, dims)) if pos_embed else None
         for embedding in (self.cls_token, self.pos_embed):
@@ -105,27 +103,17 @@ class DeiT(Backbone):
 
     @classmethod
     def stage_depths(cls, arch: Mapping) -> Sequence[int]:
-        """Every block is a stage."""
         return [1] * arch['depth']
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """Patch embedding, position embedding and class token."""
         embeddings = (self.pos_embed, self.cls_token)
         return [self.patch_embed, *(x for x in embeddings if x is not None)]
 
     def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        """One block; the last with the final norm."""
         return [self.blocks[stage], *([self.norm] if stage == len(self.blocks) - 1 else [])]
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
-        """Compute the feature map, or the class token, after the final norm.
-
-        Args:
-            x: (B, 3, H, W) images, any H and W.
-
-        Returns:
-            One (B, C, H', W') at stride 16, H' and W' rounded up; or one (B, C).
-        """
+        """(B, 3, H, W), any H and W -> one (B, C, H', W'), or the class token (B, C)."""
         x, hw_shape = self.patch_embed(x)
         token = None if self.cls_token is None else self.cls_token.expand(len(x), -1, -1)
         if self.pos_embed is not None:

@@ -59,7 +59,6 @@ class PVT(Backbone):
     v2 = False
 
     def build(self, in_channels: int, img_size: int) -> None:
-        """Build the modules of all stages up to the last in out_indices."""
         self.embed_dims, side = tuple(self.arch['embed_dims']), img_size
         for i in range(max(self.out_indices) + 1):
             dims, stride = self.embed_dims[i], STRIDES[i]
@@ -87,11 +86,9 @@ class PVT(Backbone):
             in_channels = dims
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """The first stage's patch and position embedding."""
         return self._parts(0, ('patch_embed', 'pos_embed'))
 
     def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        """All of a stage."""
         return self._parts(stage, ('patch_embed', 'pos_embed', 'block', 'norm'))
 
     def _parts(self, stage: int, names: Sequence[str]) -> list[nn.Module | nn.Parameter]:
@@ -99,14 +96,7 @@ class PVT(Backbone):
         return [part for part in parts if part is not None]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the feature maps of the stages in out_indices.
-
-        Args:
-            x: (B, 3, H, W) images, any H and W.
-
-        Returns:
-            One (B, C_i, H_i, W_i) a stage, at strides 4, 8, 16, 32.
-        """
+        """(B, 3, H, W), any H and W -> (B, C_i, H_i, W_i) for each stage in out_indices."""
         maps = []
         for i in range(max(self.out_indices) + 1):
             x, hw_shape = getattr(self, f'patch_embed{i + 1}')(x)

@@ -79,7 +79,6 @@ class Swin(Backbone):
     default_drop_path = 0.2
 
     def build(self, in_channels: int, img_size: int) -> None:
-        """Build the modules of all stages up to the last in out_indices."""
         self.embed_dims = tuple(self.arch['embed_dims'] * 2**i for i in range(self.num_stages))
         self.patch_embed = PatchEmbed(
             in_channels, self.embed_dims[0], PATCH_SIZE, pad=True, norm_eps=self.norm_eps
@@ -101,23 +100,14 @@ class Swin(Backbone):
             setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], self.norm_eps))
 
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """The patch embedding."""
         return [self.patch_embed]
 
     def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        """A stage and its output norm."""
         norm = [getattr(self, f'norm{stage}')] if stage in self.out_indices else []
         return [self.layers[stage], *norm] if stage < len(self.layers) else []
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the feature maps of the stages in out_indices.
-
-        Args:
-            x: (B, 3, H, W) images, any H and W.
-
-        Returns:
-            One (B, C_i, H_i, W_i) a stage, at strides 4, 8, 16, 32.
-        """
+        """(B, 3, H, W), any H and W -> (B, C_i, H_i, W_i) for each stage in out_indices."""
         x, hw_shape = self.patch_embed(x)
         x = self.pos_drop(x)
         maps = []

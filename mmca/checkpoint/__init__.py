@@ -1,9 +1,17 @@
 """Read, map, convert and load checkpoints. Needs torch."""
 
-from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
-from mmca.checkpoint.loader import Report, deit_options, fit, load_pretrained, match
-from mmca.checkpoint.reader import Checkpoint, find_weights, read_checkpoint, read_state_dict
-from mmca.checkpoint.trained import check_trained, classifier_state_dict, load_trained
+from mmca.checkpoint.key_mapping import guess_family
+from mmca.checkpoint.loader import (
+    Report,
+    check_trained,
+    classifier_state_dict,
+    deit_options,
+    fit,
+    load_pretrained,
+    load_trained,
+    match,
+)
+from mmca.checkpoint.reader import Checkpoint, find_weights, read_checkpoint
 
 __all__ = [
     'Checkpoint',
@@ -11,7 +19,6 @@ __all__ = [
     'check_trained',
     'classifier_state_dict',
     'deit_options',
-    'find_prefix',
     'find_weights',
     'fit',
     'guess_family',
@@ -19,6 +26,4 @@ __all__ = [
     'load_trained',
     'match',
     'read_checkpoint',
-    'read_state_dict',
-    'to_original_names',
 ]

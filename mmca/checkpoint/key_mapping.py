@@ -1,10 +1,9 @@
 """Key mappings: from other libraries' parameter names to the original repositories' names.
 
 mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer and facebookresearch/deit do.
-OpenMMLab and timm use different names and store a few tensors in another layout; each mapping is a
-table of substitutions and layout changes. Sources: the modules and converters of mmdet 3.x
-(`models/backbones/pvt.py`, `swin.py`), mmpretrain 1.x and mmseg 1.x
-(`models/backbones/vision_transformer.py`, `vit.py`), timm (`models/swin_transformer.py`).
+OpenMMLab and timm use other names and a few other layouts, as in `models/backbones/pvt.py` and
+`swin.py` of mmdet 3.x, `vision_transformer.py` of mmpretrain 1.x, `vit.py` of mmseg 1.x, and
+`models/swin_transformer.py` of timm.
 """
 
 import re
@@ -16,7 +15,7 @@ from torch import Tensor
 from mmca.errors import InputError
 from mmca.layers import registered_attentions
 
-# Every backbone has a patch embedding; what precedes its name is the backbone's prefix.
+# Every backbone has a patch embedding, preceded by the backbone's prefix.
 STEM = re.compile(r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection)\.weight')
 FAMILIES = (  # (name, regular expression for one of its parameters)
     ('PVTv2', r'block1\.0\.mlp\.dwconv\.dwconv\.weight'),
@@ -35,8 +34,8 @@ class KeyMapping:
         name: used in messages.
         sign: regular expression for a name that only this library uses.
         names: (regular expression, replacement) pairs, applied in order with `re.sub`.
-        tensors: (regular expression for an original name, change) pairs for tensors of another
-            layout; a change turns a name and its tensor into original names and tensors.
+        tensors: (regular expression for an original name, change of layout) pairs; a change maps
+            a name and its tensor to original names and tensors.
     """
 
     name: str
@@ -61,7 +60,7 @@ class KeyMapping:
 
 
 def _counted(template: str, *shifts: int) -> Callable[[re.Match], str]:
-    """A replacement that shifts the numbers it matched, such as 'block{}.{}.', 1, -1."""
+    """Fill a template with the matched numbers, each shifted: 'block{}.{}.', 1, -1."""
     return lambda found: template.format(
         *(int(number) + shift for number, shift in zip(found.groups(), shifts, strict=True))
     )
@@ -76,11 +75,6 @@ def _split_in_proj(name: str, tensor: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _to_linear(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Flatten a convolution's (C_out, C_in, 1, 1) to (C_out, C_in)."""
-    return {name: tensor.flatten(1)}
-
-
 def _from_unfold(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """Reorder the 4C inputs of a patch merging from nn.Unfold's order to the original one.
 
@@ -90,59 +84,47 @@ def _from_unfold(name: str, tensor: Tensor) -> dict[str, Tensor]:
     return {name: cells.flatten(-3)}
 
 
-_PATCH_EMBED = (r'^patch_embed\.projection\.', 'patch_embed.proj.')
+_PATCH_EMBED = (r'^(patch_embed\d?)\.projection\.', r'\1.proj.')
 _FFN = ((r'\.ffn\.layers\.0\.0\.', '.mlp.fc1.'), (r'\.ffn\.layers\.1\.', '.mlp.fc2.'))
 _IN_PROJ = (
     (r'\.attn\.attn\.in_proj_', '.attn.qkv.'),
     (r'\.attn\.attn\.out_proj\.', '.attn.proj.'),
 )
-_PVT_STEM = (r'^layers\.(\d)\.0\.projection\.', _counted('patch_embed{}.proj.', 1))
-_PVT_STEM_NORM = (r'^layers\.(\d)\.0\.norm\.', _counted('patch_embed{}.norm.', 1))
+_PVT = (
+    (r'^layers\.(\d)\.0\.', _counted('patch_embed{}.', 1)),
+    _PATCH_EMBED,
+    (r'^layers\.(\d)\.1\.0\.pos_embed$', _counted('pos_embed{}', 1)),
+    (r'^layers\.(\d)\.2\.', _counted('norm{}.', 1)),
+    *_IN_PROJ,
+    (r'\.ffn\.layers\.0\.', '.mlp.fc1.'),
+    (r'\.ffn\.layers\.1\.', '.mlp.dwconv.dwconv.'),
+    (r'\.ffn\.layers\.[34]\.', '.mlp.fc2.'),
+)
+_PVT_BLOCK = r'^layers\.(\d)\.1\.(\d+)\.'
 _PVT_TENSORS = (
     (r'.*\.attn\.qkv\.(weight|bias)', _split_in_proj),
-    (r'.*\.mlp\.fc[12]\.weight', _to_linear),
+    # mmdet's MLPs consist of 1 x 1 convolutions.
+    (r'.*\.mlp\.fc[12]\.weight', lambda name, tensor: {name: tensor.flatten(1)}),
 )
 
 KEY_MAPPINGS = (
     KeyMapping(
         name="mmdet's PVT",
         sign=r'layers\.0\.1\.0\.pos_embed',
-        names=(
-            _PVT_STEM,
-            _PVT_STEM_NORM,
-            (r'^layers\.(\d)\.1\.0\.pos_embed$', _counted('pos_embed{}', 1)),
-            # The position embedding is the first of a stage's layers.
-            (r'^layers\.(\d)\.1\.(\d+)\.', _counted('block{}.{}.', 1, -1)),
-            *_IN_PROJ,
-            (r'\.ffn\.layers\.0\.', '.mlp.fc1.'),
-            (r'\.ffn\.layers\.3\.', '.mlp.fc2.'),
-        ),
+        # The position embedding is the first of a stage's layers.
+        names=(*_PVT, (_PVT_BLOCK, _counted('block{}.{}.', 1, -1))),
         tensors=_PVT_TENSORS,
     ),
     KeyMapping(
         name="mmdet's PVTv2",
         sign=r'layers\.0\.1\.0\.ffn\.layers\.4\.weight',
-        names=(
-            _PVT_STEM,
-            _PVT_STEM_NORM,
-            (r'^layers\.(\d)\.1\.(\d+)\.', _counted('block{}.{}.', 1, 0)),
-            (r'^layers\.(\d)\.2\.', _counted('norm{}.', 1)),
-            *_IN_PROJ,
-            (r'\.ffn\.layers\.0\.', '.mlp.fc1.'),
-            (r'\.ffn\.layers\.1\.', '.mlp.dwconv.dwconv.'),
-            (r'\.ffn\.layers\.4\.', '.mlp.fc2.'),
-        ),
+        names=(*_PVT, (_PVT_BLOCK, _counted('block{}.{}.', 1, 0))),
         tensors=_PVT_TENSORS,
     ),
     KeyMapping(
         name="OpenMMLab's Swin",
         sign=r'stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight',
-        names=(
-            _PATCH_EMBED,
-            (r'^stages\.', 'layers.'),
-            (r'\.attn\.w_msa\.', '.attn.'),
-            *_FFN,
-        ),
+        names=(_PATCH_EMBED, (r'^stages\.', 'layers.'), (r'\.attn\.w_msa\.', '.attn.'), *_FFN),
         tensors=(
             (r'layers\.\d\.downsample\.(norm\.(weight|bias)|reduction\.weight)', _from_unfold),
         ),
@@ -169,23 +151,19 @@ KEY_MAPPINGS = (
 
 
 def find_prefix(names: Iterable[str]) -> str:
-    """Find the prefix of a backbone's names by its patch embedding.
-
-    Returns the first backbone's, such as 'backbone.' or 'model.encoder.'; '' without a prefix.
-    """
+    """Find the first backbone's prefix by its patch embedding, such as 'backbone.', or ''."""
     found = (STEM.fullmatch(name) for name in names)
     return next((match[1] for match in found if match), '')
 
 
 def to_original_names(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str | None]:
-    """Convert another library's names and layouts to the original ones.
+    """Convert a backbone's state dict to the original names and layouts.
 
     Args:
-        state_dict: name -> tensor of a backbone, without prefixes, see :func:`find_prefix`.
+        state_dict: name -> tensor, without prefixes, see :func:`find_prefix`.
 
     Returns:
-        The state dict under original names, and the name of the key mapping that was applied;
-        None if none was, and nothing changed.
+        The converted state dict, and the name of the key mapping; None if none applies.
 
     Raises:
         InputError: a tensor cannot have the library's layout.

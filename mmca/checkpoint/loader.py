@@ -1,10 +1,12 @@
-"""Load third-party checkpoints into backbones: rename, resize, match, report."""
+"""Load checkpoints: third-party ones into backbones, trained ones into whole models."""
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +22,19 @@ CLASSIFIER_ONLY = re.compile(
     r'head(_dist)?\..+|norm\.(weight|bias)|(cls|dist)_token|.*relative_position_index|.*attn_mask'
 )
 POSITION_EMBEDDING = re.compile(r'pos_embed\d?')
-# Tokens before the grid in a position embedding: (model's, file's) -> the file's surplus.
-EXTRA_TOKENS = {
-    (0, 1): '[0] (class token)',
-    (0, 2): '[0:2] (class and distillation token)',
-    (1, 2): '[1] (distillation token)',
-}
+EXTRA_TOKENS = ('class', 'distillation')  # before the grid in a position embedding
 # A Swin classifier has one norm, after the last of its four stages: a backbone's norm3.
 MOVED = {'norm.weight': 'norm3.weight', 'norm.bias': 'norm3.bias'}
+# Names of the original repositories and timm -> names of mmpretrain with mmca.NormPool as neck.
+CLASSIFIER = {
+    'head.weight': 'head.fc.weight',
+    'head.bias': 'head.fc.bias',
+    'norm.weight': 'neck.norm.weight',
+    'norm.bias': 'neck.norm.bias',
+}
 MIN_SHARE = 0.5
+TRAINING_ONLY = 'auxiliary_head.'
+Use = Literal['test', 'resume', 'start']
 
 
 @dataclass
@@ -36,13 +42,11 @@ class Report:
     """Comparison of a checkpoint with a model.
 
     Attributes:
-        loaded: the model's tensors found in the file by name and shape.
-        moved: loaded tensors with another name in the file, as 'norm.. -> norm3..'.
-        converted: loaded tensors computed from softmax attention, see
-            `mmca.checkpoint.softmax_init`.
-        resized: position embeddings and tables resized to the model's grid.
-        dropped: the file's tensors left out on purpose: class heads, class tokens, index buffers,
-            parts of softmax attention.
+        loaded: the model's tensors found in the file by name and shape; some of them were
+        moved: from another name, as 'norm.. -> norm3..',
+        converted: from softmax attention (`mmca.checkpoint.softmax_init`), or
+        resized: to the model's grid.
+        dropped: the file's tensors left out on purpose, see :func:`fit`.
         missing: the model's tensors that the file lacks.
         unexpected: the file's tensors that the model lacks.
         mismatched: tensors with different shapes, as 'name: file (..), model (..)'.
@@ -67,11 +71,11 @@ class Report:
 
     @property
     def counts(self) -> str:
-        """The counts in one line."""
+        """'3 loaded, 0 moved, ...'."""
         return ', '.join(f'{len(names)} {kind}' for kind, names in self._kinds())
 
     def __str__(self) -> str:
-        """The counts, the source and all names; '*' stands for several numbers."""
+        """The counts, the source and all names."""
         lines = [self.counts, f'  source: {self.source}'] if self.source else [self.counts]
         lines += [f'  {kind}: {_collapse(names)}' for kind, names in self._kinds() if names]
         return '\n'.join(lines)
@@ -82,9 +86,9 @@ class Report:
 
 def _collapse(names: Iterable[str]) -> str:
     """Abbreviate names: 'block1.*.attn.q.weight (3)' for three blocks."""
-    groups: dict[str, list[str]] = {}
+    groups = defaultdict(list)
     for name in names:
-        groups.setdefault(re.sub(r'(?<=\.)\d+(?=\.)', '*', name), []).append(name)
+        groups[re.sub(r'(?<=\.)\d+(?=\.)', '*', name)].append(name)
     return ', '.join(
         f'{pattern} ({len(group)})' if len(group) > 1 else group[0]
         for pattern, group in groups.items()
@@ -92,38 +96,31 @@ def _collapse(names: Iterable[str]) -> str:
 
 
 def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
-    """Compare a state dict with a model by name and shape; neither changes.
-
-    The report's `moved`, `converted`, `resized`, `dropped` and `source` are empty.
-    """
-    report, own = Report(), model.state_dict()
-    report.missing = [name for name in own if name not in state_dict]
-    report.unexpected = [name for name in state_dict if name not in own]
-    for name in (name for name in own if name in state_dict):
-        shape, own_shape = tuple(state_dict[name].shape), tuple(own[name].shape)
-        if shape == own_shape:
+    """Compare a state dict with a model by name and shape."""
+    own = model.state_dict()
+    report = Report(unexpected=[name for name in state_dict if name not in own])
+    for name, tensor in own.items():
+        if name not in state_dict:
+            report.missing.append(name)
+        elif (shape := state_dict[name].shape) == tensor.shape:
             report.loaded.append(name)
         else:
-            report.mismatched.append(f'{name}: file {shape}, model {own_shape}')
+            shapes = f'file {tuple(shape)}, model {tuple(tensor.shape)}'
+            report.mismatched.append(f'{name}: {shapes}')
     return report
 
 
 def check_position_embedding(report: Report, source: str | Path, backbone: str = '') -> None:
-    """Raise an InputError unless both file and DeiT have a position embedding, or neither.
+    """Raise an InputError if either the file or the DeiT lacks a position embedding.
 
-    Args:
-        report: comparison of the file with the model.
-        source: the file, for the message.
-        backbone: prefix of the backbone's names in the model, such as 'backbone.'.
+    `backbone` is the prefix of its names in the model.
     """
-    name = f'{backbone}pos_embed'
-    if name in report.unexpected:
-        problem, value = 'contains a position embedding, which the model lacks', True
-    elif name in report.missing:
-        problem, value = "lacks the model's position embedding", False
-    else:
-        return
-    raise InputError(f'{source} {problem}: set model.backbone.pos_embed={value}')
+    for names, problem, value in (
+        (report.unexpected, 'contains a position embedding, which the model lacks', True),
+        (report.missing, "lacks the model's position embedding", False),
+    ):
+        if f'{backbone}pos_embed' in names:
+            raise InputError(f'{source} {problem}: set model.backbone.pos_embed={value}')
 
 
 def fit(
@@ -135,7 +132,7 @@ def fit(
     (`mmca.checkpoint.key_mapping`). Class heads, class and distillation tokens (with their part of
     the position embedding) and index buffers are dropped, position embeddings and tables resized, a
     Swin classifier's last norm becomes `norm3`, and attention other than the file's is initialized
-    from its softmax attention (`mmca.checkpoint.softmax_init`).
+    from its softmax attention (`mmca.checkpoint.softmax_init`), whose other tensors are dropped.
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
@@ -151,25 +148,26 @@ def fit(
     family = guess_family(state_dict) or 'unknown'
     state_dict, converted, unused = start_from_softmax(state_dict, model, gain)
     state_dict, adapted = _adapt(state_dict, model)
-    report = match(state_dict, model)
-    report.moved, report.resized, report.converted = adapted.moved, adapted.resized, converted
-    report.dropped = adapted.dropped + unused
     under = f', under {prefix!r} ({len(inside)} of {len(tensors)} tensors)' if prefix else ''
-    report.source = f'{checkpoint.place}{under}; names: {mapping or "original"}; family: {family}'
-    return state_dict, report
+    return state_dict, replace(
+        match(state_dict, model),
+        moved=adapted.moved,
+        converted=converted,
+        resized=adapted.resized,
+        dropped=adapted.dropped + unused,
+        source=f'{checkpoint.place}{under}; names: {mapping or "original"}; family: {family}',
+    )
 
 
 def load_pretrained(
     model: nn.Module, checkpoint: str | Path, min_share: float = MIN_SHARE, gain: float = 1.0
 ) -> str:
-    """Fill a backbone from a checkpoint file of its family.
-
-    It may come from the original repositories, OpenMMLab or timm, and contain a backbone, a
-    classifier or a whole detector; :func:`fit` adapts it.
+    """Fill a backbone from a checkpoint file of its family, adapted by :func:`fit`.
 
     Args:
         model: a backbone of `mmca.backbones`.
-        checkpoint: the file, see :func:`read_checkpoint`.
+        checkpoint: from the original repositories, OpenMMLab or timm: a backbone, a classifier or
+            a whole detector.
         min_share: least fraction of the model's tensors that the file must fill.
         gain: factor of the logits of attention initialized from softmax weights.
 
@@ -177,8 +175,8 @@ def load_pretrained(
         The report in words.
 
     Raises:
-        InputError: the file cannot be read, fills less than min_share, or differs from the model
-            in having a position embedding; the model stays unchanged.
+        InputError: the file cannot be read, fills less than min_share, or only one of file and
+            model has a position embedding; the model stays unchanged.
     """
     state_dict, report = fit(read_checkpoint(checkpoint), model, gain)
     name = type(model).__name__
@@ -195,8 +193,74 @@ def load_pretrained(
     return f'{name}: weights from {checkpoint}: {report}'
 
 
+def load_trained(
+    model: nn.Module, checkpoint: Checkpoint, source: str | Path, use: Use = 'test'
+) -> Report:
+    """Load a whole model, with the arguments and errors of :func:`check_trained`.
+
+    Returns:
+        The comparison; `missing` and `mismatched` tensors keep their values.
+    """
+    report = check_trained(checkpoint.tensors, model, source, use)
+    weights = {name: checkpoint.tensors[name] for name in report.loaded}
+    model.load_state_dict(weights, strict=False)
+    return report
+
+
+def check_trained(
+    tensors: Mapping[str, Tensor], model: nn.Module, source: str | Path, use: Use = 'test'
+) -> Report:
+    """Compare a state dict with a whole model, also on the meta device.
+
+    Args:
+        tensors: name -> tensor.
+        model: a detector, segmentor or classifier.
+        source: the file, for messages.
+        use: every use requires half of the model's tensors; 'test' all parameters except
+            auxiliary heads, 'resume' all parameters, 'start' (a new training) no more.
+
+    Raises:
+        InputError: required parameters are missing, or the position embeddings differ.
+    """
+    report = match(tensors, model)
+    if report.share < MIN_SHARE:
+        raise InputError(
+            f'{source} does not match this model: {report.counts}; it contains fewer than '
+            f"{MIN_SHARE:.0%} of the model's tensors. Load a backbone alone through "
+            'model.backbone.init_cfg'
+        )
+    check_position_embedding(report, source, 'backbone.')
+    required = [name for name, _ in model.named_parameters()] if use != 'start' else []
+    random = [name for name in required if name not in report.loaded]
+    if use == 'test':
+        random = [name for name in random if not name.startswith(TRAINING_ONLY)]
+    if random:
+        names = ', '.join(random[:4]) + (', ...' if len(random) > 4 else '')
+        raise InputError(
+            f'{source} does not match this model: {report.counts}; {names} would stay random'
+        )
+    return report
+
+
+def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor] | None:
+    """Rename a third-party classifier, such as DeiT's release, for an ImageClassifier.
+
+    The model is mmpretrain's, with a backbone of mmca and a LinearClsHead. Returns its state dict;
+    None if the file does not fill all of it as it is.
+    """
+    own = model.state_dict()
+    head = {name: checkpoint.tensors.get(key) for key, name in CLASSIFIER.items() if name in own}
+    fits = all(t is not None and t.shape == own[name].shape for name, t in head.items())
+    if 'head.fc.weight' not in head or not fits:
+        return None
+    state_dict, report = fit(checkpoint, model.backbone)
+    if report.missing or report.mismatched or report.unexpected or report.converted:
+        return None
+    return {f'backbone.{name}': state_dict[name] for name in report.loaded} | head
+
+
 def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
-    """Options `pos_embed` and `with_cls_token` of a DeiT that agrees with a checkpoint."""
+    """Options `pos_embed` and `with_cls_token` of the DeiT in a checkpoint."""
     prefix = find_prefix(checkpoint.tensors)
     names = {'pos_embed': 'pos_embed', 'with_cls_token': 'cls_token'}
     return {option: prefix + name in checkpoint.tensors for option, name in names.items()}
@@ -205,7 +269,10 @@ def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
 def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], Report]:
     """Drop a classifier's tensors, rename its last norm, resize positions; report all three."""
     adapted, report, own = {}, Report(), model.state_dict()
-    modes = _resize_modes(model)
+    modes = {n: 'bilinear' for n, _ in model.named_parameters() if POSITION_EMBEDDING.fullmatch(n)}
+    for path, module in model.named_modules():
+        if isinstance(module, Attention):
+            modes |= {f'{path}.{name}': mode for name, mode in module.resized_parameters.items()}
     for name, tensor in state_dict.items():
         new_name = MOVED.get(name)
         free = name not in own and new_name in own and new_name not in state_dict
@@ -221,15 +288,6 @@ def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     return adapted, report
 
 
-def _resize_modes(model: nn.Module) -> dict[str, str]:
-    """Map parameters that depend on a grid or window size to their interpolation modes."""
-    modes = {n: 'bilinear' for n, _ in model.named_parameters() if POSITION_EMBEDDING.fullmatch(n)}
-    for path, module in model.named_modules():
-        if isinstance(module, Attention):
-            modes |= {f'{path}.{name}': mode for name, mode in module.resized_parameters.items()}
-    return modes
-
-
 def _resize(name: str, tensor: Tensor, own: Tensor, mode: str, report: Report) -> Tensor:
     """Resize a tensor from a square grid to the model's; return any other tensor as it is."""
     alike = tensor.dim() == own.dim() and tensor.shape[:-2] == own.shape[:-2]
@@ -237,11 +295,12 @@ def _resize(name: str, tensor: Tensor, own: Tensor, mode: str, report: Report) -
         return tensor
     side, own_side = math.isqrt(tensor.shape[-2]), math.isqrt(own.shape[-2])
     extra, own_extra = tensor.shape[-2] - side**2, own.shape[-2] - own_side**2
-    known = extra == own_extra or (own_extra, extra) in EXTRA_TOKENS
-    if side == 0 or own_extra > 1 or not known or (extra and not name.startswith('pos_embed')):
+    most = len(EXTRA_TOKENS) if POSITION_EMBEDDING.fullmatch(name) else 0
+    if side == 0 or own_extra > 1 or not own_extra <= extra <= most:
         return tensor
     if extra > own_extra:
-        report.dropped.append(name + EXTRA_TOKENS[own_extra, extra])
+        kinds = ' and '.join(EXTRA_TOKENS[own_extra:extra])
+        report.dropped.append(f'{name}[{own_extra}:{extra}] ({kinds} token)')
     if side != own_side:
         report.resized.append(name)
     tokens = tensor.float().reshape(1, -1, tensor.shape[-1])

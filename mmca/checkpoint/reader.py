@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmca.checkpoint.safe_unpickle import check_archive, is_stand_in, load_inert
+from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert, load_known
 from mmca.errors import InputError
 
 # Keys that hold the weights, in order of preference; averaged weights come last.
@@ -26,8 +26,7 @@ class Checkpoint:
         tensors: name -> tensor, on the CPU, without 'module.' prefixes.
         keys: path of keys to the weights, such as ('model',).
         skipped: keys of the other entries, such as 'optimizer' and 'model_ema'.
-        meta: the file's 'meta' entry as plain data (numbers, strings, containers), such as
-            `meta['dataset_meta']`; values of other types are left out.
+        meta: the numbers, strings and containers in the file's 'meta' entry.
     """
 
     tensors: dict[str, Tensor]
@@ -38,17 +37,13 @@ class Checkpoint:
     @property
     def place(self) -> str:
         """Location of the weights, and of other weights, such as averaged ones, in the file."""
-        others = [name for name in self.skipped if name in WRAPPINGS]
-        return (f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict') + ''.join(
-            f'; {name!r} not loaded' for name in others
-        )
+        place = f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict'
+        others = [f'{name!r} not loaded' for name in self.skipped if name in WRAPPINGS]
+        return '; '.join([place, *others])
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file and find the weights in it.
-
-    Nothing in the file is executed, see `mmca.checkpoint.safe_unpickle`; optimizer states, configs
-    and log buffers are skipped.
+    """Read a checkpoint file and find the weights in it, without executing anything.
 
     Args:
         path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`.
@@ -57,35 +52,27 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
     """
     path = Path(path).expanduser()
-    content = _read(path, _load_safetensors if path.suffix == '.safetensors' else load_inert)
+    content = _read(path, _load)
     checkpoint = _check_weights(path, content)
     meta = _plain(content.get('meta'), {})
     return replace(checkpoint, meta=meta if isinstance(meta, dict) else {})
 
 
 def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()) -> Any:
-    """Read all of a file of torch.save, as resuming requires, and execute nothing.
+    """Read all of a file of torch.save, as resuming requires, without executing anything.
 
     Args:
-        path: the file; an InputError says what is wrong with it.
+        path: the file.
         map_location: as for torch.load.
         known: classes and functions that it may name, as for torch.serialization.safe_globals.
+
+    Raises:
+        InputError: as :func:`read_checkpoint`; or the file names anything else.
     """
     path = Path(path).expanduser()
-
-    def load(path: Path) -> Any:
-        check_archive(path)
-        with torch.serialization.safe_globals(list(known)):
-            return torch.load(path, map_location=map_location, weights_only=True)
-
-    content = _read(path, load)
+    content = _read(path, lambda path: load_known(path, known, map_location))
     _check_weights(path, content)
     return content
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint file, see :func:`read_checkpoint`."""
-    return read_checkpoint(path).tensors
 
 
 def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | None:
@@ -109,7 +96,7 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         raise InputError(f'checkpoint not found: {path}')
     try:
         return read(path)
-    except InputError:
+    except (InputError, ImportError):
         raise
     except UnpicklingError as error:
         raise InputError(
@@ -124,11 +111,11 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         ) from error
 
 
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise InputError(f'cannot read {path}: pip install safetensors') from error
+def _load(path: Path) -> Any:
+    if path.suffix != '.safetensors':
+        return load_inert(path)
+    from safetensors.torch import load_file
+
     return load_file(path)
 
 
@@ -163,8 +150,7 @@ _DROPPED = object()
 def _plain(value: Any, known: dict[int, Any], depth: int = MAX_NESTING) -> Any:
     """Copy nested containers of numbers and strings without everything else.
 
-    `known` maps ids of containers to their copies: each is copied once, however often a hostile
-    file refers to it.
+    `known` maps containers' ids to copies, so that repeated references cannot make it explode.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value

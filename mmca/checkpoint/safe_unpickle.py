@@ -1,15 +1,15 @@
 """Read files of torch.save without executing their contents.
 
-Training checkpoints hold more than tensors: log buffers, yacs configs, numpy scalars.
-`torch.load(weights_only=True)` rejects a file that names anything it does not know to be safe. Here
-an inert class replaces every other name, so that torch can read the rest.
+`torch.load(weights_only=True)` rejects the log buffers and yacs configs in training checkpoints.
+Here an inert class replaces every name that torch does not know to be safe, so that torch can read
+the rest.
 """
 
 import pickletools
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ import torch
 
 from mmca.errors import InputError
 
-ZIP_START = b'PK\x03\x04'  # torch itself tells the two formats apart by these bytes
+ZIP_START = b'PK\x03\x04'  # distinguishes the two formats, as in torch
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
 
 
@@ -26,8 +26,6 @@ class Inert:
 
     def __new__(cls, *args: Any) -> 'Inert':
         return super().__new__(cls)
-
-    def __init__(self, *args: Any) -> None: ...
 
     def __setstate__(self, state: Any) -> None: ...
 
@@ -51,15 +49,28 @@ def load_inert(path: Path) -> Any:
 
     Raises whatever torch and zipfile raise on damaged or malicious files.
     """
-    check_archive(path)
+    _check_archive(path)
     names = _globals(path)
+
+    def load(kind: type[Inert]) -> Any:
+        # numpy's objects have tuples as states. Names that torch considers safe remain torch's.
+        stand_ins = [(Inert if name.startswith('numpy.') else kind, name) for name in names]
+        return load_known(path, stand_ins)
+
     try:
-        return _load(path, names, InertMapping)
+        return load(InertMapping)
     except (AttributeError, TypeError, ValueError):  # the state of an object is not a mapping
-        return _load(path, names, Inert)
+        return load(Inert)
 
 
-def check_archive(path: Path) -> None:
+def load_known(path: Path, known: Sequence, map_location: Any = 'cpu') -> Any:
+    """Read a file of torch.save that names nothing but `known`, as for `safe_globals`."""
+    _check_archive(path)
+    with torch.serialization.safe_globals(list(known)):
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def _check_archive(path: Path) -> None:
     """Reject zip archives that expand beyond their size before reading them into memory."""
     if not _is_zip(path):
         return
@@ -76,13 +87,6 @@ def check_archive(path: Path) -> None:
 def _is_zip(path: Path) -> bool:
     with path.open('rb') as file:
         return file.read(len(ZIP_START)) == ZIP_START
-
-
-def _load(path: Path, names: set[str], kind: type[Inert]) -> Any:
-    # The states of numpy's objects are tuples. Names that torch knows to be safe remain torch's.
-    stand_ins = [(Inert if name.startswith('numpy.') else kind, name) for name in names]
-    with torch.serialization.safe_globals(stand_ins):
-        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def _globals(path: Path) -> set[str]:

@@ -27,8 +27,7 @@ def start_from_softmax(
 
     Returns:
         The state dict with converted weights in place of softmax ones, the names of the converted
-        tensors, and the names in the file that these blocks do not need. Blocks whose attention
-        finds all its weights in the file stay as they are.
+        tensors, and the unused names in the file.
     """
     state_dict, converted, unused = dict(state_dict), [], []
     for path, block in model.named_modules():
@@ -41,11 +40,8 @@ def start_from_softmax(
         if own.keys() <= old.keys() or softmax is None:
             continue
         spec = block.attn.spec or StageSpec(block.norm1.normalized_shape[0])
-        start = {
-            name: tensor
-            for name, tensor in block.attn.from_softmax(softmax, spec).items()
-            if name in own and own[name].shape == tensor.shape
-        }
+        start = block.attn.from_softmax(softmax, spec).items()
+        start = {n: t for n, t in start if n in own and own[n].shape == t.shape}
         changed = any(old.get(name) is not tensor for name, tensor in start.items())
         new = {f'{prefix}{name}': tensor for name, tensor in start.items()}
         if block.cpe is not None:

@@ -1,7 +1,7 @@
-"""What would silently go wrong: checks of the data sets, weights and heads that a run has built.
+"""Checks of a run's data sets, weights and heads for what would silently go wrong.
 
 Each failure is an `InputError` that names the value and the fix; what training survives is a
-warning with a count. What fails by itself with a clear message is left to fail.
+warning with a count. What fails by itself with a clear message is not checked.
 """
 
 from mmca.checks.classes import check_classes

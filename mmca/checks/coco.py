@@ -1,32 +1,30 @@
-"""COCO files: what mmdet would drop or mix up without a word."""
+"""COCO files: what mmdet would drop or mix up silently."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
-from mmca.checks import memory
+import mmca
 from mmca.errors import InputError, warn
+from mmca.io import atomic_write
 
 SHOWN = 8  # names in a message
 
 
 class CocoUse(NamedTuple):
-    """What a run does with a COCO file.
+    """What a run does with a COCO file."""
 
-    Attributes:
-        masks: whether masks are read.
-        polygons: whether masks must be polygons (`poly2mask=False`).
-        boxes_evaluated: whether pycocotools compares predicted boxes or masks with the file.
-        masks_evaluated: whether it compares masks.
-    """
-
-    masks: bool = False
-    polygons: bool = False
-    boxes_evaluated: bool = False
+    masks: bool = False  # whether masks are read
+    polygons: bool = False  # whether masks must be polygons (`poly2mask=False`)
+    boxes_evaluated: bool = False  # whether pycocotools evaluates boxes or masks
     masks_evaluated: bool = False
 
 
@@ -59,7 +57,7 @@ BAD_RLE = Fault('have an RLE that does not fill the image', 'encode the mask aga
 
 
 def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -> None:
-    """Check a COCO file. An unchanged file is read once; its warnings are remembered.
+    """Check a COCO file. An unchanged file is read once; its warnings are cached.
 
     Args:
         key: the data set's place in the config, for messages.
@@ -70,21 +68,33 @@ def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -
     Raises:
         InputError: training would go wrong silently.
     """
-    known = memory.recall(path, classes, use)
-    if known is None:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+    cache = _cache_file(path, classes, use)
+    try:
+        warnings = json.loads(cache.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
         try:
-            known = examine(content, classes, use)
+            warnings = examine(content, classes, use)
         except InputError as error:
             raise InputError(f'{key}: {path}: {error}') from error
-        memory.remember(known, path, classes, use)
-    for warning in known:
+        with suppress(OSError):  # without a cache folder the file is read again next time
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(cache, 'w') as file:
+                json.dump(warnings, file)
+    for warning in warnings:
         warn(f'{key}: {path}: {warning}')
 
 
+def _cache_file(path: str, *context: Sequence) -> Path:
+    """Where the warnings about a file are cached until it changes."""
+    stat = os.stat(path)
+    facts = (mmca.__version__, os.path.realpath(path), stat.st_size, stat.st_mtime_ns, context)
+    folder = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return Path(folder, 'mmca', f'{hashlib.sha256(repr(facts).encode()).hexdigest()}.json')
+
+
 def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
-    """Look through the content of a COCO file.
+    """Check the content of a COCO file, as :func:`check_coco_file`.
 
     Args:
         content: as mmdet has read it, so its structure is sound.
@@ -93,9 +103,6 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
 
     Returns:
         Warnings: what is dropped, with counts.
-
-    Raises:
-        InputError: training would go wrong silently.
 
     Example:
         >>> file = {'images': [{'id': 1, 'width': 9, 'height': 9}],
@@ -134,7 +141,7 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
 
 
 def _check_categories(categories: list[dict], classes: list[str]) -> list[str]:
-    """Mmdet numbers labels in the file's order of categories, whatever the config's order is."""
+    """Mmdet numbers labels in the order of the file's categories, not of metainfo.classes."""
     _check_unique('categories', [category['id'] for category in categories])
     if not classes:
         return []
@@ -219,7 +226,7 @@ def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
 
 
 def _fills(rle: dict, image: dict) -> bool:
-    """Whether the runs of an RLE add up to its image; pycocotools decodes others to garbage."""
+    """Whether the runs of an RLE fill its image; pycocotools decodes others to garbage."""
     size = [image['height'], image['width']]
     try:
         return rle['size'] == size and rle_pixels(rle['counts']) == math.prod(size)
@@ -228,15 +235,12 @@ def _fills(rle: dict, image: dict) -> bool:
 
 
 def rle_pixels(counts: str | list[int]) -> int:
-    """Add up the runs of a mask in COCO's run-length encoding.
+    """Count the pixels of a mask in COCO's run-length encoding.
 
     Args:
         counts: the runs' lengths, or their compressed form: characters from '0' on hold groups of
             5 bits, the lowest first, and a sixth bit that continues the number; numbers are signed,
             and from the fourth on differences from the last but one.
-
-    Returns:
-        The number of pixels.
 
     Raises:
         ValueError: not an encoding, or a negative run.

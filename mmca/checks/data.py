@@ -43,11 +43,12 @@ def splits_of(loops: Mapping[str, Any]) -> list[Split]:
     """List the data sets of the loops that a runner has built.
 
     Args:
-        loops: 'train', 'val' or 'test' -> loop.
+        loops: 'train', 'val' or 'test' -> loop or None.
     """
     return [
         Split(key, dataset, getattr(loop, 'evaluator', None))
         for name, loop in loops.items()
+        if loop is not None
         for key, dataset in _leaves(f'{name}_dataloader.dataset', loop.dataloader.dataset)
     ]
 
@@ -63,11 +64,11 @@ def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_data(splits: list[Split], sample: bool = True) -> None:
-    """Check what data sets took from their files.
+    """Check data sets against their files.
 
     Args:
         splits: the data sets.
-        sample: look into some of the image files.
+        sample: read some of the image files.
 
     Raises:
         InputError: the first thing that would make results wrong.
@@ -109,7 +110,7 @@ def _use_of(split: Split) -> CocoUse:
 
 
 def _steps(node: Any) -> Iterator[Any]:
-    """All transforms of a pipeline, those inside of other transforms too."""
+    """All transforms of a pipeline, nested ones too."""
     children = node if isinstance(node, (list, tuple)) else getattr(node, 'transforms', ())
     for child in children if isinstance(children, (list, tuple)) else [children]:
         yield from _steps(child)

@@ -17,10 +17,10 @@ UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 
 
 def check_sample(key: str, dataset: Any) -> None:
-    """Look into some files of a data set, evenly spaced, before training.
+    """Check some evenly spaced files of a data set.
 
     Raises:
-        InputError: a file is broken or does not fit its annotations.
+        InputError: a file is broken or does not match its annotations.
     """
     number = len(dataset)
     count = min(number, SAMPLES)
@@ -36,7 +36,7 @@ def check_sample(key: str, dataset: Any) -> None:
 
 
 def check_image(info: dict, dataset: Any, loaders: list) -> None:
-    """Compare an image file with what its data set says of it.
+    """Compare an image file with its annotations.
 
     Args:
         info: an entry of the data set.
@@ -57,7 +57,7 @@ def check_image(info: dict, dataset: Any, loaders: list) -> None:
         advice = 'correct width and height in the file, and boxes and masks with them'
         if upright and listed == image_size(path, upright=False):
             advice = (
-                'its EXIF data turn it: if the boxes mean stored pixels, set '
+                'its EXIF data rotates it: if the boxes refer to stored pixels, set '
                 'color_type=color_ignore_orientation of LoadImageFromFile'
             )
         raise InputError(
@@ -83,7 +83,7 @@ def check_every_image(key: str, dataset: Any) -> list[str]:
     from rich.console import Console
     from rich.progress import track
 
-    # For a few images, starting processes takes longer than reading.
+    # For few images, starting processes takes longer than reading.
     workers = min(MAX_PROCESSES, os.cpu_count() or 1, len(dataset) // 200)
     results = DataLoader(_Problems(dataset), batch_size=None, num_workers=workers)
     progress = track(results, key, len(dataset), console=Console(stderr=True))
@@ -91,7 +91,7 @@ def check_every_image(key: str, dataset: Any) -> list[str]:
 
 
 class _Problems(Dataset):
-    """What is wrong with each image of a data set; '' for nothing."""
+    """One line for each image of a data set that cannot be used, else ''."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset

@@ -37,7 +37,7 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
         image_size(path)  # knows what is wrong with most files
         raise InputError(f'cannot read {path}: {error}') from error
     if labels.ndim != 2:
-        raise InputError(f'{path} is a color image; a label map has one class number a pixel')
+        raise InputError(f'{path} is a color image; a label map has one class number per pixel')
     height, width = labels.shape
     if (width, height) != size:
         raise InputError(
@@ -54,7 +54,7 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
 
 
 def _check_depth(path: str) -> None:
-    """Mmseg keeps the lower 8 bits of a label without a word."""
+    """Mmseg drops the higher bits of a label silently."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -69,7 +69,7 @@ def _check_depth(path: str) -> None:
 def check_batch_labels(data_batch: dict, model: nn.Module) -> None:
     """Compare the label maps of a training batch with the classes of the segmentor.
 
-    Losses index by labels: one beyond the classes ends a GPU's process without a Python error.
+    Losses index by labels: one beyond the classes kills a process on a GPU without a Python error.
 
     Args:
         data_batch: from the data loader, on the CPU.

@@ -2,10 +2,10 @@
 
 The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
 each attention matrix A (N x N, per head and image), `explained` is the share of |A - 1/N|^2 that
-the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is the same with
-the entries of every row shuffled; `entropy` is 1 where all patches weigh the same. Keys of a
-spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and neither
-moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
+the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is its expected
+value with the entries of every row shuffled, 1/N; `entropy` is 1 if all patches weigh the same.
+Keys of a spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and
+neither moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
 
 Stages (PVT, Swin) or blocks (DeiT) that explain enough are recommended for circulant attention.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 REQUIRES = (*FULL_STACK, 'matplotlib')
@@ -31,7 +31,6 @@ SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'threshold')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     add = parser.add_argument
     add('checkpoint', metavar='CHECKPOINT', help='softmax weights of the same size')
@@ -49,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print and write; returns the exit code."""
     import torch
 
     from mmca import __version__
@@ -64,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f'--out {args.out}: must be in a folder that exists')
     shape = tuple(args.shape or (args.side, args.side))
     cfg = load_config(args.config, args.cfg_options)
-    library_of(cfg, args.config)
     files = spread(args.images, args.number)
     views = middle_views(files, args.side, cfg)
     found = analyze(cfg, args.checkpoint, views, args.threshold, shape)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config, add_device
+from mmca.cli.arguments import add_cfg_options, add_device, add_score_threshold, add_trained
 from mmca.config.packages import FULL_STACK
 
 REQUIRES = (*FULL_STACK, 'gradio')
@@ -24,29 +24,17 @@ example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add_config(parser)
-    add_checkpoint(parser)
-    parser.add_argument(
-        '--host',
-        default='127.0.0.1',
-        help='address to listen on; default 127.0.0.1, this machine only; 0.0.0.0 lets in everyone '
-        'who can reach it',
-    )
+    add_trained(parser)
+    host = 'address to listen on; default 127.0.0.1, this machine only; 0.0.0.0 lets in everyone '
+    host += 'who can reach it'
+    parser.add_argument('--host', default='127.0.0.1', help=host)
     parser.add_argument('--port', type=int, default=7860, help='default 7860')
     add_device(parser)
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        metavar='S',
-        help='detectors: initial value of the slider; default 0.3',
-    )
+    add_score_threshold(parser, 'initial value of the slider')
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the page until Ctrl-C; returns the exit status."""
     from mmca.inference import Predictor
     from mmca.inference.explorer import Explorer
 
@@ -57,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
         os.environ.update(HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=folder)
         # It asks its own server whether it is up, and a proxy cannot answer.
         for name in ('no_proxy', 'NO_PROXY'):
-            os.environ[name] = ','.join(
-                filter(None, [os.environ.get(name), 'localhost', args.host])
-            )
+            os.environ[name] = f'{os.environ.get(name, "")},localhost,{args.host}'.lstrip(',')
         from mmca.inference.app_page import build_page, serve
 
         title = f'{Path(args.config).stem}, {Path(args.checkpoint).name}'

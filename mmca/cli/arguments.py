@@ -10,8 +10,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help=CONFIG_HELP)
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the positional CHECKPOINT of a trained model."""
+def add_trained(parser: argparse.ArgumentParser) -> None:
+    """Add the positional CONFIG and CHECKPOINT of a trained model."""
+    add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
 
 
@@ -20,22 +21,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', help='such as cpu or cuda:1; default cuda if there is one')
 
 
+def add_score_threshold(parser: argparse.ArgumentParser, use: str) -> None:
+    """Add `--score-thr S`."""
+    text = f'detectors: {use}; default 0.3'
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help=text)
+
+
 def add_cfg_options(
     parser: argparse.ArgumentParser, example: str = 'model.backbone.arch=large'
 ) -> None:
     """Add `--cfg-options KEY=VALUE ...`, which may be given several times."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action='extend',
-        default=[],
-        metavar='K=V',
-        help=f'change the config, e.g. {example}',
-    )
+    options = {'nargs': '+', 'action': 'extend', 'default': [], 'metavar': 'K=V'}
+    parser.add_argument('--cfg-options', **options, help=f'change the config, e.g. {example}')
 
 
-def add_shape(parser: argparse.ArgumentParser, help: str, default: tuple | None = None) -> None:
+def add_shape(parser: argparse.ArgumentParser, help: str) -> None:
     """Add `--shape H W`."""
-    parser.add_argument(
-        '--shape', nargs=2, type=int, default=default, metavar=('H', 'W'), help=help
-    )
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=help)

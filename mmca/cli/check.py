@@ -30,33 +30,22 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     start = parser.add_mutually_exclusive_group()
-    start.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='check a checkpoint to resume from; default the last one in the work dir',
-    )
+    resume = 'check a checkpoint to resume from; default the last one in the work dir'
+    start.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=resume)
     start.add_argument('--load-from', metavar='CHECKPOINT', help='check weights of a whole model')
-    parser.add_argument(
-        '--images',
-        action='store_true',
-        help='decode all images, masks and label maps, and list those that cannot be used',
-    )
+    images = 'decode all images, masks and label maps, and list those that cannot be used'
+    parser.add_argument('--images', action='store_true', help=images)
     parser.add_argument('--work-dir', help='where --resume looks; default work_dirs/CONFIG')
     add_cfg_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check and print a table; returns the exit status."""
     from mmca.checks import check_every_image, splits_of
 
     runner = check_config(args.config, args.cfg_options, args.resume, args.load_from, args.work_dir)
-    loops = {'train': runner.train_loop, 'val': runner.val_loop}
-    splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+    splits = splits_of({'train': runner.train_loop, 'val': runner.val_loop})
     rows = [
         (s.key, type(s.dataset).__name__, len(s.dataset), len(s.classes), s.source) for s in splits
     ]
@@ -83,14 +72,9 @@ def check_config(
     load_from: str | None = None,
     work_dir: str | None = None,
 ) -> Runner:
-    """Build a training and check it.
+    """Build a training and check it, with the options of `mmca check`.
 
-    Args:
-        config: a file, or the name of a shipped config.
-        options: KEY=VALUE strings.
-        resume: None, 'auto' (from the last checkpoint in the work dir), or a checkpoint.
-        load_from: weights of a whole model, or None.
-        work_dir: where 'auto' looks; None: the config's, or work_dirs/CONFIG.
+    A bare `--resume` is 'auto'.
 
     Returns:
         The runner, stopped before the first iteration; its work dir is gone.
@@ -99,12 +83,11 @@ def check_config(
         InputError: the config cannot be read.
         SystemExit: something has to be fixed first; the reason is on stderr.
     """
-    from mmca.config.reader import library_of, load_config
+    from mmca.config.reader import load_config
     from mmca.engine import Runner
     from mmca.engine.checkpoint_hook import find_last
 
     cfg = load_config(config, options)
-    library_of(cfg, config)
     if resume == 'auto':
         resume = find_last(work_dir or cfg.get('work_dir') or f'work_dirs/{Path(config).stem}')
     cfg.resume, cfg.load_from = resume is not None, resume or load_from or cfg.get('load_from')

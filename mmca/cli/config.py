@@ -34,18 +34,14 @@ CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'devi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument('config', nargs='?', metavar='CONFIG', help=CONFIG_HELP)
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument('--list', action='store_true', help='list the shipped configs')
     actions.add_argument('--print', action='store_true', help='print CONFIG merged with its bases')
     actions.add_argument('--copy', metavar='FILE', help='write a copy without a base')
     actions.add_argument('--inherit', metavar='FILE', help='write a short config based on CONFIG')
-    actions.add_argument(
-        '--data',
-        metavar='DIR',
-        help='write a config for a folder with COCO JSON files or label maps, and images',
-    )
+    folder = 'write a config for a folder with COCO JSON files or label maps, and images'
+    actions.add_argument('--data', metavar='DIR', help=folder)
     add_cfg_options(parser)
     data = parser.add_argument_group('options of --data, replacing its choices')
     data.add_argument('--out', metavar='FILE', help='config to write; default DIR.py')
@@ -62,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, find, print or write; returns the exit status."""
     used = [name for name in ('out', *CHOICES, *INSPECTION) if getattr(args, name) is not None]
     if used and args.data is None:
         raise InputError(f'--{used[0].replace("_", "-")} requires --data')
@@ -95,13 +90,16 @@ def run(args: argparse.Namespace) -> int:
 def _print_list() -> None:
     header = ('config', 'model', 'backbone', 'params M', 'GMACs', 'in the paper')
     for folder, title in FOLDERS.items():
-        rows = [
-            (m.name, m.head, m.backbone, f'{m.parameters / 1e6:8.2f}', f'{m.flops / 1e9:6.1f}')
-            + (', '.join(f'{metric} {value}' for metric, value in m.published.items()),)
-            for m in shipped_models(folder)
-        ]
         print(f'\n{title}')
-        print_table(header, rows)
+        print_table(header, map(_row, shipped_models(folder)))
+
+
+def _row(model: dict) -> tuple[str, ...]:
+    name, data = model['Config'].removeprefix('configs/').removesuffix('.py'), model['Metadata']
+    counts = f'{data["Parameters"] / 1e6:8.2f}', f'{data["FLOPs"] / 1e9:6.1f}'
+    results = [r['Metrics'] for r in model.get('Results', ()) if r['Source'] == 'paper']
+    published = [f'{metric} {value}' for metrics in results for metric, value in metrics.items()]
+    return name, *data['Architecture'], *counts, ', '.join(published)
 
 
 def _write_for_data(args: argparse.Namespace, out: Path) -> None:

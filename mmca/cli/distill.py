@@ -11,7 +11,7 @@ from pathlib import Path
 from mmca.cli.arguments import add_cfg_options, add_config
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 
 REQUIRES = FULL_STACK
 EPILOG = """\
@@ -29,7 +29,6 @@ BACKBONE = 'model.backbone'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     add = parser.add_argument
     add('teacher', metavar='TEACHER', help='softmax weights of the same size')
@@ -58,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Distill, compare, write; returns the exit code."""
     from mmengine.dist import is_main_process
 
     from mmca.distill.config import distill_config
@@ -69,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
 
     check_outputs(args.teacher, {'--out': args.out, '--model-out': args.model_out})
     cfg = load_config(args.config, args.cfg_options)
-    library_of(cfg, args.config)
     rest = neck_and_heads(args.teacher, cfg) if args.model_out else {}
     work_dir = args.work_dir or f'work_dirs/distill_{Path(args.config).stem}'
     options = {name: getattr(args, name) for name in (*SETTINGS, *RUN)}

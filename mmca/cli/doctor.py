@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import mmca
-from mmca.config.installation import OPTIONAL, TASKS, examine, missing_for
+from mmca.config.installation import TASKS, examine, missing_for
 
 REQUIRES = ()
 
@@ -21,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; returns the exit status."""
     findings = examine()
     print(f'mmca {mmca.__version__} in {Path(mmca.__file__).parent}')
     print(f'Python {platform.python_version()}, {sys.executable}\n')
@@ -29,14 +28,12 @@ def run(args: argparse.Namespace) -> int:
     for found in findings:
         print(f'{found.name:14}{found.version:16}{found.state}')
     print()
-    ready = True
-    for task, packages in TASKS.items():
-        missing = missing_for(task, findings)
-        print(f'{task}: {"not ready: " + ", ".join(missing) if missing else "ready"}')
-        ready = ready and (not missing or bool(set(packages) & set(OPTIONAL)))
+    missing = {task: missing_for(task, findings) for task in TASKS}
+    for task, names in missing.items():
+        print(f'{task}: {"not ready: " + ", ".join(names) if names else "ready"}')
     problems = [found for found in findings if found.problem]
     print('\nto fix:' if problems else '')
     for fix in dict.fromkeys(found.fix for found in problems):
         print(f'- {"; ".join(found.problem for found in problems if found.fix == fix)}')
         print(f'    {fix}')
-    return 0 if ready else 1
+    return 1 if missing['detectors'] or missing['segmentors'] else 0

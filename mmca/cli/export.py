@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config
+from mmca.cli.arguments import add_cfg_options, add_trained
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK, require
 from mmca.errors import InputError
@@ -32,9 +32,7 @@ From Python:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add_config(parser)
-    add_checkpoint(parser)
+    add_trained(parser)
     add = parser.add_argument
     add('--out', metavar='FILE', required=True, help='a .onnx or .pt2 file')
     add('--to', choices=SUFFIXES, default='onnx', help='default onnx; torch: torch.export')

@@ -9,7 +9,7 @@ import argparse
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 REQUIRES = FULL_STACK
@@ -21,20 +21,18 @@ HEADER = ('', 'params M', 'MACs G', 'DFT G', 'DFT %')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     add_shape(parser, 'image size; default 800 1280 (mmdet), 512 2048 (mmseg), 224 224')
     add_cfg_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table for one config; returns the exit code."""
     from mmengine.registry import MODELS, DefaultScope
 
     from mmca.analysis.flops import SHAPES, count_parts
 
     cfg = load_config(args.config, args.cfg_options)
-    library = library_of(cfg, args.config)
+    library = cfg.default_scope
     shape = tuple(args.shape or SHAPES[library])
     if min(shape) < 32:
         raise InputError(f'--shape {shape[0]} {shape[1]}: both sides must be at least 32')

@@ -11,7 +11,7 @@ import argparse
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 REQUIRES = FULL_STACK
@@ -23,7 +23,6 @@ SHOWN = 5  # best fitting backbones
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     parser.add_argument('file', metavar='FILE', help='a .pth, .pt, .bin or .safetensors file')
     parser.add_argument('--config', metavar='CONFIG', help=CONFIG_HELP)
     add_cfg_options(parser)
@@ -57,13 +56,8 @@ def run(args: argparse.Namespace) -> int:
         print(f'fits no backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
         return 0
     best = candidates[0]
-    print_table(
-        ('backbone', 'arch', 'filled', 'similar'),
-        [
-            (c.name, c.arch, f'{c.report.share:.1%}', f'{c.similarity:.1%}')
-            for c in candidates[:SHOWN]
-        ],
-    )
+    rows = [(c.name, c.arch, f'{c.report.share:.1%}', f'{c.similarity:.1%}') for c in candidates]
+    print_table(('backbone', 'arch', 'filled', 'similar'), rows[:SHOWN])
     print(f'{best.name} {best.arch}: {best.report}')
     options = ''.join(f', {name}={value}' for name, value in best.options.items())
     print(
@@ -81,6 +75,5 @@ def _backbone(args: argparse.Namespace) -> object:
     cfg = load_config(args.config, args.cfg_options)
     if 'backbone' not in (cfg.get('model') or {}):
         raise InputError(f'config {args.config} has no model.backbone')
-    library = library_of(cfg, args.config)
-    with DefaultScope.overwrite_default_scope(library), torch.device('meta'):
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         return MODELS.build(cfg.model.backbone)

@@ -48,14 +48,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the `mmca` command.
-
-    Args:
-        argv: the command line without the program's name; default `sys.argv[1:]`.
-
-    Returns:
-        The exit status: 0, 2 after bad input, 130 after an interrupt, or the command's own.
-    """
+    """Run the `mmca` command with `argv`, by default `sys.argv[1:]`; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in COMMANDS:
         return run_command(argv[0], argv[1:])
@@ -64,15 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
-    """Run one sub-command.
+    """Run a sub-command; returns the exit status.
 
     Args:
         name: a key of `COMMANDS`.
         argv: its command line.
         prog: how it was called, for its help; default 'mmca NAME'.
-
-    Returns:
-        The exit status, as :func:`main`.
     """
     words = [word for word in argv if word != '--traceback']
     os.environ['MMCA_TRACEBACK'] = '1' if len(words) < len(argv) else '0'
@@ -98,9 +88,6 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
 
 def guarded(job: Callable[[], int]) -> int:
     """Run a job and turn errors into one line on stderr.
-
-    Args:
-        job: does the work and returns an exit status.
 
     Returns:
         The job's exit status, 2 after an error, 130 after an interrupt, or 141 when nobody reads

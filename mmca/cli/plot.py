@@ -18,18 +18,13 @@ DEFAULTS = ('loss', 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', '
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='--work-dir of a run')
-    parser.add_argument(
-        '--out', default='curves.png', help='.png, .pdf or .svg; default curves.png'
-    )
-    parser.add_argument(
-        '--keys', nargs='+', metavar='KEY', help='what to plot; default: loss and main metrics'
-    )
+    add = parser.add_argument
+    add('work_dirs', nargs='+', metavar='WORK_DIR', help='--work-dir of a run')
+    add('--out', default='curves.png', help='.png, .pdf or .svg; default curves.png')
+    add('--keys', nargs='+', metavar='KEY', help='what to plot; default: loss and main metrics')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plot; returns the exit code."""
     from mmca.analysis.logs import plot_curves, read_scalars
 
     logs = {folder: read_scalars(Path(folder)) for folder in args.work_dirs}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mmca.cli.arguments import add_cfg_options, add_checkpoint, add_config, add_device
+from mmca.cli.arguments import add_cfg_options, add_device, add_score_threshold, add_trained
 from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
@@ -27,33 +27,18 @@ From Python:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    add_config(parser)
-    add_checkpoint(parser)
-    parser.add_argument(
-        'inputs',
-        metavar='INPUT',
-        nargs='+',
-        help='an image, a video, a folder (with its subfolders) or a quoted glob pattern',
-    )
-    parser.add_argument('--out', metavar='DIR', required=True, help='folder for the results')
-    parser.add_argument(
-        '--ann',
-        metavar='PATH',
-        help='ground truth to draw beside the predictions: a COCO file (detectors), a folder of '
-        "label maps (segmentors); predictions.json adopts the COCO file's ids",
-    )
+    add_trained(parser)
+    add = parser.add_argument
+    inputs = 'an image, a video, a folder (with its subfolders) or a quoted glob pattern'
+    add('inputs', metavar='INPUT', nargs='+', help=inputs)
+    add('--out', metavar='DIR', required=True, help='folder for the results')
+    truth = 'ground truth to draw beside the predictions: a COCO file (detectors), a folder of '
+    truth += "label maps (segmentors); predictions.json adopts the COCO file's ids"
+    add('--ann', metavar='PATH', help=truth)
     add_device(parser)
-    parser.add_argument(
-        '--score-thr',
-        type=float,
-        default=0.3,
-        metavar='S',
-        help='detectors: draw objects from this score on; default 0.3',
-    )
-    parser.add_argument(
-        '--batch-size', type=int, default=1, metavar='N', help='images in a forward pass; default 1'
-    )
+    add_score_threshold(parser, 'draw objects from this score on')
+    batch = 'images in a forward pass; default 1'
+    add('--batch-size', type=int, default=1, metavar='N', help=batch)
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')
 
 

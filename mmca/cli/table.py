@@ -3,19 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]], title: str = '') -> None:
-    """Print aligned columns; numbers are aligned on the right.
-
-    Args:
-        header: names of the columns.
-        rows: cells; str, int and float (formatted beforehand where digits matter).
-        title: printed above.
-    """
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows of text, aligned on the left, and of int and float, aligned on the right."""
     from rich.console import Console
     from rich.table import Table
 
     rows = [list(row) for row in rows]
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify='left')
+    table = Table(box=None, pad_edge=False)
     for index, name in enumerate(header):
         numbers = all(isinstance(row[index], (int, float)) for row in rows)
         table.add_column(name, justify='right' if numbers else 'left', overflow='fold')

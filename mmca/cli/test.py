@@ -21,7 +21,6 @@ In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS is the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file')
     parser.add_argument(
@@ -30,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Test; returns the exit status."""
     from mmca.engine.launch import launch
 
     return launch('test', args.config, [args.checkpoint, *args.words])

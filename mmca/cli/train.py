@@ -26,7 +26,6 @@ In a checkout, tools/dist_train.sh CONFIG GPUS is the same. Under slurm:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     parser.add_argument(
         'words', nargs=argparse.REMAINDER, metavar='...', help="arguments of the library's tool"
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns the exit status."""
     from mmca.engine.launch import launch
 
     return launch('train', args.config, args.words)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mmca.cli.arguments import add_cfg_options, add_config
 from mmca.config.packages import FULL_STACK
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import load_config
 from mmca.errors import InputError
 
 REQUIRES = (*FULL_STACK, 'matplotlib')
@@ -26,7 +26,6 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
     add_config(parser)
     add = parser.add_argument
     add('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone or its original")
@@ -43,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draw; returns the exit code."""
     from mmca.analysis.visualize import visualize
     from mmca.io import atomic_write
 
@@ -51,7 +49,6 @@ def run(args: argparse.Namespace) -> int:
     if out.suffix != '.png' or not out.parent.is_dir():
         raise InputError(f'--out {out}: must be a .png file in a folder that exists')
     cfg = load_config(args.config, args.cfg_options)
-    library_of(cfg, args.config)
     options = (args.at, args.side, args.blocks, args.heads, args.teacher)
     figure = visualize(cfg, args.checkpoint, args.image, *options)
     figure.suptitle(f'{Path(args.image).name}, {Path(args.checkpoint).name}', fontsize=9)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import os
+import re
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ VALIDATIONS = 3  # per training
 WARM_UP = 50  # iterations, at most a tenth of the training
 LOGS = 40  # log lines per training, at least
 MAX_INTERVAL = 50  # iterations between log lines
+STYLE = '{based_on_style: pep8, column_limit: 100, split_before_first_argument: true}'
 # mmengine evaluates `_base_` as it reads a config, so the base is found wherever mmca is installed.
 BASE = "_base_ = __import__('mmca').find_config({!r})\n"
-STYLE = '{based_on_style: pep8, column_limit: 100, split_before_first_argument: true}'
 
 
 class Name(str):
     """Code that a config contains as it is, such as a variable's name."""
+
+    __repr__ = str.__str__
 
 
 def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
@@ -35,10 +39,10 @@ def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
     Args:
         info: the data set; the listings' paths are entered into its splits.
         recipe: what to train.
-        path: the new config, FILE.py.
+        path: the new config, FILE.py; listings are written beside it.
 
     Returns:
-        The written files: the config, and listings beside it.
+        The written files.
 
     Raises:
         InputError: a file exists already or cannot be written.
@@ -86,23 +90,44 @@ def write_new(files: Mapping[Path, str]) -> list[Path]:
 
 
 def _config_text(info: DatasetInfo, recipe: Recipe) -> str:
-    # Without colors of its own, a data set gets mmseg's.
-    colors = {'palette': []} if info.task == 'labels' else {}
-    metainfo = {'classes': tuple(info.classes), **colors}
+    data, metainfo = _data(info, recipe), {'classes': tuple(info.classes)}
+    if info.task == 'labels':
+        metainfo['palette'] = []  # or mmseg takes the base's colors
+    names = {key.partition('.')[0] for key in data}
+    aliases = {f'test{name[3:]}': Name(name) for name in sorted(names) if name.startswith('val')}
     sections = {
         'Images and classes.': {'data_root': str(info.root), 'metainfo': metainfo},
         f'Images become {recipe.size}, width and height.': _pipelines(info, recipe),
-        'Splits.': _data(info, recipe),
-        "The model's differences from the base.": {'model': _model(info, recipe)},
+        'Splits.': data,
+        'Tests use the validation split.': {} if 'test' in info.splits else aliases,
+        "The model's differences from the base.": _model(info, recipe),
         'The schedule.': _schedule(info, recipe),
     }
     text = f'# Written by: mmca config --data {info.root}\n'
     text += ''.join(f'# {name}: {reason}\n' for name, reason in recipe.reasons.items())
     text += BASE.format(recipe.base)
     for comment, section in sections.items():
-        if section:
-            text += f'\n# {comment}\n{format_assignments(section)}'
+        text += f'\n# {comment}\n{_code(section)}' if section else ''
     return text
+
+
+def _code(section: Mapping[str, Any]) -> str:
+    """Code that assigns values to keys as in --cfg-options."""
+    from mmengine.config import Config
+    from yapf.yapflib.yapf_api import FormatCode
+
+    cfg = Config()
+    cfg.merge_from_dict(section)
+    text = ''.join(f'{name} = {_expression(value)}\n' for name, value in cfg.items())
+    return FormatCode(text, style_config=STYLE)[0]
+
+
+def _expression(value: Any) -> str:
+    if isinstance(value, dict):
+        return f'dict({", ".join(f"{key}={_expression(item)}" for key, item in value.items())})'
+    if isinstance(value, list):
+        return f'[{", ".join(map(_expression, value))}]'
+    return repr(value)
 
 
 def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
@@ -120,18 +145,14 @@ def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
 
 
 def _data(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = {'train_dataloader.batch_size': recipe.batch}
     for name, split in info.splits.items():
-        loader = {'batch_size': recipe.batch} if name == 'train' else {}
-        data[f'{name}_dataloader'] = {**loader, 'dataset': _dataset(split, name, recipe)}
+        data[f'{name}_dataloader.dataset'] = _dataset(split, name, recipe)
         if info.task != 'labels' and name != 'train':
             file = split.listing
-            if not os.path.isabs(file):
-                file = Name(f'data_root + {"/" + file!r}')
-            data[f'{name}_evaluator'] = {'ann_file': file}
-    if 'test' in info.splits:
-        return data
-    return data | {f'test{key[3:]}': Name(key) for key in data if key.startswith('val')}
+            inside = Name(f'data_root + {"/" + file!r}')
+            data[f'{name}_evaluator.ann_file'] = file if os.path.isabs(file) else inside
+    return data
 
 
 def _dataset(split: Split, name: str, recipe: Recipe) -> dict[str, Any]:
@@ -148,23 +169,16 @@ def _dataset(split: Split, name: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
-    model: dict[str, Any] = {}
+    cfg = read_config(recipe.base)
+    keys = class_counts(cfg.model)
+    cfg.merge_from_dict(dict.fromkeys(keys, len(info.classes)))
+    places = (re.split(r'\.\d', key)[0] for key in keys)  # configs replace lists as a whole
+    model = {place: reduce(getitem, place.split('.'), cfg) for place in places}
+    if info.task == 'labels' and recipe.size:
+        model['model.data_preprocessor.size'] = recipe.size[::-1]
     if recipe.weights:
         start = {'type': 'Pretrained', 'checkpoint': recipe.weights}
-        model['backbone'] = {**recipe.options, 'init_cfg': start}
-    if info.task == 'labels' and recipe.size:
-        model['data_preprocessor'] = {'size': recipe.size[::-1]}
-    base = read_config(recipe.base).model
-    for key in class_counts(base):
-        node, own = model, base
-        for name in key.split('.')[1:-1]:
-            own = own[name]
-            if isinstance(own, (list, tuple)):  # configs replace lists as a whole
-                node = node.setdefault(name, copy.deepcopy(own))
-                break
-            node = node.setdefault(name, {})
-        for head in node if isinstance(node, list) else [node]:
-            head['num_classes'] = len(info.classes)
+        model['model.backbone'] = {**recipe.options, 'init_cfg': start}
     return model
 
 
@@ -172,38 +186,24 @@ def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     end = min(WARM_UP if recipe.lr else 10 * WARM_UP, recipe.iterations // 10)
     ramp = {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
     if info.task == 'labels':
-        last, max_norm, interval = recipe.iterations, 5.0, recipe.iterations // (VALIDATIONS + 1)
+        unit, last, parts, max_norm = 'max_iters', recipe.iterations, VALIDATIONS + 1, 5.0
         decay = {'type': 'PolyLR', 'power': 0.9, 'eta_min': 0.0, 'by_epoch': False, 'begin': end}
     else:
-        last, max_norm, interval = recipe.epochs, 10.0, recipe.epochs // VALIDATIONS
+        unit, last, parts, max_norm = 'max_epochs', recipe.epochs, VALIDATIONS, 10.0
         drops = sorted({max(1, round(share * last)) for share in (0.75, 0.92)} - {last})
         decay = {'type': 'MultiStepLR', 'milestones': drops, 'gamma': 0.1, 'begin': 0}
-    interval = max(1, interval)
-    unit = 'max_iters' if info.task == 'labels' else 'max_epochs'
+    interval = max(1, last // parts)
     schedule = {
-        'train_cfg': {unit: last, 'val_interval': interval},
+        f'train_cfg.{unit}': last,
+        'train_cfg.val_interval': interval,
         'param_scheduler': [*([ramp] if end else []), {**decay, 'end': last}],
+        'default_hooks.logger.interval': max(1, min(MAX_INTERVAL, recipe.iterations // LOGS)),
+        'default_hooks.checkpoint.interval': interval,
     }
     if recipe.lr:
-        rate = {'optimizer': {'lr': recipe.lr}, 'clip_grad': {'max_norm': max_norm}}
-        schedule |= {'optim_wrapper': rate, 'auto_scale_lr': {'base_batch_size': recipe.batch}}
-    logger = {'interval': max(1, min(MAX_INTERVAL, recipe.iterations // LOGS))}
-    return {**schedule, 'default_hooks': {'logger': logger, 'checkpoint': {'interval': interval}}}
-
-
-def format_assignments(values: Mapping[str, Any]) -> str:
-    """Write variables as Python code, formatted as mmengine formats configs."""
-    from yapf.yapflib.yapf_api import FormatCode
-
-    code = ''.join(f'{name} = {_code(value)}\n' for name, value in values.items())
-    return FormatCode(code, style_config=STYLE)[0]
-
-
-def _code(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f'dict({", ".join(f"{key}={_code(item)}" for key, item in value.items())})'
-    if isinstance(value, (list, tuple)):
-        start, end = '[]' if isinstance(value, list) else '()'
-        comma = ',' if isinstance(value, tuple) and len(value) == 1 else ''
-        return f'{start}{", ".join(map(_code, value))}{comma}{end}'
-    return str(value) if isinstance(value, Name) else repr(value)
+        schedule |= {
+            'optim_wrapper.optimizer.lr': recipe.lr,
+            'optim_wrapper.clip_grad.max_norm': max_norm,
+            'auto_scale_lr.base_batch_size': recipe.batch,
+        }
+    return schedule

@@ -1,4 +1,4 @@
-"""Inspect the folder of a data set: format, splits, classes, image sizes."""
+"""Inspect the folder of a data set: format, splits, classes, image size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -14,20 +13,22 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from mmca.errors import InputError
-from mmca.io import IMAGE_SUFFIXES, image_size
+from mmca.io import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from PIL import Image
+    import numpy as np
 
 SPLITS = ('train', 'val', 'test')
 MAX_DEPTH = 4  # subfolders below the root
 HELD_OUT = 0.2  # share of the images, where the data set has no validation split
 PROBES = 50  # file names of a COCO file that are looked up in each folder
 MANY = 20  # JSON files in a folder; more means one file per image, not COCO
-LISTS = ('images', 'annotations', 'categories')
+FIELDS = {  # of the entries in a COCO file's lists
+    'images': {'id', 'file_name', 'width', 'height'},
+    'annotations': {'image_id', 'category_id'},
+    'categories': {'id', 'name'},
+}
 IGNORED = 255  # label
-SIZES_READ = 100  # images
-GRAY = ('1', 'L', 'P', 'I', 'I;16')  # Pillow's modes with one channel
 CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
 _SPLIT = re.compile(r'(?<![a-z])(train|val|test|dev)(ing|id|idation)?(annot|mask)?s?(?![a-z])')
 
@@ -53,13 +54,11 @@ class DatasetInfo:
     task: str  # 'masks', 'boxes' or 'labels' (label maps)
     classes: list[str]  # names in label order
     splits: dict[str, Split]  # 'train' and 'val', optionally 'test'
-    sizes: list[tuple[int, int]]  # (width, height) of training images, in pixels
-    notes: list[str] = field(default_factory=list)  # remarks for the user
+    size: tuple[int, int]  # median longer and shorter side of training images, in pixels
+    notes: list[str]  # remarks for the user
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Median longer side and median shorter side, in pixels."""
-        return int(median(map(max, self.sizes))), int(median(map(min, self.sizes)))
+
+Folders = dict[Path, list[str]]  # visible folders, relative to the root -> sorted file names
 
 
 def inspect_folder(
@@ -80,15 +79,32 @@ def inspect_folder(
         InputError: unknown format, unreadable files, ambiguous or missing splits.
     """
     root = Path(root)
+    folders = _list_files(root)
     named = {split: file for split, file in (('train', train), ('val', val)) if file}
-    info = _inspect_coco(root, named) or _inspect_label_maps(root, classes)
-    if info is None:
+    if files := _find_coco_files(root, folders, named):
+        info = _inspect_coco(root, folders, files)
+    elif splits := _match_folders(root, folders):
+        info = _inspect_label_maps(root, folders, splits, classes)
+    else:
         raise InputError(
-            f'{root} has neither a COCO file nor images with label maps of the same names; '
-            'docs/own_data.md shows how to convert YOLO, VOC and labelme files'
+            f'{root} has neither a COCO file with images, annotations and categories, nor images '
+            'with label maps of the same names; docs/own_data.md shows how to convert YOLO, VOC '
+            'and labelme files'
         )
     info.splits = {name: info.splits[name] for name in SPLITS if name in info.splits}
     return info
+
+
+def _list_files(root: Path) -> Folders:
+    if not root.is_dir():
+        raise InputError(f'no such folder: {root}')
+    folders = {}
+    for place, below, files in os.walk(root, followlinks=True):
+        folder = Path(place).relative_to(root)
+        deep = len(folder.parts) >= MAX_DEPTH
+        below[:] = [] if deep else sorted(name for name in below if not name.startswith('.'))
+        folders[folder] = sorted(name for name in files if not name.startswith('.'))
+    return folders
 
 
 def _split_of(path: Path) -> str | None:
@@ -99,173 +115,137 @@ def _split_of(path: Path) -> str | None:
     return None
 
 
-def _walk_folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each visible folder, starting with the root, and its sorted file names."""
-    if not root.is_dir():
-        raise InputError(f'no such folder: {root}')
-    for place, below, files in os.walk(root, followlinks=True):
-        depth = len(Path(place).relative_to(root).parts)
-        below[:] = sorted(name for name in below if not name.startswith('.') and depth < MAX_DEPTH)
-        yield Path(place), sorted(name for name in files if not name.startswith('.'))
-
-
 def _hold_out(items: list) -> dict[str, list]:
     """Divide images into 'train' and 'val', the same way every time, in the given order."""
     if len(items) < 2:
-        raise InputError(f'{len(items)} image is too few to hold some out for validation')
-    chosen = set(Random(0).sample(range(len(items)), max(1, round(HELD_OUT * len(items)))))
-    parts = {'train': [], 'val': []}
-    for index, item in enumerate(items):
-        parts['val' if index in chosen else 'train'].append(item)
-    return parts
+        raise InputError('one image is too few to hold some out for validation')
+    number = max(1, round(HELD_OUT * len(items)))
+    chosen = set(Random(0).sample(range(len(items)), number))
+    return {
+        'train': [item for index, item in enumerate(items) if index not in chosen],
+        'val': [items[index] for index in sorted(chosen)],
+    }
+
+
+def _median_size(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    return int(median(map(max, sizes))), int(median(map(min, sizes)))
 
 
 # --- COCO
 
 
-def _inspect_coco(root: Path, named: dict[str, str]) -> DatasetInfo | None:
-    """Inspect a COCO data set, None if there is none; `named`: split -> file, by the user."""
-    files = _find_files(root, named)
-    if not files:
-        return None
-    if 'train' not in files:
-        found = ', '.join(str(path) for path, _ in files.values())
-        raise InputError(f'{root} has no COCO file to train on, only {found}; use --train')
-    splits = {split: _split(root, *file) for split, file in files.items()}
-    path, content = files['train']
-    images = content['images']
-    masks = any(entry.get('segmentation') for entry in content['annotations'])
-    sizes = [(image.get('width') or 0, image.get('height') or 0) for image in images]
-    sizes = [size for size in sizes if min(size) > 0] or [(640, 480)]
-    classes = list(splits['train'].objects)
-    info = DatasetInfo(root, 'masks' if masks else 'boxes', classes, splits, sizes)
-    if 'val' not in splits:
-        for name, part in _hold_out(images).items():
-            ids = {image.get('id') for image in part}
-            kept = [entry for entry in content['annotations'] if entry.get('image_id') in ids]
-            held_out = {**content, 'images': part, 'annotations': kept}
-            splits[name] = _split(root, path, held_out)
-            splits[name].listing, splits[name].content = None, json.dumps(held_out)
-        info.notes.append(
-            f'{path.name} is the only file: {len(splits["val"].names)} of its images are held '
-            'out for validation'
-        )
-    return info
-
-
-def _find_files(root: Path, named: dict[str, str]) -> dict[str, tuple[Path, dict]]:
-    """Split -> its COCO file and the file's content."""
-    files = {}
+def _find_coco_files(
+    root: Path, folders: Folders, named: dict[str, str]
+) -> dict[str, tuple[Path, dict]]:
+    """Split -> its COCO file and the file's content; `named`: split -> file, by the user."""
     candidates: dict[str, list[Path]] = {}
-    for folder, names in _walk_folders(root):
-        names = [name for name in names if name.endswith('.json')]
-        for path in (folder / name for name in names if len(names) <= MANY):
-            candidates.setdefault(_split_of(path.relative_to(root)) or 'train', []).append(path)
+    for folder, names in folders.items():
+        paths = [folder / name for name in names if name.endswith('.json')]
+        for path in paths if len(paths) <= MANY else ():
+            candidates.setdefault(_split_of(path) or 'train', []).append(root / path)
     for split, name in named.items():
         candidates[split] = [root / name if (root / name).is_file() else Path(name)]
+    files = {}
     for split, paths in candidates.items():
-        # COCO ships captions and keypoints beside the instances, and test files without objects.
+        # COCO ships captions and keypoints beside the instances.
         paths = [path for path in paths if path.name.startswith('instances_')] or paths
-        read = {path: content for path in paths if (content := _read(path)) is not None}
-        if split == 'test':
-            read = {path: content for path, content in read.items() if content['annotations']}
+        read = {path: content for path in paths if (content := _read_coco(path))}
         if len(read) > 1:
             raise InputError(
                 f'{" and ".join(map(str, read))} could all be used for {split}: choose with '
                 '--train and --val, or move the others away'
             )
         if split in named and not read:
-            raise InputError(f'{paths[0]} is not a COCO file')
-        files.update(zip([split], read.items(), strict=False))
+            raise InputError(f'{paths[0]} is not a COCO file with images and objects')
+        if read:
+            files[split] = read.popitem()
     return files
 
 
-def _read(path: Path) -> dict | None:
-    """The content of a COCO file, None for other JSON files."""
+def _read_coco(path: Path) -> dict | None:
+    """The content of a COCO file with objects, None for other JSON files."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'cannot read {path}: {error}') from error
-    lists = [content.get(key) if isinstance(content, dict) else None for key in LISTS]
-    usable = all(isinstance(found, list) for found in lists) and lists[0] and lists[2]
-    return content if usable else None
+    lists = [content.get(key) if isinstance(content, dict) else None for key in FIELDS]
+    if not all(isinstance(entries, list) and entries for entries in lists):
+        return None
+    for key, fields in FIELDS.items():
+        if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in content[key]):
+            raise InputError(f'{path} is malformed: all {key} need {", ".join(sorted(fields))}')
+    return content
 
 
-def _split(root: Path, path: Path, content: dict) -> Split:
-    try:  # mmdet numbers classes in the file's order
-        classes = {category['id']: str(category['name']) for category in content['categories']}
-        counts = Counter(classes.get(entry.get('category_id')) for entry in content['annotations'])
-        names = [str(image['file_name']) for image in content['images']]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f'{path} is malformed: images need a file_name, categories an id and a name '
-            f'({type(error).__name__}: {error})'
-        ) from error
-    below = path.relative_to(root) if path.is_relative_to(root) else path.resolve()
-    objects = {name: counts[name] for name in classes.values()}
-    return Split(_find_images(root, path, names), names, listing=below.as_posix(), objects=objects)
+def _inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dict]]) -> DatasetInfo:
+    if 'train' not in files:
+        found = ', '.join(str(path) for path, _ in files.values())
+        raise InputError(f'{root} has no COCO file to train on, only {found}; use --train')
+    path, content = files['train']
+    size = _median_size([(image['width'], image['height']) for image in content['images']])
+    masks = any(entry.get('segmentation') for entry in content['annotations'])
+    held_out = 'val' not in files
+    for name, images in _hold_out(content['images']).items() if held_out else ():
+        ids = {image['id'] for image in images}
+        kept = [entry for entry in content['annotations'] if entry['image_id'] in ids]
+        files[name] = path, {**content, 'images': images, 'annotations': kept}
+    splits = {name: _coco_split(root, folders, *file) for name, file in files.items()}
+    notes = []
+    if held_out:
+        for name in ('train', 'val'):
+            splits[name].listing, splits[name].content = None, json.dumps(files[name][1])
+        number = len(splits['val'].names)
+        notes.append(f'no file for validation: {number} images of {path.name} are held out')
+    classes = list(splits['train'].objects)
+    return DatasetInfo(root, 'masks' if masks else 'boxes', classes, splits, size, notes)
 
 
-def _find_images(root: Path, path: Path, names: list[str]) -> str:
-    """The folder, relative to the root, that has the images of a COCO file."""
+def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Split:
+    # mmdet numbers classes in the file's order
+    classes = {category['id']: str(category['name']) for category in content['categories']}
+    counts = Counter(classes.get(entry['category_id']) for entry in content['annotations'])
+    names = [str(image['file_name']) for image in content['images']]
+    inside = path.is_relative_to(root)
+    listing = path.relative_to(root) if inside else path.resolve()
+    own = _split_of(listing if inside else Path(path.name))
     probes = names[:: max(1, len(names) // PROBES)]
-    own = _split_of(path.relative_to(root) if path.is_relative_to(root) else Path(path.name))
     scores = {}
-    for folder, _ in _walk_folders(root):
-        split = _split_of(folder.relative_to(root))
-        if not own or split in (None, own):  # splits may share file names
-            scores[folder] = sum((folder / name).is_file() for name in probes), split == own
-    best = max(scores, key=scores.get, default=root)
-    if scores.get(best, (0,))[0] == 0:
+    for folder in folders:
+        number = sum((root / folder / name).is_file() for name in probes)
+        split = _split_of(folder)
+        if number and (not own or split in (None, own)):  # splits may share file names
+            scores[folder] = number, split == own
+    if not scores:
         raise InputError(f'no folder below {root} has the images of {path}, such as {names[0]}')
-    return best.relative_to(root).as_posix().removeprefix('.')
+    images = max(scores, key=scores.get).as_posix().removeprefix('.')
+    objects = {name: counts[name] for name in classes.values()}
+    return Split(images, names, listing=listing.as_posix(), objects=objects)
 
 
 # --- Images and label maps
 
 
-def _inspect_label_maps(root: Path, classes: str | None) -> DatasetInfo | None:
-    """Inspect images and label maps, None if no folders match; `classes`: names, or a file."""
-    splits = _find_splits(root)
-    if not splits:
-        return None
-    notes: list[str] = []
-    if list(splits) == ['train']:
-        splits = _divide(root, splits['train'], notes)
-    if not {'train', 'val'} <= set(splits):
-        raise InputError(
-            f'{root} has {" and ".join(splits)}, but training needs train and val: rename folders'
-        )
-    counts = {name: _count(root, name, split) for name, split in splits.items()}
-    names = _class_names(root, classes, set().union(*counts.values()), notes)
-    for name, count in counts.items():
-        splits[name].objects = {label: count[value] for value, label in enumerate(names)}
-    train = splits['train']
-    files = (root / train.images / f'{name}{train.suffixes[0]}' for name in train.names)
-    sizes = [image_size(file) for _, file in zip(range(SIZES_READ), files, strict=False)]
-    return DatasetInfo(root, 'labels', names, splits, sizes, notes)
-
-
-def _find_splits(root: Path) -> dict[str, Split]:
+def _match_folders(root: Path, folders: Folders) -> dict[str, Split]:
     """Match each folder of label maps with the folder of images that fits best."""
     images, maps = {}, {}
-    for folder, files in _walk_folders(root):
+    for folder, files in folders.items():
         files = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
         if files:
-            gray = files[0].lower().endswith('.png') and _open(folder / files[0]).mode in GRAY
+            first = root / folder / files[0]
+            gray = first.suffix.lower() == '.png' and _read_image(first).ndim == 2
             end = _common_ending(files)
-            stems = {name.removesuffix(end) for name in files}
-            (maps if gray else images)[folder.relative_to(root)] = stems, end
+            (maps if gray else images)[folder] = {name.removesuffix(end) for name in files}, end
     splits: dict[str, Split] = {}
     for labels, (mapped, label_end) in maps.items():
+        name = _split_of(labels)
         scores = {  # splits may share file names
-            folder: (len(stems & mapped), _split_of(labels) == _split_of(folder))
+            folder: (len(stems & mapped), _split_of(folder) == name)
             for folder, (stems, _) in images.items()
             if stems & mapped
         }
         if not scores:
             continue
-        name, folder = _split_of(labels) or 'train', max(scores, key=scores.get)
+        name, folder = name or 'train', max(scores, key=scores.get)
         if name in splits:
             raise InputError(
                 f'{root / splits[name].labels} and {root / labels} both have label maps for '
@@ -277,16 +257,42 @@ def _find_splits(root: Path) -> dict[str, Split]:
     return splits
 
 
-def _divide(root: Path, whole: Split, notes: list[str]) -> dict[str, Split]:
+def _common_ending(names: list[str]) -> str:
+    """The common end of all names from a dot or underscore on, such as '_leftImg8bit.png'."""
+    if len(names) == 1:
+        return Path(names[0]).suffix
+    common = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    return common[re.search('[._]|$', common).start() :]
+
+
+def _inspect_label_maps(
+    root: Path, folders: Folders, splits: dict[str, Split], classes: str | None
+) -> DatasetInfo:
+    notes: list[str] = []
+    if list(splits) == ['train']:
+        splits = _divide(root, folders, splits['train'], notes)
+    if not {'train', 'val'} <= set(splits):
+        raise InputError(
+            f'{root} has {" and ".join(splits)}, but training needs train and val: rename folders'
+        )
+    counts, sizes = {}, []
+    for name, split in splits.items():
+        counts[name] = _count(root, name, split, sizes)
+    names = _class_names(root, classes, set().union(*counts.values()), notes)
+    for name, count in counts.items():
+        splits[name].objects = {label: count[value] for value, label in enumerate(names)}
+    return DatasetInfo(root, 'labels', names, splits, _median_size(sizes), notes)
+
+
+def _divide(root: Path, folders: Folders, whole: Split, notes: list[str]) -> dict[str, Split]:
     """Divide a single folder by its lists of names, or hold out a validation split."""
     listed = {}
-    for folder, files in _walk_folders(root):
-        for path in (folder / name for name in files if name.endswith('.txt')):
-            name = _split_of(Path(path.name))
-            names = path.read_text(encoding='utf-8', errors='replace').split()
-            if name and name not in listed and names and set(whole.names).issuperset(names):
-                listing = path.relative_to(root).as_posix()
-                listed[name] = replace(whole, names=names, listing=listing)
+    for path in (folder / file for folder, files in folders.items() for file in files):
+        name = _split_of(Path(path.name))
+        if path.suffix == '.txt' and name and name not in listed:
+            names = (root / path).read_text(encoding='utf-8', errors='replace').split()
+            if names and set(whole.names).issuperset(names):
+                listed[name] = replace(whole, names=names, listing=path.as_posix())
     if {'train', 'val'} <= set(listed):
         return listed
     parts = _hold_out(whole.names)
@@ -299,17 +305,8 @@ def _divide(root: Path, whole: Split, notes: list[str]) -> dict[str, Split]:
     }
 
 
-def _common_ending(names: list[str]) -> str:
-    """The common end of all names from a dot or underscore on, such as '_leftImg8bit.png'."""
-    if len(names) == 1:
-        return Path(names[0]).suffix
-    common = os.path.commonprefix([name[::-1] for name in names])[::-1]
-    starts = [common.find(mark) for mark in '._' if mark in common]
-    return common[min(starts) :] if starts else ''
-
-
-def _count(root: Path, name: str, split: Split) -> Counter[int]:
-    """Label -> number of label maps that contain it."""
+def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) -> Counter[int]:
+    """Label -> number of label maps that contain it; adds the label maps' sizes."""
     import numpy as np
     from rich.progress import track
 
@@ -320,18 +317,19 @@ def _count(root: Path, name: str, split: Split) -> Counter[int]:
         if not file.is_file():
             image = root / split.images / f'{stem}{image_end}'
             raise InputError(f'{image} has no label map {file}: add it, or remove the image')
-        counts.update(np.unique(np.asarray(_open(file))).tolist())
+        labels = _read_image(file)
+        sizes.append(labels.shape[:2])
+        counts.update(np.unique(labels).tolist())
     counts.pop(IGNORED, None)
     return counts
 
 
-def _open(path: Path) -> Image.Image:
+def _read_image(path: Path) -> np.ndarray:
+    import numpy as np
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        return np.asarray(Image.open(path))
     except OSError as error:
         raise InputError(f'cannot read {path}: {error}') from error
 

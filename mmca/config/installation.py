@@ -13,12 +13,6 @@ from io import StringIO
 
 from mmca.config.packages import FORKS, how_to_install, requirement
 
-TASKS = {  # task -> packages, in the order of their imports
-    'detectors': ('torch', 'mmengine', 'mmcv', 'mmdet', 'pycocotools'),
-    'segmentors': ('torch', 'mmengine', 'mmcv', 'mmseg'),
-    'classifiers': ('torch', 'mmengine', 'mmcv', 'mmpretrain'),
-}
-OPTIONAL = ('torchvision', 'mmpretrain')
 MODULES = {  # package -> modules whose import shows that it works
     'torch': ('torch',),
     'torchvision': ('torchvision',),  # not needed, but mmengine imports one that is installed
@@ -29,6 +23,12 @@ MODULES = {  # package -> modules whose import shows that it works
     'mmseg': ('mmseg.models', 'mmseg.datasets'),
     'mmpretrain': ('mmpretrain.models', 'mmpretrain.datasets'),
 }
+TASKS = {  # task -> packages, besides those that all tasks need
+    'detectors': ('mmdet', 'pycocotools'),
+    'segmentors': ('mmseg',),
+    'classifiers': ('mmpretrain',),
+}
+ALL_TASKS = ('torch', 'torchvision', 'mmengine', 'mmcv')
 PREBUILT = (  # without --only-binary mim falls back to a build without operators
     'pip install onedl-mim && mim install --only-binary=onedl-mmcv onedl-mmcv==2.3.6 (wheels for '
     'Python 3.12 with torch 2.9.0 for CUDA 12.9, Python 3.10 with torch 2.8.0 for CUDA 12.8), or '
@@ -38,7 +38,7 @@ PREBUILT = (  # without --only-binary mim falls back to a build without operator
 
 @dataclass
 class Finding:
-    """What is known about a package or the devices."""
+    """The state of a package or of the devices."""
 
     name: str
     version: str = '-'
@@ -49,17 +49,13 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Examine the packages that detectors, segmentors and classifiers need, then the devices.
-
-    Returns:
-        A finding for each package, and one named 'devices'.
-    """
+    """Examine the packages that detectors, segmentors and classifiers need, then the devices."""
     return [*map(_examine, MODULES), _examine_devices()]
 
 
 def missing_for(task: str, findings: list[Finding]) -> list[str]:
     """The packages that keep a task, a key of `TASKS`, from working."""
-    needed = (*TASKS[task], 'torchvision')
+    needed = (*ALL_TASKS, *TASKS[task])
     return [found.name for found in findings if found.name in needed and not found.usable]
 
 
@@ -69,14 +65,11 @@ def _examine(name: str) -> Finding:
     if spec is None or spec.loader is None:  # mmca's stand-in for torchvision has no loader
         if name == 'torchvision':
             return Finding(name, state='not installed, not needed')
-        state = 'not installed' + ', optional' * (name in OPTIONAL)
-        fix = _how_to_install_mmcv() if name == 'mmcv' else how_to_install(name)
-        return Finding(name, '-', state, f'{name} is {state}', fix, usable=False)
+        state = 'not installed, optional' if name == 'mmpretrain' else 'not installed'
+        return Finding(name, '-', state, f'{name} is {state}', _how_to_install(name), False)
     try:
         if name == 'mmpretrain':
-            from mmca.engine import no_torchvision
-
-            no_torchvision.stand_in()
+            import_module('mmca.engine.no_torchvision')
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             for module in MODULES[name]:
                 import_module(module)
@@ -89,14 +82,15 @@ def _examine(name: str) -> Finding:
         found.version = metadata.version(distributions[-1])
     if name == 'mmcv':
         _examine_operators(found)
+    wanted = requirement(name)
     if name in FORKS and distributions and FORKS[name] not in distributions:
         found.state = f"OpenMMLab's own {distributions[0]}"
         found.problem = f'mmca is tested with {FORKS[name]}, not with {distributions[0]}'
         found.fix = f'pip uninstall -y {" ".join(distributions)}; {how_to_install(name)}'
-    elif not _in_range(requirement(name), found.version):
-        found.state = f'out of range: {requirement(name)}'
-        found.problem = f'{name} {found.version} is outside {requirement(name)}'
-        found.fix = f'pip install "{requirement(name)}"'
+    elif not _in_range(wanted, found.version):
+        found.state = f'out of range: {wanted}'
+        found.problem = f'{name} {found.version} is outside {wanted}'
+        found.fix = f'pip install "{wanted}"'
     return found
 
 
@@ -108,8 +102,28 @@ def _fix(name: str, distributions: list[str], error: Exception) -> str:
         return 'pip uninstall -y torchvision (not needed), or install the one for your torch'
     if name == 'mmcv' and absent == name:  # built without operators, or for another torch
         clean = f'pip uninstall -y {" ".join(distributions)}; pip cache remove onedl_mmcv'
-        return f'{clean}; {_how_to_install_mmcv()}'
+        return f'{clean}; {_how_to_install(name)}'
     return how_to_install(absent)
+
+
+def _examine_operators(found: Finding) -> None:
+    from mmcv.ops import get_compiling_cuda_version
+
+    cuda = str(get_compiling_cuda_version())
+    with_cuda = cuda[:1].isdigit()
+    found.state = f'ok, operators for {f"CUDA {cuda}" if with_cuda else "the CPU"}'
+    if _gpus() and not with_cuda:
+        found.problem = "mmcv's operators were built for the CPU and cannot run on the GPU here"
+        found.fix, found.usable = f'pip uninstall -y onedl-mmcv; {_how_to_install("mmcv")}', False
+
+
+def _examine_devices() -> Finding:
+    gpus = _gpus()
+    found = Finding('devices', state='; '.join([f'{os.cpu_count()} CPU cores', *gpus]))
+    if not gpus and shutil.which('nvidia-smi'):
+        found.problem = "an NVIDIA driver is installed, but torch can't use a GPU"
+        found.fix = 'install torch for the CUDA version in nvidia-smi, then mmcv again'
+    return found
 
 
 def _gpus() -> list[str]:
@@ -122,28 +136,8 @@ def _gpus() -> list[str]:
     return [f'{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB' for gpu in gpus]
 
 
-def _examine_operators(found: Finding) -> None:
-    from mmcv.ops import get_compiling_cuda_version
-
-    cuda = str(get_compiling_cuda_version())
-    with_cuda = cuda[:1].isdigit()
-    found.state = f'ok, operators for {f"CUDA {cuda}" if with_cuda else "the CPU"}'
-    if _gpus() and not with_cuda:
-        found.problem = "mmcv's operators were built for the CPU and cannot run on the GPU here"
-        found.fix, found.usable = f'pip uninstall -y onedl-mmcv; {_how_to_install_mmcv()}', False
-
-
-def _examine_devices() -> Finding:
-    gpus = _gpus()
-    found = Finding('devices', state='; '.join([f'{os.cpu_count()} CPU cores', *gpus]))
-    if not gpus and shutil.which('nvidia-smi'):
-        found.problem = "an NVIDIA driver is installed, but torch can't use a GPU"
-        found.fix = 'install torch for the CUDA version in nvidia-smi, then mmcv again'
-    return found
-
-
-def _how_to_install_mmcv() -> str:
-    return (PREBUILT if _gpus() else '') + how_to_install('mmcv')
+def _how_to_install(name: str) -> str:
+    return (PREBUILT if name == 'mmcv' and _gpus() else '') + how_to_install(name)
 
 
 def _in_range(wanted: str, version: str) -> bool:

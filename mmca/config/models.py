@@ -17,9 +17,6 @@ HEADS = ('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'dat
 def class_counts(model: ConfigDict) -> dict[str, int]:
     """Find the numbers of classes in a model's config.
 
-    Args:
-        model: the config of a detector, segmentor or classifier.
-
     Returns:
         Key of num_classes, as in --cfg-options -> its value.
 
@@ -42,13 +39,9 @@ def _class_counts(node: Any, key: str) -> Iterator[tuple[str, int]]:
 
 
 def build_on_meta(model: ConfigDict) -> nn.Module:
-    """Build a model for its names and shapes alone.
+    """Build a model for its names and shapes, in the registry's scope.
 
-    Args:
-        model: its config; the registry's scope must be the library's.
-
-    Returns:
-        The model, on the meta device where it can be built there: no weights are allocated.
+    It is on the meta device, without memory for weights, where it can be built there.
     """
     import torch
     from mmengine.registry import MODELS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,14 +33,8 @@ KEYS = (
 def parse_options(pairs: Sequence[str]) -> dict:
     """Parse KEY=VALUE pairs as `--cfg-options` of the libraries' tools does.
 
-    Args:
-        pairs: for example ['train_dataloader.batch_size=4'].
-
-    Returns:
-        Keys and values, with numbers, booleans, None, lists and tuples converted.
-
-    Raises:
-        InputError: a pair without '=', or with unbalanced brackets.
+    Numbers, booleans, None, lists and tuples are converted; a pair without '=' or with unbalanced
+    brackets raises an `InputError`.
     """
     from mmengine.config import DictAction
 
@@ -54,21 +49,20 @@ def parse_options(pairs: Sequence[str]) -> dict:
 
 
 def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
-    """Read a config, merge options and import the modules in `custom_imports`.
+    """Read a config for its library, merge options and import the modules in `custom_imports`.
 
     Args:
         name: a .py, .yaml, .yml or .json file, or the name of a shipped config.
         pairs: KEY=VALUE strings to merge.
 
-    Returns:
-        The config.
-
     Raises:
-        InputError: the file is missing or broken, an option does not fit, or an import fails.
+        InputError: the file is missing or broken, an option does not fit, the library is unknown or
+            not installed, or an import fails.
     """
     from mmengine.utils import import_modules_from_strings
 
     cfg = read_config(name, pairs)
+    library_of(cfg, name)
     try:
         import_modules_from_strings(**(cfg.get('custom_imports') or {'imports': []}))
     except Exception as error:  # a module of the user's, which may raise anything
@@ -81,18 +75,9 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
 
 
 def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) -> Config:
-    """Read a config and merge options; import nothing.
+    """Read a config and merge options as :func:`load_config` does, but import nothing.
 
-    Args:
-        name: as for :func:`load_config`.
-        pairs: as for :func:`load_config`.
-        environment: replace {{$NAME:default}} by the environment's value or the default.
-
-    Returns:
-        The config.
-
-    Raises:
-        InputError: the file is missing or broken, or an option does not fit.
+    Without `environment`, {{$NAME:default}} stays in place of the environment's value.
     """
     from mmengine.config import Config
 
@@ -122,21 +107,13 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
     try:
         cfg.merge_from_dict(options)
     except Exception as error:
-        raise InputError(f'--cfg-options do not fit {name}: {" ".join(str(error).split())}') from (
-            error
-        )
+        reason = ' '.join(str(error).split())
+        raise InputError(f'--cfg-options do not fit {name}: {reason}') from error
     return cfg
 
 
 def library_of(cfg: Config, name: str) -> str:
-    """The library that a config belongs to, once it is known to be installed.
-
-    Args:
-        cfg: the config.
-        name: its file or name, for the message.
-
-    Returns:
-        'mmdet', 'mmseg' or 'mmpretrain'.
+    """The library of a config: 'mmdet', 'mmseg' or 'mmpretrain'; `name` is for messages.
 
     Raises:
         InputError: another `default_scope` or none, or the library is not installed.
@@ -149,7 +126,5 @@ def library_of(cfg: Config, name: str) -> str:
         )
     require(scope)
     if scope == 'mmpretrain':
-        from mmca.engine.no_torchvision import stand_in
-
-        stand_in()
+        import_module('mmca.engine.no_torchvision')  # as its shipped configs do
     return scope

@@ -82,15 +82,12 @@ def choose(
     Args:
         info: the data set.
         model: key of `HEADS`.
-        backbone: backbone as in the shipped configs' names, such as 'ca_swin_t'.
+        backbone: as in the shipped configs' names, such as 'ca_swin_t'.
         weights: checkpoint to start the backbone from; without `backbone`, it selects one.
         size: (width, height) that images are resized to, in pixels.
         epochs: number of epochs.
         batch_size: images per iteration.
         device: 'cpu' or 'cuda'; default: a GPU if there is one.
-
-    Returns:
-        The recipe.
 
     Raises:
         InputError: an argument is out of range, or no shipped config matches.

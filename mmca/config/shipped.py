@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,18 +16,6 @@ FOLDERS = {  # folder -> task, data set and input size
     'camvid': 'Semantic segmentation on CamVid (mmseg), for CPUs, GMACs at 320 x 240',
     'mini': 'The synthetic data set of tools/make_mini.py, minutes on a CPU',
 }
-
-
-@dataclass(frozen=True)
-class ShippedModel:
-    """A model of the shipped metafiles."""
-
-    name: str  # of its config, such as 'coco/maskrcnn_ca_pvt_s'
-    head: str
-    backbone: str
-    parameters: int
-    flops: int  # multiply-adds
-    published: dict[str, float]  # metric -> figure in the paper
 
 
 def checkout() -> Path | None:
@@ -52,29 +39,18 @@ def config_names() -> list[str]:
     return sorted(path.as_posix() for path in paths if path.parts[0] != '_base_')
 
 
-def shipped_models(folder: str) -> list[ShippedModel]:
-    """The models in a folder of shipped configs, a key of `FOLDERS`, by its metafile."""
+def shipped_models(folder: str) -> list[dict]:
+    """The models in a folder of shipped configs, a key of `FOLDERS`, as in its metafile."""
     from mmengine.fileio import load
 
-    models = []
-    for model in load(config_root() / folder / 'metafile.yml')['Models']:
-        name, data = model['Config'].removeprefix('configs/').removesuffix('.py'), model['Metadata']
-        published = {}
-        for result in model.get('Results', ()):
-            published |= result['Metrics'] if result['Source'] == 'paper' else {}
-        counts = data['Parameters'], data['FLOPs']
-        models.append(ShippedModel(name, *data['Architecture'], *counts, published))
-    return models
+    return load(config_root() / folder / 'metafile.yml')['Models']
 
 
 def find_config(name: str) -> str:
     """Find a config by its file or by the name of a shipped config.
 
     Args:
-        name: a file, or a name with or without 'configs/' and '.py'.
-
-    Returns:
-        The file; `name` itself if it is one.
+        name: a file, which is returned as it is, or a name with or without 'configs/' and '.py'.
 
     Raises:
         InputError: there is neither; the message suggests the nearest names.

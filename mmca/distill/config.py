@@ -1,4 +1,4 @@
-"""A distillation as a config of mmengine."""
+"""The mmengine config of a distillation."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from mmca.analysis.trained_backbone import backbone_settings, own_settings, soft
 from mmca.checkpoint import read_checkpoint
 from mmca.errors import InputError
 
-UNIT = 32  # sizes of crops are multiples of it
+UNIT = 32  # sides of crops are multiples
 
 
 def distill_config(
@@ -37,8 +37,7 @@ def distill_config(
         teacher: file of softmax weights, which the student starts from as well.
         images: folders.
         work_dir: for logs and checkpoints.
-        iters, block_iters, batch_size, lr, train, gain, side, workers, seed, amp, resume, launcher:
-            options of `mmca distill`; `block_iters` is half of `iters` by default.
+        iters, ...: as in `mmca distill --help`; `block_iters` is half of `iters` by default.
 
     Raises:
         InputError: not a backbone of mmca, an unreadable file, or a bad side.

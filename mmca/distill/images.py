@@ -14,7 +14,7 @@ from mmca.registry import DATASETS
 
 AREA = (0.25, 1.0)  # of the image that a crop covers
 ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
-HELD_OUT = 20  # one image in this many is for validation
+HELD_OUT = 20  # every 20th image is for validation
 
 
 def list_images(folders: Sequence[str]) -> list[str]:
@@ -27,7 +27,7 @@ def list_images(folders: Sequence[str]) -> list[str]:
         try:
             image_size(file)
         except InputError as error:
-            unreadable.append(str(error))
+            unreadable.append(error)
     if unreadable:
         count = f'{len(unreadable)} of {len(files)} images cannot be read'
         raise InputError(f'--images: {count}, the first: {unreadable[0]}')
@@ -41,8 +41,7 @@ class UnlabeledImages(Dataset):
     Args:
         folders: the image folders, searched with their subfolders.
         side: size of the views in pixels.
-        test_mode: return centered squares of the held-out images, one in `HELD_OUT`, instead of
-            crops of the others.
+        test_mode: return centered squares of the held-out images instead of crops of the others.
     """
 
     def __init__(self, folders: Sequence[str], side: int = 288, test_mode: bool = False) -> None:
@@ -65,7 +64,7 @@ class UnlabeledImages(Dataset):
 
 
 def _random_crop(image: np.ndarray) -> np.ndarray:
-    """A crop of random area and aspect, cut off where it does not fit."""
+    """A crop of random area and aspect ratio, limited to the image."""
     height, width = image.shape[:2]
     area = np.random.uniform(*AREA) * height * width
     aspect = np.exp(np.random.uniform(*np.log(ASPECT)))

@@ -22,7 +22,7 @@ Trace = dict[str, tuple[Tensor, tuple[int, int], Tensor]]
 class Distiller(BaseModel):
     """Distill a softmax backbone into one of circulant (or any) attention.
 
-    At first every block whose attention differs gets the teacher's input and learns its output;
+    First, each block whose attention differs receives the teacher's input and learns its output;
     then the student runs end to end and learns the maps after every stage and the outputs. Both
     losses are squared errors relative to the teacher: of a block's update, and of a map.
 
@@ -83,7 +83,7 @@ class Distiller(BaseModel):
                     part.requires_grad_(True)
 
     def train(self, mode: bool = True) -> 'Distiller':
-        """Switch the mode; the teacher stays in evaluation mode."""
+        """Switch the student's mode; the teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         return self
@@ -91,13 +91,7 @@ class Distiller(BaseModel):
     def forward(
         self, inputs: Tensor, data_samples: None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[dict[str, float]] | tuple[Tensor, ...]:
-        """Losses ('loss'), figures of each image ('predict') or maps ('tensor').
-
-        Args:
-            inputs: (B, 3, H, W), normalized.
-            data_samples: unused.
-            mode: as above.
-        """
+        """Losses ('loss'), errors per image ('predict') or maps ('tensor') of (B, 3, H, W)."""
         if mode == 'tensor':
             return self.student(inputs)
         if mode == 'predict':
@@ -147,9 +141,10 @@ def traced(backbone: nn.Module) -> Iterator[Trace]:
     """Record inputs and outputs of all blocks in a forward pass, without the class token."""
     trace: Trace = {}
 
-    def note(path: str, _: nn.Module, args: tuple, out: Tensor, grid: tuple[int, int]) -> None:
-        skipped = out.shape[1] - grid[0] * grid[1]
-        trace[path] = args[0][:, skipped:], grid, out[:, skipped:]
+    def note(path: str, _: nn.Module, args: tuple, out: Tensor) -> None:
+        x, (height, width) = args
+        special = x.shape[1] - height * width
+        trace[path] = x[:, special:], (height, width), out[:, special:]
 
     with watch(backbone, Block, note):
         yield trace

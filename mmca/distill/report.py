@@ -15,13 +15,11 @@ ERRORS = 'distillation_errors'  # in the message hub: iteration -> figures
 
 @METRICS.register_module()
 class DistillationError(BaseMetric):
-    """Means over images of what `Distiller` predicts.
+    """Average what `Distiller` predicts over images.
 
-    Results: 'NAME/error', the relative error of a map, and 'NAME/cosine', the cosine between
-    student's and teacher's map, for every stage and output; 'mean/error' and 'mean/cosine'.
+    For every stage and output, 'NAME/error' is the relative error of the student's map and
+    'NAME/cosine' its cosine with the teacher's; besides, 'mean/error' and 'mean/cosine'.
     """
-
-    default_prefix = None
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Collect the figures of a batch."""
@@ -38,7 +36,7 @@ class DistillationError(BaseMetric):
 
 @HOOKS.register_module()
 class DistillationReportHook(Hook):
-    """Validate before the first iteration, and note all metrics in the message hub.
+    """Validate before the first iteration, and keep all metrics in the message hub.
 
     Checkpoints contain the message hub, so a resumed run knows all metrics.
     """

@@ -1,4 +1,4 @@
-"""Distilled weights with their provenance and errors, alone and in a whole model."""
+"""Write distilled weights with their provenance and errors, alone and in a whole model."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmca import __version__
-from mmca.checkpoint import match, read_state_dict
+from mmca.checkpoint import match, read_checkpoint
 from mmca.config.models import build_on_meta
 from mmca.errors import InputError
 from mmca.io import atomic_write
@@ -19,30 +19,28 @@ BACKBONE = 'backbone.'
 
 
 def check_outputs(teacher: str, outputs: Mapping[str, str | None]) -> None:
-    """Check the files to write (option -> file or None) before hours of work depend on them."""
-    taken = [Path(teacher).resolve()]
-    for option, path in ((o, Path(file)) for o, file in outputs.items() if file is not None):
+    """Check the files to write, option -> file or None, before hours of work depend on them."""
+    taken = {Path(teacher).resolve()}
+    for option, file in ((o, f) for o, f in outputs.items() if f is not None):
+        path = Path(file).resolve()
         if path.suffix != '.pth' or not path.parent.is_dir():
-            raise InputError(f'{option} {path}: must be a .pth file in a folder that exists')
-        if path.resolve() in taken:
-            raise InputError(f'{option} {path}: the teacher and all results need different files')
-        taken.append(path.resolve())
+            raise InputError(f'{option} {file}: must be a .pth file in a folder that exists')
+        if path in taken:
+            raise InputError(f'{option} {file}: the teacher and all results need different files')
+        taken.add(path)
 
 
 def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
-    """Read the neck and the heads of a trained model.
+    """Read the neck and the heads of a trained model: name -> tensor.
 
     Args:
         checkpoint: file of a detector, segmentor or classifier.
         cfg: config of a model with the same neck and heads and any backbone.
 
-    Returns:
-        Name -> tensor.
-
     Raises:
         InputError: unreadable file, or a tensor of the neck or a head is missing.
     """
-    tensors = read_state_dict(checkpoint)
+    tensors = read_checkpoint(checkpoint).tensors
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         report = match(tensors, build_on_meta(cfg.model))
     absent = [n for n in (*report.mismatched, *report.missing) if not n.startswith(BACKBONE)]
@@ -55,7 +53,7 @@ def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
 
 
 def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
-    """The origin of distilled weights; errors are by iteration."""
+    """The origin of distilled weights; `errors` by iteration."""
     return {
         'teacher': Path(teacher).name,
         'teacher_sha256': hashlib.sha256(Path(teacher).read_bytes()).hexdigest(),

@@ -7,13 +7,11 @@ Importing this package registers loaders with mmengine that execute nothing, see
 from mmca.engine import safe_loading
 from mmca.engine.check_hook import CheckHook
 from mmca.engine.checkpoint_hook import CheckpointHook
-from mmca.engine.hooks import (
-    FiniteLossHook,
-    PreemptionHook,
-    ResumeHook,
-    SeedHook,
-    ThroughputHook,
-)
+from mmca.engine.hooks.finite_loss import FiniteLossHook
+from mmca.engine.hooks.preemption import PreemptionHook
+from mmca.engine.hooks.resume import ResumeHook
+from mmca.engine.hooks.seed import SeedHook
+from mmca.engine.hooks.throughput import ThroughputHook
 from mmca.engine.optim import OptimWrapperConstructor
 from mmca.engine.runner import Runner
 

@@ -1,4 +1,4 @@
-"""The checks as a hook: on the data sets, model and weights that the runner has built."""
+"""The checks as a hook, on the data sets, model and weights that the runner has built."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CheckHook(Hook):
     Methods raise an `InputError` where something would go wrong silently.
 
     Args:
-        sample: look into some of the image files of each data set.
+        sample: read some of the image files of each data set.
 
     Example (in a config):
         default_hooks = dict(checks=None)  # no checks
@@ -47,7 +47,7 @@ class CheckHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights."""
-        # Some of the libraries' test tools build mmengine's own runner.
+        # Some libraries' test tools build mmengine's own runner.
         use = 'start' if getattr(runner, 'trains', False) else 'test'
         use = 'resume' if runner.cfg.get('resume') else use
         check_weights(checkpoint, _bare(runner.model), str(runner.cfg.load_from), use)
@@ -71,7 +71,7 @@ class CheckHook(Hook):
     def _check(self, runner: Runner, **loops: BaseLoop | None) -> None:
         if not is_main_process():
             return
-        splits = splits_of({name: loop for name, loop in loops.items() if loop is not None})
+        splits = splits_of(loops)
         check_data(splits, self.sample)
         check_classes(_bare(runner.model), splits)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,19 @@ class _LateRemoval:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._removals: list[tuple[Callable, str]] = []
+        self._removals: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
     def remove(self, path: str) -> None:
-        self._removals.append((self._backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        self._removals.append((self._backend.rmtree, path))
+        self._removals.add(path)
 
     def flush(self, kept: set) -> None:
         """Remove what was collected, except for files that were written again."""
-        removals, self._removals = self._removals, []
-        for remove, path in removals:
-            if path not in kept:
-                remove(path)
+        for path in self._removals - kept:
+            self._backend.remove(path)
+        self._removals.clear()
 
 
 @HOOKS.register_module()
@@ -47,9 +42,6 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     A run that dies in between leaves one checkpoint too many instead of none. `mmca.Runner` writes
     each file atomically. Arguments are those of mmengine's hook.
-
-    Example (in a config):
-        default_hooks = dict(checkpoint=dict(type='mmca.CheckpointHook', interval=1))
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -78,13 +70,10 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 def find_last(work_dir: str | Path) -> str | None:
-    """The checkpoint that `last_checkpoint` names, or else the newest one that can be resumed.
+    """Find the checkpoint that `last_checkpoint` names, or else the newest that can be resumed.
 
-    In a work dir that was moved, `last_checkpoint` names a file in the old place; the file of that
-    name in the work dir takes precedence.
-
-    Args:
-        work_dir: of a training.
+    In a moved work dir `last_checkpoint` names a file in the old place; the file of that name in
+    the work dir takes precedence.
 
     Returns:
         The file, or an address; None, with a warning, if the work dir has no checkpoint.
@@ -95,7 +84,7 @@ def find_last(work_dir: str | Path) -> str | None:
     work_dir = Path(work_dir).absolute()
     record = work_dir / LAST
     named = record.read_text(errors='replace').strip() if record.is_file() else ''
-    if '://' in named or os.path.isdir(named):
+    if '://' in named:
         return named
     first = [path for path in (work_dir / os.path.basename(named), Path(named)) if path.is_file()]
     by_age = sorted(work_dir.glob('*.pth'), key=os.path.getmtime, reverse=True)

@@ -17,7 +17,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import torch
 
@@ -25,37 +24,21 @@ from mmca.errors import InputError
 
 TRACEBACK = 'MMCA_TRACEBACK'  # '1' asks for tracebacks; '0': a command of mmca, which has the flag
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FIRST_LINE = 'Traceback (most recent call last)'
-
-
-def wants_traceback() -> bool:
-    """Whether the user asked for tracebacks instead of one-line errors."""
-    return os.environ.get(TRACEBACK) == '1'
 
 
 def linked(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
-    """Find an exception of a kind among an exception, its causes and its contexts.
-
-    Args:
-        error: the exception that was caught.
-        kind: the class to look for.
-
-    Returns:
-        The nearest one, or None.
-    """
+    """Find the nearest exception of a kind among an exception, its causes and its contexts."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what an exception means.
-
-    Args:
-        error: what was raised; :func:`part_of` may have noted the part of the config.
+    """Explain an exception in one line.
 
     Returns:
-        The message of an `InputError`, else '[PART: ]TYPE: message'.
+        The message of an `InputError`, else 'TYPE: message', after the part of the config that
+        `mmca.Runner` has noted as `error.mmca_part`.
 
     Example:
         >>> describe(KeyError('mask')), describe(InputError('no such file: a.json'))
@@ -63,7 +46,7 @@ def describe(error: BaseException) -> str:
     """
     known = linked(error, InputError)
     text = str(known or error).strip()
-    if FIRST_LINE in text:  # torch repeats the traceback of a data loading process in the message
+    if 'Traceback (most recent' in text:  # torch quotes the traceback of a loading process
         kind, _, text = text.splitlines()[-1].partition(': ')
         text = text if known else f'{kind}: {text}'
     elif not known:
@@ -72,40 +55,12 @@ def describe(error: BaseException) -> str:
     return f'{part}: {text}' if part and not known else text
 
 
-@contextmanager
-def part_of(name: str) -> Iterator[None]:
-    """Note in exceptions which part of a config was being built.
-
-    Args:
-        name: its key, such as 'train_dataloader'.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not hasattr(error, 'mmca_part'):
-            error.mmca_part = name
-        raise
-
-
-def _fail_before_start(error: BaseException) -> NoReturn:
-    """End the process for an error during set-up: one line, exit status 2."""
-    _log(error)
-    print(f'error: {describe(error)}{_hint(error)}', file=sys.stderr, flush=True)
-    raise SystemExit(2) from error
-
-
-def _fail_during_run(error: BaseException, advice: str) -> NoReturn:
-    """End the process for a later error: exit status 2 for an `InputError`, else 1."""
-    if linked(error, InputError):
-        print(f'error: {describe(error)}', file=sys.stderr, flush=True)
-        raise SystemExit(2) from error
-    traceback.print_exception(error)
-    print(f'error: {_advice(error)}{advice}', file=sys.stderr, flush=True)
-    raise SystemExit(1) from error
+def _run_again() -> str:
+    return 'run the same command again'
 
 
 @contextmanager
-def reported(started: Callable[[], bool], advice: Callable[[], str]) -> Iterator[None]:
+def reported(started: Callable[[], bool], advice: Callable[[], str] = _run_again) -> Iterator[None]:
     """Handle exceptions by the policy of this module.
 
     Args:
@@ -117,32 +72,31 @@ def reported(started: Callable[[], bool], advice: Callable[[], str]) -> Iterator
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if linked(error, KeyboardInterrupt):  # mmengine turns some into other exceptions
-            _interrupted(error, advice())
-        if wants_traceback():
+            status, line = 130, f'interrupted; {advice()}'
+        elif os.environ.get(TRACEBACK) == '1':
             raise
-        if started():
-            _fail_during_run(error, advice())
-        _fail_before_start(error)
-    except KeyboardInterrupt as error:
-        _interrupted(error, advice())
-
-
-def _interrupted(error: BaseException, advice: str) -> NoReturn:
-    print(f'interrupted; {advice}', file=sys.stderr, flush=True)
-    raise SystemExit(130) from error
+        elif linked(error, InputError) or not started():
+            status, line = 2, f'error: {describe(error)}{_hint(error)}'
+            if not started():
+                _log(error)
+        else:
+            traceback.print_exception(error)
+            status, line = 1, f'error: {_advice(error)}{advice()}'
+        print(line, file=sys.stderr, flush=True)
+        raise SystemExit(status) from error
 
 
 def _hint(error: BaseException) -> str:
-    """How to see the traceback; an `InputError` says it all."""
+    """How to see the traceback; an `InputError` needs none."""
     if linked(error, InputError):
         return ''
     return f' ({"--traceback" if TRACEBACK in os.environ else f"{TRACEBACK}=1"} shows where)'
 
 
 def _advice(error: BaseException) -> str:
-    """What to do about a failure that types and error numbers tell."""
+    """Advice for failures that are known by type or error number."""
     if linked(error, torch.cuda.OutOfMemoryError) or linked(error, MemoryError):
         return (
             'out of memory: lower the batch size or the image scale, set '

@@ -1,8 +1,13 @@
-"""From a config's name to the library's own tool, with the user's own words."""
+"""Start the library's own train or test tool for a config.
+
+The tool runs in a process of its own, as python -m mmca.engine.launch SCRIPT [words ...]: some
+tools build mmengine's own runner, and all read the config before any runner could report an error.
+"""
 
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +16,9 @@ from pathlib import Path
 
 from mmca.config.reader import library_of, load_config
 from mmca.config.shipped import PACKAGE, checkout, find_config
+from mmca.engine.check_hook import CheckHook
+from mmca.engine.failures import reported
+from mmca.engine.safe_loading import refuse_code
 from mmca.errors import InputError
 
 OPTIONS = '--cfg-options'
@@ -20,13 +28,12 @@ OWN = ['runner_type=mmca.Runner', 'default_hooks.checks.type=mmca.CheckHook']
 def launch(tool: str, config: str, words: Sequence[str]) -> int:
     """Run the train or test tool of the library that a config belongs to.
 
-    The tool replaces this process, where the system can do that, so that signals and exit codes
-    are the tool's.
+    Except on Windows the tool replaces this process, so signals and exit codes are the tool's.
 
     Args:
         tool: 'train' or 'test'.
         config: a file, or the name of a shipped config.
-        words: the rest of the command line, as the tool takes it.
+        words: the rest of the command line, for the tool.
 
     Returns:
         The tool's exit code, on Windows.
@@ -37,10 +44,11 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
     cfg = load_config(config, options_in(words))
     script = find_tool(library_of(cfg, config), tool)
     if not cfg.get('runner_type'):
-        words = with_options(words, OWN)
-    command = [sys.executable, '-m', 'mmca.engine.tool', str(script), find_config(config), *words]
+        # The tools use the last --cfg-options alone.
+        words = [*words, OPTIONS, *OWN, *options_in(words)]
+    command = [sys.executable, '-m', 'mmca.engine.launch', str(script), find_config(config), *words]
     environment = dict(os.environ)
-    if checkout() is not None:  # which need not be installed
+    if checkout() is not None:  # it may not be installed
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get('PYTHONPATH')])]
         environment['PYTHONPATH'] = os.pathsep.join(paths)
     sys.stdout.flush()
@@ -50,17 +58,10 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
 
 
 def find_tool(library: str, tool: str) -> Path:
-    """The script of a library's tool.
-
-    Args:
-        library: 'mmdet', 'mmseg' or 'mmpretrain'.
-        tool: 'train' or 'test'.
-
-    Returns:
-        The file in the installed package, or in the library's checkout.
+    """Find a library's 'train' or 'test' script, in the installed package or its checkout.
 
     Raises:
-        InputError: there is none.
+        InputError: the library has no such script.
     """
     package = Path(find_spec(library).origin).parent
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
@@ -87,15 +88,13 @@ def options_in(words: Sequence[str]) -> list[str]:
     return options
 
 
-def with_options(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Add options to a command line, in whose tool only the last --cfg-options counts.
+def _run_script() -> None:
+    """Run the script in `sys.argv[1]` as Python itself would, with one-line errors."""
+    refuse_code()
+    sys.argv = sys.argv[1:]
+    with reported(lambda: CheckHook.started):
+        runpy.run_path(sys.argv[0], run_name='__main__')
 
-    Example:
-        >>> with_options(['--cfg-options', 'a=1'], ['b=2']), with_options(['--amp'], ['b=2'])
-        (['--cfg-options', 'b=2', 'a=1'], ['--amp', '--cfg-options', 'b=2'])
-    """
-    if not options_in(words):
-        return [*words, OPTIONS, *options]
-    index = max(i for i, word in enumerate(words) if word.partition('=')[0] == OPTIONS)
-    attached = [words[index].partition('=')[2]] if '=' in words[index] else []
-    return [*words[:index], OPTIONS, *options, *attached, *words[index + 1 :]]
+
+if __name__ == '__main__':
+    _run_script()

@@ -1,9 +1,8 @@
 """Lets mmpretrain load without torchvision. Importing this module calls :func:`stand_in`.
 
-mmpretrain imports torchvision for transforms named 'torchvision/...' and for phrase grounding,
-which no config here uses, and does not declare it. A torchvision made for another torch does not
-load and stops mmengine's runner, so none is better than the wrong one. configs/imagenet import this
-module in `custom_imports`, since the library's own tool runs them.
+mmpretrain needs torchvision for its 'torchvision/...' transforms alone, but imports it always and
+does not declare it. PyPI's builds do not load beside a CPU build of torch. Configs that the
+library's own tool runs import this module in `custom_imports`.
 """
 
 import sys
@@ -23,7 +22,7 @@ MODULES = (
 
 
 class _Absent:
-    """A class or constant of torchvision; only its use fails."""
+    """A class of torchvision; only its use fails."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise InputError(
@@ -32,10 +31,9 @@ class _Absent:
 
 
 def stand_in() -> None:
-    """Put empty modules in torchvision's place, for this process, where it is not installed.
+    """Put empty modules in torchvision's place where it is not installed.
 
-    Called before mmpretrain is imported. Building one of its 'torchvision/...' transforms then
-    raises an `InputError`.
+    Building one of its transforms then raises an `InputError`.
     """
     if 'torchvision' in sys.modules or find_spec('torchvision') is not None:
         return

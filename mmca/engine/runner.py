@@ -10,7 +10,8 @@ import copy
 import io
 import os
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import BaseLoop
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
+from mmca.config.reader import LIBRARIES
+from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
-from mmca.engine.failures import part_of, reported
+from mmca.engine.failures import reported
 from mmca.registry import RUNNERS
 
 # Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
@@ -35,8 +37,20 @@ HOOKS = {
     'resume': 'mmca.ResumeHook',
     'throughput': 'mmca.ThroughputHook',
 }
-LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
+
+
+def _naming(method: str, part: str) -> Callable:
+    """Override a method so that its exceptions name the part of the config that it builds."""
+
+    def build(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return getattr(super(Runner, self), method)(*args, **kwargs)
+        except Exception as error:
+            error.mmca_part = getattr(error, 'mmca_part', part)
+            raise
+
+    return build
 
 
 @RUNNERS.register_module()
@@ -62,12 +76,6 @@ class Runner(MMEngineRunner):
     def from_cfg(cls, cfg: Config) -> Runner:
         """Build a runner.
 
-        Args:
-            cfg: the config.
-
-        Returns:
-            The runner.
-
         Raises:
             SystemExit: a part cannot be built; the reason is on stderr.
         """
@@ -75,10 +83,7 @@ class Runner(MMEngineRunner):
             return super().from_cfg(_prepare(cfg))
 
     def train(self) -> nn.Module:
-        """Train.
-
-        Returns:
-            The trained model.
+        """Train; returns the model.
 
         Raises:
             SystemExit: after any error, see `mmca.engine.failures`.
@@ -89,29 +94,24 @@ class Runner(MMEngineRunner):
 
     def val(self) -> dict:
         """Validate; returns the metrics. Raises as :meth:`train`."""
-        with reported(lambda: self.started, _run_again):
+        with reported(lambda: self.started):
             return super().val()
 
     def test(self) -> dict:
         """Test; returns the metrics. Raises as :meth:`train`."""
-        with reported(lambda: self.started, _run_again):
+        with reported(lambda: self.started):
             return super().test()
 
     def check(self) -> None:
-        """Do everything that precedes the first iteration of a training, and return.
+        """Do everything that precedes the first iteration of training, and return.
 
         Raises:
-            SystemExit: something has to be fixed first; the reason is on stderr.
+            SystemExit: training would fail; the reason is on stderr.
         """
-        from mmca.engine.check_hook import Checked, StopHook
-
         self.trains = True
         self.register_hook(StopHook(), priority='HIGH')  # after the checks
-        try:
-            with reported(lambda: False, _run_again):
-                super().train()
-        except Checked:
-            return
+        with suppress(Checked), reported(lambda: False):
+            super().train()
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call all hooks, and note the first iteration."""
@@ -138,11 +138,6 @@ class Runner(MMEngineRunner):
             torch.distributed.init_process_group('gloo', timeout=timeout)
         super().setup_env(env_cfg)
 
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Build the model."""
-        with part_of('model'):
-            return super().build_model(model)
-
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model for several processes, on CPUs without a device number."""
         if self.distributed and get_device() == 'cpu':
@@ -155,44 +150,18 @@ class Runner(MMEngineRunner):
             }
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def build_train_loop(self, loop: Any) -> BaseLoop:
-        """Build the training loop with its data."""
-        with part_of('train_dataloader'):
-            return super().build_train_loop(loop)
-
-    def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Build the validation loop with its data and metrics."""
-        with part_of('val_dataloader, val_evaluator'):
-            return super().build_val_loop(loop)
-
-    def build_test_loop(self, loop: Any) -> BaseLoop:
-        """Build the test loop with its data and metrics."""
-        with part_of('test_dataloader, test_evaluator'):
-            return super().build_test_loop(loop)
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimizer."""
-        with part_of('optim_wrapper'):
-            return super().build_optim_wrapper(optim_wrapper)
-
-    def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Build the schedulers."""
-        with part_of('param_scheduler'):
-            return super().build_param_scheduler(scheduler)
-
-    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Build and register the hooks."""
-        with part_of('default_hooks, custom_hooks'):
-            super().register_hooks(default_hooks, custom_hooks)
+    build_model = _naming('build_model', 'model')
+    build_train_loop = _naming('build_train_loop', 'train_dataloader')
+    build_val_loop = _naming('build_val_loop', 'val_dataloader, val_evaluator')
+    build_test_loop = _naming('build_test_loop', 'test_dataloader, test_evaluator')
+    build_optim_wrapper = _naming('build_optim_wrapper', 'optim_wrapper')
+    build_param_scheduler = _naming('build_param_scheduler', 'param_scheduler')
+    register_hooks = _naming('register_hooks', 'default_hooks, custom_hooks')
 
     def _how_to_resume(self) -> str:
         if Path(self.work_dir, LAST).is_file():
             return f'resume with the same command and --resume (checkpoints in {self.work_dir})'
         return f'no checkpoint in {self.work_dir} yet, run the same command again'
-
-
-def _run_again() -> str:
-    return 'run the same command again'
 
 
 def _prepare(cfg: Config) -> Config:
@@ -217,11 +186,7 @@ def _prepare(cfg: Config) -> Config:
 
 
 def import_library(library: str | None) -> None:
-    """Import a library's data sets and metrics without its words on optional packages.
-
-    Args:
-        library: the default scope of a config; other scopes than `LIBRARIES` import nothing.
-    """
+    """Import a library's data sets and metrics without its notes on optional packages."""
     if library not in LIBRARIES:
         return
     if library == 'mmpretrain':

@@ -63,12 +63,8 @@ def refuse_code() -> None:
 def load_from_local(path: str, map_location: Any = None) -> dict:
     """Read a checkpoint file for mmengine.
 
-    Args:
-        path: the file.
-        map_location: as for torch.load.
-
     Returns:
-        Its content; of a file with unknown objects the weights and the plain part of 'meta' alone.
+        Its content; if it holds unknown objects, only the weights and the plain part of 'meta'.
 
     Raises:
         InputError: no such file, damaged, or not a checkpoint.
@@ -83,14 +79,7 @@ def load_from_local(path: str, map_location: Any = None) -> dict:
 
 
 def load_from_http(address: str, map_location: Any = None) -> dict:
-    """Download a checkpoint to torch's cache, unless it is there, and read it.
-
-    Args:
-        address: http or https.
-        map_location: as for torch.load.
-
-    Returns:
-        Its content, as :func:`load_from_local`.
+    """Download a checkpoint to torch's cache, unless it is there; then :func:`load_from_local`.
 
     Raises:
         InputError: the address cannot be read, or the file is not a checkpoint.
@@ -111,16 +100,15 @@ def load_from_http(address: str, map_location: Any = None) -> dict:
 
 
 def _log_types() -> list:
-    """What mmengine's checkpoints hold besides weights: log buffers, in numpy's types."""
+    """The types of mmengine's log buffers, which its checkpoints hold besides weights."""
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
     core = np._core if hasattr(np, '_core') else np.core  # numpy 2, numpy 1
-    types = [slice, np.ndarray, np.dtype, HistoryBuffer]
-    types += [core.multiarray._reconstruct, core.multiarray.scalar]
-    kinds = (getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType'))
-    types += [kind for kind in kinds if isinstance(kind, type)]
-    return [*types, (_statistic, 'builtins.getattr')]
+    functions = [core.multiarray._reconstruct, core.multiarray.scalar]
+    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    getter = (_statistic, 'builtins.getattr')
+    return [slice, np.ndarray, np.dtype, HistoryBuffer, *functions, *dtypes, getter]
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -136,14 +124,7 @@ class DataUnpickler(Unpickler):
     """Reads pickles of Python's own types and numpy arrays, such as lists of annotations."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Resolve a global.
-
-        Args:
-            module: its module.
-            name: of a class or function there.
-
-        Returns:
-            The class or function, if it builds data.
+        """Resolve a class or function that builds data.
 
         Raises:
             InputError: it could do something else.

@@ -20,7 +20,7 @@ ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], int | None]
 
 @contextmanager
 def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
-    """Silence torch's warnings while it exports, and turn its error into an InputError."""
+    """Silence torch's warnings during an export, and turn its error into an InputError."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -38,11 +38,7 @@ def quiet_export(size: tuple[int, int] | None) -> Iterator[None]:
 def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) -> ExportedFile:
     """Export to ONNX, and load the file with ONNX Runtime on the CPU.
 
-    Args:
-        graph: in evaluation mode.
-        example: (B, 3, H, W).
-        dynamic: axis -> name, of the axes without a fixed size.
-        metadata: names and texts to store in the file.
+    `example` is (B, 3, H, W); `dynamic` names the axes without a fixed size, axis -> name.
     """
     import onnx
     import onnxruntime

@@ -29,7 +29,7 @@ class ExportGraph(nn.Module):
     Attributes:
         contents, left_out: names of the parts of the model inside and outside the graph.
         outputs: names of the outputs.
-        strides: of the feature maps.
+        strides: of a detector's feature maps.
         size_divisor: the sides of the images are padded to a multiple of it.
 
     Raises:
@@ -39,17 +39,15 @@ class ExportGraph(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         model, settings = predictor.model, predictor.cfg.model.data_preprocessor
-        self.head = None
         if predictor.library == 'mmseg':
-            _check_segmentor(predictor)
-            self.head = copy.deepcopy(model.decode_head)
+            _check_segmentor(model)
         self.backbone = copy.deepcopy(model.backbone)
         self.neck = copy.deepcopy(model.neck) if model.with_neck else None
+        self.head = copy.deepcopy(getattr(model, 'decode_head', None))
         # mmdet's key, else the one that mmseg uses in a test
         test_settings = settings.get('test_cfg') or {}
-        self.size_divisor = (
-            settings.get('pad_size_divisor') or test_settings.get('size_divisor') or 1
-        )
+        divisor = settings.get('pad_size_divisor') or test_settings.get('size_divisor')
+        self.size_divisor = divisor or 1
         # Images are RGB here, and BGR before the config's preprocessor.
         self._reverse = not (settings.get('bgr_to_rgb') or settings.get('rgb_to_bgr'))
         for name, default in (('mean', 0.0), ('std', 1.0)):
@@ -70,10 +68,7 @@ class ExportGraph(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Run the graph.
-
-        Args:
-            images: (B, 3, H, W), RGB from 0 to 255, float32 or, after `half()`, float16.
+        """Images, (B, 3, H, W), RGB from 0 to 255, float32 or, after `half()`, float16.
 
         Returns:
             For a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; for a detector the
@@ -113,9 +108,9 @@ def _for_any_size(module: nn.Module) -> nn.Module:
     return module
 
 
-def _check_segmentor(predictor: Predictor) -> None:
-    name, mode = type(predictor.model).__name__, predictor.model.test_cfg.get('mode', 'whole')
-    if name != 'EncoderDecoder' or predictor.model.decode_head.out_channels == 1:
+def _check_segmentor(model: nn.Module) -> None:
+    name, mode = type(model).__name__, model.test_cfg.get('mode', 'whole')
+    if name != 'EncoderDecoder' or model.decode_head.out_channels == 1:
         raise InputError(f'cannot export {name}: only an EncoderDecoder with two logits or more')
     if mode != 'whole':
         raise InputError(

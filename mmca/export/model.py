@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmca.analysis import FlopReport, count_flops
@@ -31,7 +32,7 @@ SHAPES = {
     'torch': ((1, 480, 512), (2, 449, 480), (1, 490, 533)),
 }
 SMALLEST = 32  # side of a fixed size
-RUNS = 3  # the reported time is their median
+RUNS = 3  # of which the median time is reported
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def export_model(
         to: 'onnx' or 'torch' (a torch.export program, .pt2).
         size: fixed (H, W); default any.
         batch_size: fixed number of images; default any.
-        half: float16 inputs, weights and outputs; circulant and focused linear attention compute
-            in float32 inside.
+        half: float16 inputs, weights and outputs; circulant and focused linear attention still
+            compute in float32.
         images: files or arrays (H, W, 3), BGR, for the comparison; resized to `size` if fixed;
             default noise of three shapes.
 
@@ -127,7 +128,7 @@ def export_model(
         predictor = Predictor('camvid/fpn_ca_pvt_t', 'weights.pth', device='cpu')
         report = export_model(predictor, 'camvid.onnx', size=(360, 480))
     """
-    if not Path(out).parent.is_dir():  # said before minutes of work
+    if not Path(out).parent.is_dir():  # before minutes of work
         raise InputError(f'no such folder: {Path(out).parent}')
     if size and min(size) < SMALLEST:
         raise InputError(f'both sides must be at least {SMALLEST}, got {size[0]} x {size[1]}')
@@ -139,9 +140,8 @@ def export_model(
     shape = (batch_size or EXAMPLE[0], 3, *(size or EXAMPLE[1:]))
     dynamic = {} if batch_size else {0: 'batch'}
     dynamic |= {} if size else {2: 'height', 3: 'width'}
+    convert, example = to_onnx if to == 'onnx' else to_torch, torch.zeros(shape, dtype=dtype)
     with quiet_export(size):
-        convert = to_onnx if to == 'onnx' else to_torch
-        example = torch.zeros(shape, dtype=dtype)
         content, run, opset = convert(graph, example, dynamic, _metadata(predictor, graph, half))
     report = ExportReport(
         contents=graph.contents,
@@ -159,13 +159,7 @@ def export_model(
     return report
 
 
-def _batches(
-    predictor: Predictor,
-    to: str,
-    size: tuple[int, int] | None,
-    batch_size: int | None,
-    images: Sequence[Image],
-) -> list[Tensor]:
+def _batches(predictor: Predictor, to: str, size, batch_size, images) -> list[Tensor]:
     """Return batches to compare on: (B, 3, H, W), RGB from 0 to 255, float32."""
     if not images:
         shapes = [(count, *size) for count in (1, 2, 3)] if size else SHAPES[to]
@@ -180,42 +174,34 @@ def _batches(
 
 
 def _metadata(predictor: Predictor, graph: ExportGraph, half: bool) -> dict[str, str]:
-    """What a user of the file has to know, as text; lists are JSON."""
-    metadata = {
-        'input': f'images (batch, 3, height, width), RGB, 0 to 255, float{16 if half else 32}',
-        'classes': json.dumps(predictor.names),
-        'palette': json.dumps(predictor.palette.tolist()),
-        'mean': json.dumps(graph.mean.flatten().tolist()),
-        'std': json.dumps(graph.std.flatten().tolist()),
-        'size_divisor': str(graph.size_divisor),
+    """What a user of the file needs to know, as JSON except for 'input'."""
+    values = {
+        'classes': predictor.names,
+        'palette': predictor.palette.tolist(),
+        'mean': graph.mean.flatten().tolist(),
+        'std': graph.std.flatten().tolist(),
+        'size_divisor': graph.size_divisor,
     }
-    return metadata | ({'strides': json.dumps(graph.strides)} if graph.strides else {})
+    values |= {'strides': graph.strides} if graph.strides else {}
+    layout = f'images (batch, 3, height, width), RGB, 0 to 255, float{16 if half else 32}'
+    return {'input': layout, **{key: json.dumps(value) for key, value in values.items()}}
 
 
 def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
     found, file_ms = _timed(run, images)
-    bgr = list(images.float().flip(1))
-    expected, torch_ms = _timed(reference_outputs, predictor, bgr)
+    expected, torch_ms = _timed(reference_outputs, predictor, list(images.float().flip(1)))
     same = None
     if predictor.library == 'mmseg':
-        same = (found[1] == expected.pop()).float().mean().item()
-    differences = [(a.float() - b).abs().max() for a, b in zip(found, expected, strict=False)]
-    batch, _, height, width = images.shape
-    return Comparison(
-        shape=(batch, height, width),
-        difference=max(differences).item(),
-        largest=max(one.abs().max() for one in expected).item(),
-        same_labels=same,
-        torch_ms=torch_ms,
-        file_ms=file_ms,
-    )
+        same = (found.pop() == expected.pop()).float().mean().item()
+    differences = [(a.float() - b).abs().max() for a, b in zip(found, expected, strict=True)]
+    largest = max(one.abs().max() for one in expected).item()
+    shape = (len(images), *images.shape[2:])
+    return Comparison(shape, max(differences).item(), largest, same, torch_ms, file_ms)
 
 
 @torch.no_grad()
 def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
     """Compute the library's own results for images (3, H, W), BGR: logits and labels, or maps."""
-    from mmengine.registry import DefaultScope
-
     model, shape = predictor.model, tuple(images[0].shape[1:])
     with DefaultScope.overwrite_default_scope(predictor.library):
         if predictor.library == 'mmdet':
@@ -229,10 +215,7 @@ def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor
 
 
 def _timed(function: Callable, *args: object) -> tuple[list[Tensor], float]:
-    """Return a function's result and the median of its times in ms, after one warm-up run."""
-    result, times = list(function(*args)), []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        function(*args)
-        times.append(1000 * (time.perf_counter() - start))
-    return result, statistics.median(times)
+    """Return a function's result and the median of its times in ms, after this warm-up run."""
+    result = list(function(*args))
+    times = timeit.repeat(lambda: function(*args), number=1, repeat=RUNS)
+    return result, 1000 * statistics.median(times)

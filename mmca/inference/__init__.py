@@ -8,7 +8,6 @@ Example::
 """
 
 from mmca.inference.files import Summary, predict_files
-from mmca.inference.predictor import Predictor
-from mmca.inference.results import Detections, Segmentation
+from mmca.inference.predictor import Detections, Predictor, Segmentation
 
 __all__ = ['Detections', 'Predictor', 'Segmentation', 'Summary', 'predict_files']

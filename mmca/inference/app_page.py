@@ -1,4 +1,4 @@
-"""The page of `mmca app`. gradio reads its environment when this module is imported."""
+"""The page of `mmca app`. Importing it makes gradio read its environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from mmca.errors import InputError
 from mmca.inference.explorer import Explorer, View, draw_attention
 
-SESSIONS = 20  # open pages whose image is kept; the oldest is dropped first
 KEPT = 3600  # seconds that an image is kept
 CLICK = 'Click a place in the image to see where each circulant block attends from there.'
 NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
@@ -29,7 +28,7 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         enable_monitoring=False,
         footer_links=[],
         max_file_size='50mb',
-        state_session_capacity=SESSIONS,
+        state_session_capacity=20,  # open pages whose image is kept; the oldest is dropped first
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
     )
 
@@ -38,26 +37,25 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
     """Build the page; visitors share the explorer, but their images stay in their sessions."""
     detects = explorer.predictor.library == 'mmdet'
 
-    def status(view: View, threshold: float) -> str:
-        height, width = view.image.shape[:2]
-        words = [f'{view.name}, {width} x {height} pixels.']
-        if detects:
-            number = int((view.result.scores >= threshold).sum())
-            words.append(f'Objects with a score of {threshold:g} or more: {number}.')
-        return _line(' '.join([*words, explorer.no_attention or CLICK]))
-
     def look(path: str, threshold: float) -> tuple:
         try:
             view = explorer.look(path)
         except (InputError, torch.OutOfMemoryError) as error:
             # The visitor knows the file by its name, not by our folder.
             return None, None, None, None, _line(str(error).replace(path, Path(path).name))
-        return None, view, *redraw(view, threshold)[:1], None, status(view, threshold)
+        image, text = redraw(view, threshold)
+        return None, view, image, None, text
 
     def redraw(view: View | None, threshold: float) -> tuple:
         if view is None:
             return None, _line(NO_IMAGE)
-        return explorer.draw(view, threshold)[..., ::-1], status(view, threshold)
+        height, width = view.image.shape[:2]
+        text = f'{view.name}, {width} x {height} pixels. '
+        if detects:
+            number = (view.result.scores >= threshold).sum()
+            text += f'Objects with a score of {threshold:g} or more: {number}. '
+        drawn = explorer.draw(view, threshold)[..., ::-1]
+        return drawn, _line(text + (explorer.no_attention or CLICK))
 
     def attend(view: View | None, place: gr.SelectData) -> tuple:
         if view is None:

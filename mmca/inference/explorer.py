@@ -8,53 +8,35 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmca.analysis import equivalent_kernels, recorded_inputs
 from mmca.errors import InputError
-from mmca.inference.drawing import ALPHA, Visualizer
+from mmca.inference.drawing import ALPHA, draw
 from mmca.inference.predictor import Predictor, Result
 
 MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels take 190 MB
 PANEL = 2.2  # height of a map, in inches
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel of a block on an image, averaged over the heads.
-
-    Attributes:
-        block: path of the block in the backbone.
-        weights: (H, W), float32, with sum one: at (i, j) the weight of the patch i rows below and
-            j columns right of any query, on the torus.
-        patch: (height, width) of a patch in pixels of the image.
-    """
-
-    block: str
-    weights: np.ndarray
-    patch: tuple[float, float]
-
-    def token(self, x: float, y: float) -> tuple[int, int]:
-        """Return the patch, (row, column), that covers a pixel of the image."""
-        rows, columns = self.weights.shape
-        row, column = int(y / self.patch[0]), int(x / self.patch[1])
-        return min(row, rows - 1), min(column, columns - 1)
-
-    def attention(self, x: float, y: float) -> np.ndarray:
-        """Return the attention of the patch at a pixel, (H, W): the kernel shifted there."""
-        return np.roll(self.weights, self.token(x, y), (0, 1))
+FRAME = {'fill': False, 'color': 'red'}
 
 
 @dataclass(frozen=True)
 class View:
-    """An image (H, W, 3), BGR, its file name, prediction, and kernels of all blocks with one."""
+    """An image with its prediction and the kernels of its circulant blocks.
+
+    Attributes:
+        name: of the file.
+        image: (H, W, 3), BGR.
+        result: the prediction.
+        kernels: of each block its path, :func:`equivalent_kernels` averaged over the heads, and
+            the (height, width) of a patch in pixels of the image.
+    """
 
     name: str
     image: np.ndarray
     result: Result
-    kernels: tuple[Kernel, ...]
+    kernels: list[tuple[str, np.ndarray, tuple[float, float]]]
 
 
 class Explorer:
@@ -62,28 +44,18 @@ class Explorer:
 
     Several threads may share an explorer; it keeps no image.
 
-    Args:
-        predictor: of a detector or a segmentor.
-
     Attributes:
         no_attention: why there is no attention to show; '' if there is.
-
-    Example::
-
-        explorer = Explorer(Predictor('coco/maskrcnn_ca_pvt_s', 'epoch_12.pth'))
-        view = explorer.look('image.jpg')
-        image = explorer.draw(view, score_thr=0.5)
-        figure = draw_attention(view, x=300, y=200)
     """
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self._backbone = predictor.model.backbone
-        self._visualizer = Visualizer(predictor.palette)
-        # The model's hooks, mmengine's scope and mmdet's visualizer serve one thread at a time.
+        # The model's hooks, mmengine's scope and numpy's seed serve one thread at a time.
         self._lock = Lock()
-        self.no_attention, name = '', type(self._backbone).__name__
+        self.no_attention = ''
         if not any(getattr(m, 'has_kernel', False) for m in self._backbone.modules()):
+            name = type(self._backbone).__name__
             self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
@@ -99,45 +71,33 @@ class Explorer:
             if scale < 1:
                 size = [round(side * scale) or 1 for side in image.shape[1::-1]]
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            return View(Path(path).name, image, *self._run(self.predictor.prepare(image)))
+            data, sizes = self.predictor.prepare(image), []
+            hook = self._backbone.register_forward_pre_hook(
+                lambda _, args: sizes.append(args[0].shape[2:])
+            )
+            with hook, recorded_inputs(self._backbone) as seen:
+                (result,) = self.predictor.forward([data])
+            # The backbone's input is the resized image, padded at the bottom and on the right.
+            scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
+            kernels = []
+            for block, one in seen.items() if not self.no_attention else ():
+                if one.attn.has_kernel:
+                    weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
+                    size = np.array(sizes[0]) / weights.shape / (scale_y, scale_x)
+                    kernels.append((block.removesuffix('.attn'), weights, tuple(size)))
+            return View(Path(path).name, image, result, kernels)
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:
         """Draw the result, (H', W, 3), BGR, uint8; the first H rows are the image."""
         with self._lock:
-            self._visualizer.score_thr = score_thr
-            return self._visualizer(view.image, view.result)
-
-    def _run(self, data: dict) -> tuple[Result, tuple[Kernel, ...]]:
-        shapes = []
-        handle = self._backbone.register_forward_pre_hook(
-            lambda _, args: shapes.append(args[0].shape[2:])
-        )
-        try:
-            with recorded_inputs(self._backbone) as seen:
-                (result,) = self.predictor.forward([data])
-        finally:
-            handle.remove()
-        kernels = []
-        # The backbone's input is the resized image, padded at the bottom and on the right.
-        scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
-        height, width = shapes[0][0] / scale_y, shapes[0][1] / scale_x
-        for path, one in seen.items() if not self.no_attention else ():
-            if one.attn.has_kernel:
-                weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
-                patch = (height / weights.shape[0], width / weights.shape[1])
-                kernels.append(Kernel(path.removesuffix('.attn'), weights, patch))
-        return result, tuple(kernels)
+            return draw(view.image, view.result, self.predictor.palette, score_thr)
 
 
 def draw_attention(view: View, x: float, y: float) -> Figure:
-    """Draw the attention of the patch at a pixel over the image, and the kernel of each block.
+    """Draw the attention of the patch at column x and row y, and the kernel, of each block.
 
     Colors show the square root of the weights; a red frame marks the patch, and displacement 0, 0
     in the middle of the kernel.
-
-    Args:
-        view: with kernels.
-        x, y: column and row of the pixel in the image.
     """
     height, width = view.image.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
@@ -147,21 +107,18 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
     axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
     colors = {'cmap': 'viridis', 'vmin': 0, 'aspect': 'auto'}
     image = view.image[..., ::-1].clip(0, 255).astype(np.uint8)
-    for kernel, (left, right) in zip(view.kernels, axes, strict=True):
-        (rows, columns), (high, wide) = kernel.weights.shape, kernel.patch
-        row, column = kernel.token(x, y)
+    for (block, weights, (high, wide)), (left, right) in zip(view.kernels, axes, strict=True):
+        rows, columns = weights.shape
+        token = (min(int(y / high), rows - 1), min(int(x / wide), columns - 1))
         left.imshow(image, extent=(0, width, height, 0))
-        attention, covered = np.sqrt(kernel.attention(x, y)), (0, columns * wide, rows * high, 0)
+        attention = np.sqrt(np.roll(weights, token, (0, 1)))
+        covered = (0, columns * wide, rows * high, 0)  # the image and its padding
         left.imshow(attention, extent=covered, alpha=ALPHA, **colors)
-        left.set(xlim=(0, width), ylim=(height, 0), title=kernel.block)  # without the padding
-        _mark(left, (column * wide, row * high), (wide, high))
+        left.set(xlim=(0, width), ylim=(height, 0), title=block)
+        left.add_patch(Rectangle((token[1] * wide, token[0] * high), wide, high, **FRAME))
         middle = (rows // 2, columns // 2)
-        centered = np.sqrt(np.roll(kernel.weights, middle, (0, 1)))
-        right.imshow(centered, extent=(0, columns, rows, 0), **colors)
-        right.set(title=f'kernel, max {kernel.weights.max():.2g}')
-        _mark(right, middle[::-1], (1, 1))
+        kernel = np.sqrt(np.roll(weights, middle, (0, 1)))
+        right.imshow(kernel, extent=(0, columns, rows, 0), **colors)
+        right.set(title=f'kernel, max {weights.max():.2g}')
+        right.add_patch(Rectangle(middle[::-1], 1, 1, **FRAME))
     return figure
-
-
-def _mark(axes: Axes, corner: tuple[float, float], size: tuple[float, float]) -> None:
-    axes.add_patch(Rectangle(corner, *size, fill=False, color='red'))

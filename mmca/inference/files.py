@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from mmcv import VideoReader
+from rich.progress import track
 
 from mmca.errors import InputError
-from mmca.inference.drawing import Visualizer
-from mmca.inference.ground_truth import open_truth
+from mmca.inference.drawing import draw
+from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
 from mmca.inference.predictor import Predictor, Result
-from mmca.inference.sources import Source, find_sources
-from mmca.inference.writers import DetectionTable, write_jpeg, write_labels, write_video
+from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
+from mmca.io import IMAGE_SUFFIXES
 
-if TYPE_CHECKING:
-    from mmcv import VideoReader
-
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 COMPLETE = 0.95  # of a video's frames; some formats state their number roughly
 
 
@@ -28,8 +31,7 @@ class Summary:
     """What :func:`predict_files` wrote.
 
     Attributes:
-        images: number of images written.
-        frames: number of video frames written.
+        images, frames: number of images and of video frames written.
         with_truth: number of images that have a ground truth.
         skipped: number of files in folders that are neither images nor videos.
         failures: (file, reason) of inputs that could not be read.
@@ -68,8 +70,10 @@ def predict_files(
 
         summary = predict_files(Predictor('coco/maskrcnn_ca_pvt_s', 'a.pth'), ['photos/'], 'out')
     """
-    from rich.progress import track
-
+    if not 0 <= score_thr <= 1:
+        raise InputError(f'score_thr must be from 0 to 1, got {score_thr}')
+    if batch_size < 1:
+        raise InputError(f'batch_size must be 1 or more, got {batch_size}')
     job = _Job(predictor, inputs, Path(out), ann, score_thr, batch_size)
     for _ in track(job.steps(), 'predict', total=job.total):
         pass
@@ -80,36 +84,33 @@ class _Job:
     """One call of :func:`predict_files`."""
 
     def __init__(self, predictor: Predictor, inputs, out: Path, ann, score_thr, batch_size) -> None:
-        from mmcv import VideoReader
-
-        if not 0 <= score_thr <= 1:
-            raise InputError(f'score_thr must be from 0 to 1, got {score_thr}')
-        if batch_size < 1:
-            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
-        sources, missing, skipped = find_sources(inputs, out)
-        failures = [(text, 'no such image or video') for text in missing]
-        self.summary = Summary(skipped=skipped, failures=failures)
         self.predictor, self.out, self.batch_size = predictor, out, batch_size
-        self.visualize = Visualizer(predictor.palette, score_thr)
-        self.images = [source for source in sources if not source.is_video]
-        self.videos = {s: VideoReader(str(s.path)) for s in sources if s.is_video}
+        self.draw = partial(draw, palette=predictor.palette, score_thr=score_thr)
+        sources, missing, skipped = find_sources(inputs, out)
+        videos = [source for source in sources if source.path.suffix.lower() in VIDEOS]
+        self.images = [source for source in sources if source not in videos]
+        self.videos = {source: VideoReader(str(source.path)) for source in videos}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())
-        self.truth = None if ann is None else open_truth(ann, predictor)
-        found = {s: self.truth.find(s) for s in self.images} if self.truth else {}
-        self.entries = {source: entry for source, entry in found.items() if entry is not None}
-        self.summary.with_truth = len(self.entries)
-        if self.truth and not self.entries:
-            raise InputError(f'--ann {ann} matches none of the images')
-        self.table = None
-        if predictor.library == 'mmdet':
-            ids = (self.truth.category_ids, self.truth.next_id) if self.truth else ()
-            self.table = DetectionTable(predictor.names, *ids)
-        out.mkdir(parents=True, exist_ok=True)
+        self.truth, self.entries, detects = None, {}, predictor.library == 'mmdet'
+        if ann is not None:
+            self.truth = (CocoTruth if detects else LabelMapTruth)(ann, predictor)
+            for source in self.images:
+                if (entry := self.truth.find(source.path, source.file_name)) is not None:
+                    self.entries[source] = entry
+            if not self.entries:
+                raise InputError(f'--ann {ann} matches none of the images')
+        self.table = DetectionTable(predictor.names, self.truth) if detects else None
+        self.summary = Summary(
+            with_truth=len(self.entries),
+            skipped=skipped,
+            failures=[(text, 'no such image or video') for text in missing],
+        )
 
     def steps(self) -> Iterator[None]:
         """Do the work, and yield after each image and frame."""
+        self.out.mkdir(parents=True, exist_ok=True)
         for (source, image), result in self._predict(self._read_images()):
-            drawn = self.visualize(image, result, self._read_truth(source, image))
+            drawn = self.draw(image, result, truth=self._read_truth(source, image))
             write_jpeg(self.out / 'images' / f'{source.name}.jpg', drawn)
             entry = {'file_name': source.file_name}
             if self.table is not None and source in self.entries:
@@ -123,21 +124,16 @@ class _Job:
             self.table.write(self.out / 'predictions.json')
 
     def _predict_video(self, source: Source, reader: VideoReader) -> Iterator[None]:
-        number = 0
-        for _ in write_video(
-            self.out / f'{source.name}.mp4', reader.fps, self._draw_frames(source, reader)
-        ):
-            number += 1
-            yield
+        number, name = 0, source.file_name
+        with open_video(self.out / f'{source.name}.mp4', reader.fps) as write:
+            for (frame, image), result in self._predict(enumerate(reader)):
+                write(self.draw(image, result, whole_legend=True))
+                self._write(image, result, f'{name}/{frame:06d}.png', file_name=name, frame=frame)
+                number += 1
+                yield
         self.summary.frames += number
         if number < max(COMPLETE * reader.frame_cnt, 1):
             self._fail(source, f'read {number} of {max(reader.frame_cnt, 0)} frames')
-
-    def _draw_frames(self, source: Source, reader: VideoReader) -> Iterator[np.ndarray]:
-        for (frame, image), result in self._predict(enumerate(reader)):
-            labels = f'{source.file_name}/{frame:06d}.png'
-            self._write(image, result, labels, file_name=source.file_name, frame=frame)
-            yield self.visualize(image, result, whole_legend=True)
 
     def _predict(self, items: Iterable[tuple[Any, np.ndarray]]) -> Iterator[tuple]:
         """Pair items with their results, one batch at a time."""
@@ -159,11 +155,14 @@ class _Job:
         if source not in self.entries:
             return None
         try:
-            return self.truth.read(self.entries[source], image.shape[:2])
+            truth, shape = self.truth.read(self.entries[source])
+            if shape != image.shape[:2]:
+                raise InputError(f'it has {shape} (H, W) pixels, the image {image.shape[:2]}')
         except Exception as error:  # whatever is malformed in an annotation
-            reason = str(error) if isinstance(error, InputError) else repr(error)
-            self._fail(source, f'{reason}; drawn without its ground truth')
+            reason = error if isinstance(error, InputError) else repr(error)
+            self._fail(source, f'drawn without its ground truth: {reason}')
             return None
+        return truth
 
     def _write(self, image: np.ndarray, result: Result, labels: str, **entry: Any) -> None:
         if self.table is not None:
@@ -174,3 +173,51 @@ class _Job:
 
     def _fail(self, source: Source, reason: str) -> None:
         self.summary.failures.append((str(source.path), reason))
+
+
+class Source(NamedTuple):
+    """An image or a video."""
+
+    path: Path
+    file_name: str  # its path below the folder that all inputs share
+    name: str  # `file_name` without suffix, numbered if another source has that name
+
+
+def find_sources(
+    inputs: Iterable[str | Path], out: str | Path
+) -> tuple[list[Source], list[str], int]:
+    """Find images and videos in files, folders with their subfolders, and glob patterns.
+
+    Returns:
+        The sources, each file once, without those in `out`; the inputs that match no image or
+        video; and the number of files in folders that were skipped because of their suffix.
+    """
+    roots, paths, missing, skipped = [], {}, [], 0
+    for text in map(str, inputs):
+        root, files = _expand(text, Path(out).absolute())
+        known = [p for p in files if p == root or p.suffix.lower() in IMAGE_SUFFIXES + VIDEOS]
+        skipped += len(files) - len(known)
+        if known:
+            roots.append(root.parent if root.is_file() else root)
+            paths |= dict.fromkeys(known)
+        else:
+            missing.append(text)
+    sources: dict[str, Source] = {}
+    for path in paths:
+        file_name = path.relative_to(os.path.commonpath(roots))
+        stem = file_name.with_suffix('').as_posix()
+        names = chain([stem], (f'{stem}_{number}' for number in count(2)))
+        name = next(name for name in names if name not in sources)
+        sources[name] = Source(path, file_name.as_posix(), name)
+    return list(sources.values()), missing, skipped
+
+
+def _expand(text: str, out: Path) -> tuple[Path, list[Path]]:
+    """Return the file or folder that an input starts from, and the files it stands for."""
+    root = path = Path(os.path.abspath(os.path.expanduser(text)))
+    if path.is_file():
+        return path, [path]
+    found = path.rglob('*') if path.is_dir() else map(Path, glob.iglob(str(path), recursive=True))
+    while glob.has_magic(str(root)) and not root.is_dir():
+        root = root.parent
+    return root, sorted(item for item in found if item.is_file() and out not in item.parents)

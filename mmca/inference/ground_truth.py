@@ -5,72 +5,59 @@ from __future__ import annotations
 import contextlib
 import io
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
+from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
-from mmca.inference.classes import dataset_settings
-from mmca.inference.predictor import Predictor, type_name
-from mmca.inference.results import Detections, Segmentation
-from mmca.inference.sources import Source
+from mmca.inference.predictor import Detections, Predictor, Segmentation, type_name
 
 
 class CocoTruth:
-    """Boxes and masks of a COCO file.
+    """Boxes and masks of a COCO file; categories that the model does not know are ignored.
 
     An entry belongs to the first image whose path ends in its `file_name`.
-
-    Args:
-        path: the file.
-        names: the classes of the model; other categories are ignored.
 
     Attributes:
         category_ids: name -> id, of all categories in the file.
         next_id: larger than the ids of all images.
-
-    Raises:
-        InputError: not a COCO file, or without any class of the model.
     """
 
-    def __init__(self, path: str, names: tuple[str, ...]) -> None:
+    def __init__(self, path: str | Path, predictor: Predictor) -> None:
         from pycocotools.coco import COCO
 
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._coco = COCO(path)
+                self._coco = COCO(str(path))
             self.category_ids = {c['name']: c['id'] for c in self._coco.dataset['categories']}
+            self.next_id = max(self._coco.imgs, default=0) + 1
             self._by_name: dict[str, list[dict]] = {}
             for image in self._coco.imgs.values():
                 self._by_name.setdefault(Path(image['file_name']).name, []).append(image)
         except Exception as error:
             reason = f'{type(error).__name__}: {error}'
             raise InputError(f'--ann {path} is not a COCO file ({reason})') from error
-        self.next_id = max(self._coco.imgs, default=0) + 1
-        self._names = names
-        unknown = [name for name in self.category_ids if name not in names]
+        self._names = predictor.names
+        unknown = [name for name in self.category_ids if name not in self._names]
         if len(unknown) == len(self.category_ids):
-            first = f'{", ".join(names[:3])}{", ..." if len(names) > 3 else ""}'
-            raise InputError(f'--ann {path} has none of the classes of the model: {first}')
+            names = shorten(', '.join(self._names), 60, placeholder=' ...')
+            raise InputError(f'--ann {path} has none of the classes of the model: {names}')
         if unknown:
             warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 
-    def find(self, source: Source) -> dict | None:
+    def find(self, path: Path, file_name: str) -> dict | None:
         """Find the entry of an image, and reserve it."""
-        images = self._by_name.get(source.path.name, [])
+        images = self._by_name.get(path.name, [])
         for image in images:
             parts = Path(image['file_name']).parts
-            if source.path.parts[-len(parts) :] == parts:
+            if path.parts[-len(parts) :] == parts:
                 images.remove(image)
                 return image
         return None
 
-    def read(self, image: dict, shape: tuple[int, int]) -> Detections:
-        """Read the objects of an entry: boxes with score 1, and masks if all objects have one.
-
-        Raises:
-            InputError: the size of the entry differs from `shape`, (H, W).
-        """
-        _check_size('--ann', (image['height'], image['width']), shape)
+    def read(self, image: dict) -> tuple[Detections, tuple[int, int]]:
+        """Read the objects of an entry, with masks if all have one, and its (H, W)."""
         labels = {self.category_ids.get(name): i for i, name in enumerate(self._names)}
         objects = [a for a in self._coco.imgToAnns[image['id']] if a['category_id'] in labels]
         boxes = np.array([o['bbox'] for o in objects], np.float32).reshape(-1, 4)
@@ -79,7 +66,8 @@ class CocoTruth:
         if objects and all(o.get('segmentation') for o in objects):
             masks = np.stack([self._coco.annToMask(o) for o in objects]).astype(bool)
         indices = np.array([labels[o['category_id']] for o in objects], np.int64)
-        return Detections(boxes, np.ones(len(boxes), np.float32), indices, self._names, masks)
+        found = Detections(boxes, np.ones(len(boxes), np.float32), indices, self._names, masks)
+        return found, (image['height'], image['width'])
 
 
 class LabelMapTruth:
@@ -88,59 +76,30 @@ class LabelMapTruth:
     The config's data set defines their suffix and how to read them.
     """
 
-    def __init__(self, folder: str, predictor: Predictor) -> None:
-        from mmengine.registry import TRANSFORMS, DefaultScope
-
+    def __init__(self, folder: str | Path, predictor: Predictor) -> None:
+        if not Path(folder).is_dir():
+            raise InputError(f'--ann {folder} is not a folder of label maps')
         self._folder, self._predictor = Path(folder), predictor
-        steps = dataset_settings(predictor.cfg).pipeline
-        loaders = [step for step in steps if type_name(step) == 'LoadAnnotations']
+        loaders = [step for step in predictor.pipeline if type_name(step) == 'LoadAnnotations']
         with DefaultScope.overwrite_default_scope('mmseg'):
             self._load = TRANSFORMS.build((loaders or [{'type': 'LoadAnnotations'}])[0])
 
-    def find(self, source: Source) -> Path | None:
-        """Find the label map of an image."""
+    def find(self, path: Path, file_name: str) -> Path | None:
+        """Find the label map of an image, whose path below the folder of inputs is `file_name`."""
         dataset = self._predictor.dataset
-        for name in (source.file_name, source.path.name):
+        for name in (file_name, path.name):
             stem = name.removesuffix(dataset.img_suffix)
             stem = str(Path(name).with_suffix('')) if stem == name else stem
-            path = self._folder / f'{stem}{dataset.seg_map_suffix}'
-            if path.is_file():
-                return path
+            found = self._folder / f'{stem}{dataset.seg_map_suffix}'
+            if found.is_file():
+                return found
         return None
 
-    def read(self, path: Path, shape: tuple[int, int]) -> Segmentation:
-        """Read a label map as `mmca test` does.
-
-        Raises:
-            InputError: its size differs from `shape`, (H, W).
-        """
+    def read(self, path: Path) -> tuple[Segmentation, tuple[int, int]]:
+        """Read a label map as `mmca test` does, and return it with its (H, W)."""
         dataset = self._predictor.dataset
         info = {'seg_map_path': str(path), 'label_map': dataset.label_map, 'seg_fields': []}
         info['reduce_zero_label'] = dataset.reduce_zero_label
         labels = self._load(info)['gt_seg_map']
-        _check_size(str(path), labels.shape, shape)
-        return Segmentation(labels, self._predictor.names, self._predictor.palette)
-
-
-def open_truth(path: str | Path, predictor: Predictor) -> CocoTruth | LabelMapTruth:
-    """Open the ground truth that suits a model.
-
-    Args:
-        path: a COCO file for a detector, a folder of label maps for a segmentor.
-        predictor: the model.
-
-    Raises:
-        InputError: the path is something else.
-    """
-    if predictor.library == 'mmseg':
-        if not Path(path).is_dir():
-            raise InputError(f'--ann {path} is not a folder of label maps')
-        return LabelMapTruth(str(path), predictor)
-    return CocoTruth(str(path), predictor.names)
-
-
-def _check_size(name: str, found: tuple[int, int], shape: tuple[int, int]) -> None:
-    if tuple(found) != tuple(shape):
-        raise InputError(
-            f'{name} gives {found[1]} x {found[0]} pixels, the image has {shape[1]} x {shape[0]}'
-        )
+        found = Segmentation(labels, self._predictor.names, self._predictor.palette)
+        return found, labels.shape

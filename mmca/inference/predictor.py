@@ -1,21 +1,63 @@
-"""A trained model that predicts on images."""
+"""A trained model that predicts on images, and its results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import Compose
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 
+from mmca.checkpoint import load_trained, read_checkpoint
+from mmca.config.models import class_counts
+from mmca.config.packages import import_datasets
+from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError, warn
-from mmca.inference.classes import build_dataset, dataset_settings, find_classes
-from mmca.inference.results import Detections, Segmentation
 from mmca.io import image_size
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
+GOLDEN_RATIO = 0.618034  # distance of hues, around the color wheel
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N objects in an image of H x W pixels, best scores first.
+
+    Attributes:
+        boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
+        scores: (N,), float32, from 0 to 1.
+        labels: (N,), int64, indices into `names`.
+        names: of all classes of the model.
+        masks: (N, H, W), bool, or None if the model predicts no masks.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    masks: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The class of every pixel of an image of H x W pixels.
+
+    Attributes:
+        labels: (H, W), uint8 (int64 with more than 255 classes), indices into `names`; 255 marks
+            pixels without a class in ground truth.
+        names: of all classes of the model.
+        palette: (K, 3), uint8, the RGB colors of the K classes.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    palette: np.ndarray
+
 
 Image = str | Path | np.ndarray
 Result = Detections | Segmentation
@@ -24,26 +66,25 @@ Result = Detections | Segmentation
 class Predictor:
     """A trained detector or segmentor. Its results equal those of `mmca test`.
 
-    The inferencers of mmdet and mmseg unpickle checkpoints and read files with other settings than
-    the config's, so they are not used.
+    The inferencers of mmdet and mmseg unpickle checkpoints and ignore how the config reads files,
+    so they are not used.
 
     Args:
         config: a file, or the name of a shipped config.
         checkpoint: a .pth file that training wrote; nothing in it is executed.
-        device: such as 'cpu' or 'cuda:1'; default 'cuda' where there is a GPU, else 'cpu'.
+        device: such as 'cpu' or 'cuda:1'; default 'cuda' if there is a GPU, else 'cpu'.
         cfg_options: KEY=VALUE strings that change the config.
 
     Attributes:
         library: 'mmdet' or 'mmseg'.
         names: of the classes, from the checkpoint or else from the config.
-        palette: (K, 3), uint8, RGB, one color a class.
+        palette: (K, 3), uint8, RGB, one color per class.
         dataset: the test data set of the config; none of its files is read.
-        cfg: the config.
-        model: in evaluation mode.
-        device: the model's device.
+        pipeline: the settings of its transforms.
+        cfg, model, device: the config, and the model in evaluation mode on its device.
 
     Raises:
-        InputError: a broken config or checkpoint, or one that does not fit the other.
+        InputError: a broken config or checkpoint, or a checkpoint of another model.
 
     Example::
 
@@ -60,42 +101,46 @@ class Predictor:
         device: str | None = None,
         cfg_options: Sequence[str] = (),
     ) -> None:
-        from mmengine.registry import MODELS, DefaultScope
-
-        from mmca.checkpoint import load_trained, read_checkpoint
-        from mmca.config.models import class_counts
-        from mmca.config.packages import import_datasets
-        from mmca.config.reader import library_of, load_config
-
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self.cfg: Config = load_config(str(config), cfg_options)
+        self.cfg = load_config(str(config), cfg_options)
         self.library = library_of(self.cfg, str(config))
         if self.library == 'mmpretrain':
             raise InputError(f'{config} defines a classifier; choose a detector or segmentor')
         import_datasets(self.library)
         weights = read_checkpoint(checkpoint)
+        settings = self.cfg.test_dataloader.dataset
+        while 'dataset' in settings or 'datasets' in settings:  # wrappers
+            settings = settings.get('dataset') or settings['datasets'][0]
+        self.pipeline = settings.pipeline
+        reader, *steps = self.pipeline
+        if type_name(reader) != 'LoadImageFromFile':
+            raise InputError(
+                f'the test pipeline must begin with LoadImageFromFile, got {type_name(reader)}'
+            )
+        steps = [step for step in steps if 'Annotation' not in type_name(step)]
         with DefaultScope.overwrite_default_scope(self.library):
-            self.dataset = build_dataset(self.cfg)
-            self._load, self._steps = _build_pipeline(self.cfg)
+            self.dataset = DATASETS.build({**settings, 'lazy_init': True, 'pipeline': []})
+            self._read = TRANSFORMS.build(reader)
+            self._prepare = Compose([{**reader, 'type': 'LoadImageFromNDArray'}, *steps])
             self.model = MODELS.build(self.cfg.model)
         report = load_trained(self.model, weights, checkpoint)
         if absent := [*report.missing, *report.mismatched]:
             warn(f'{checkpoint}: {report.counts}; not loaded: {", ".join(absent[:4])}')
         self.model.to(self.device).eval()
         counts = class_counts(self.cfg.model)
-        self.names, self.palette = find_classes(weights.meta, self.dataset, counts)
+        self.names, self.palette = _find_classes(weights.meta, self.dataset.metainfo, counts)
 
     def read(self, path: str | Path) -> np.ndarray:
         """Read an image file with the reader of the config's test pipeline.
 
         Returns:
-            (H, W, 3), BGR, uint8 (float32 where the config loads images so).
+            (H, W, 3), BGR, uint8 (float32 if the config loads images so).
 
         Raises:
             InputError: the file is missing, truncated or not an image.
         """
         image_size(path)
-        return self._load({'img_path': str(path)})['img']
+        return self._read({'img_path': str(path)})['img']
 
     def __call__(
         self, images: Image | Sequence[Image], batch_size: int = 1
@@ -105,58 +150,44 @@ class Predictor:
         Args:
             images: a file or an array (H, W, 3), BGR from 0 to 255, uint8 or float32; or a list.
             batch_size: the largest number of images in one forward pass. Images of different sizes
-                are never padded to a common size, but get separate passes.
+                get separate passes, since padding to a common size would change results.
 
         Returns:
             The result, or a list of them for a list.
 
         Raises:
-            InputError: see :meth:`prepare`.
+            InputError: a file cannot be read, or an array has another shape or dtype.
         """
         if not isinstance(images, (list, tuple)):
             return self([images])[0]
         results: dict[int, Result] = {}
         for start in range(0, len(images), batch_size):
             groups: dict[tuple, dict[int, dict]] = {}
-            for index in range(start, min(start + batch_size, len(images))):
-                data = self.prepare(images[index])
-                groups.setdefault(tuple(data['inputs'].shape), {})[index] = data
+            for index, image in enumerate(images[start : start + batch_size], start):
+                data = self.prepare(image)
+                groups.setdefault(data['inputs'].shape, {})[index] = data
             for group in groups.values():
                 results |= zip(group, self.forward(list(group.values())), strict=True)
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Image) -> dict:
-        """Run the test pipeline on an image.
-
-        Args:
-            image: a file or an array, as for a call.
+        """Run the test pipeline on a file or an array; raises InputError as a call does.
 
         Returns:
             'inputs', (3, H', W'), resized and not yet normalized, and 'data_samples'.
-
-        Raises:
-            InputError: the file cannot be read, or the array has another shape or dtype.
         """
-        from mmengine.registry import DefaultScope
-
         values = image if isinstance(image, np.ndarray) else self.read(image)
         if values.shape[2:] != (3,) or values.dtype not in (np.uint8, np.float32):
             raise InputError(
                 'an image must be (H, W, 3), BGR, uint8 or float32, '
                 f'got {values.shape} {values.dtype}'
             )
-        shape = values.shape[:2]
-        # The entries that LoadImageFromFile and the data set would add.
-        data = {'img': values, 'img_shape': shape, 'ori_shape': shape, 'img_path': None}
-        data |= {'height': shape[0], 'width': shape[1], 'img_id': 0}
         with DefaultScope.overwrite_default_scope(self.library):
-            return self._steps(data)
+            return self._prepare({'img': values})
 
     @torch.no_grad()
     def forward(self, data: Sequence[dict]) -> list[Result]:
         """Predict in one forward pass on data from :meth:`prepare` with inputs of one shape."""
-        from mmengine.registry import DefaultScope
-
         batch = {key: [item[key] for item in data] for key in ('inputs', 'data_samples')}
         with DefaultScope.overwrite_default_scope(self.library):
             return [self._result(sample) for sample in self.model.test_step(batch)]
@@ -177,14 +208,23 @@ def type_name(step: dict) -> str:
     return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 
 
-def _build_pipeline(cfg: Config) -> tuple[Any, Any]:
-    """Build the reader of the test pipeline, and the later steps without annotations."""
-    from mmengine.dataset import Compose
-    from mmengine.registry import TRANSFORMS
-
-    reader, *steps = dataset_settings(cfg).pipeline
-    if type_name(reader) != 'LoadImageFromFile':
-        raise InputError(
-            f'the test pipeline must begin with LoadImageFromFile, got {type_name(reader)}'
-        )
-    return TRANSFORMS.build(reader), Compose([s for s in steps if 'Annotation' not in type_name(s)])
+def _find_classes(
+    saved: Mapping, metainfo: Mapping, counts: Mapping[str, int]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Find class names and RGB colors in a checkpoint's meta, or else in a data set's metainfo."""
+    saved = {str(key).lower(): value for key, value in (saved.get('dataset_meta') or {}).items()}
+    source = saved if saved.get('classes') else metainfo
+    names = source.get('classes') or ()
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for key, count in counts.items():
+        if count != len(names):
+            listed = shorten(', '.join(names), 60, placeholder=' ...') or 'none'
+            raise InputError(
+                f'{key} is {count}, but checkpoint and config name {len(names)} classes '
+                f'({listed}); set test_dataloader.dataset.metainfo.classes'
+            )
+    colors = source.get('palette')
+    if not isinstance(colors, (list, tuple)) or len(colors) < len(names):
+        hues = [i * GOLDEN_RATIO % 1 for i in range(len(names))]
+        colors = [[255 * value for value in colorsys.hsv_to_rgb(hue, 0.8, 0.9)] for hue in hues]
+    return names, np.array(colors[: len(names)], np.uint8).reshape(-1, 3)

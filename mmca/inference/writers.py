@@ -4,54 +4,47 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mmca.errors import InputError
-from mmca.inference.results import Detections, Segmentation
+from mmca.inference.ground_truth import CocoTruth
+from mmca.inference.predictor import Detections, Segmentation
 from mmca.io import atomic_write
 
-QUALITY = 95
+JPEG_QUALITY = 95
 
 
 class DetectionTable:
     """Detections of many images in COCO's layout, readable by `pycocotools.coco.COCO`.
 
     Annotations are entries of a COCO results list (bbox as x y w h, score, segmentation as RLE)
-    with an id.
-
-    Args:
-        names: of the classes.
-        category_ids: name -> id; default 1, 2, ...
-        next_id: the id of the first image added without one.
+    with an id. Classes and images without an id in the ground truth get the next free ones.
     """
 
-    def __init__(
-        self, names: tuple[str, ...], category_ids: dict[str, int] | None = None, next_id: int = 1
-    ) -> None:
-        ids = dict(category_ids or {})
+    def __init__(self, names: tuple[str, ...], truth: CocoTruth | None = None) -> None:
+        ids = dict(truth.category_ids) if truth else {}
         for name in names:
             ids.setdefault(name, max(ids.values(), default=0) + 1)
         self._ids = [ids[name] for name in names]
-        self._next_id = next_id
-        self.content: dict[str, list] = {
-            'images': [],
-            'categories': [{'id': ids[name], 'name': name} for name in names],
-            'annotations': [],
-        }
+        self._free = count(truth.next_id if truth else 1)
+        categories = [{'id': ids[name], 'name': name} for name in names]
+        self.content = {'images': [], 'categories': categories, 'annotations': []}
 
     def add(self, shape: tuple[int, int], result: Detections, **entry: int | str) -> None:
         """Add an image of `shape` (H, W) with its detections; `entry` has its file_name, id, ..."""
         from pycocotools import mask as rle
 
+        images, annotations = self.content['images'], self.content['annotations']
         if 'id' not in entry:
-            entry['id'] = self._next_id
-            self._next_id += 1
-        self.content['images'].append({**entry, 'height': shape[0], 'width': shape[1]})
-        annotations = self.content['annotations']
+            entry['id'] = next(self._free)
+        images.append({**entry, 'height': shape[0], 'width': shape[1]})
         for index, (x1, y1, x2, y2) in enumerate(result.boxes.tolist()):
             found = {
                 'id': len(annotations) + 1,
@@ -69,7 +62,6 @@ class DetectionTable:
             annotations.append(found)
 
     def write(self, path: Path) -> None:
-        """Write the file."""
         with atomic_write(path, 'w') as file:
             json.dump(self.content, file)
 
@@ -78,7 +70,7 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
     """Write an image (H, W, 3), BGR, uint8, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        file.write(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1])
+        file.write(cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
 
 
 def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> None:
@@ -86,38 +78,39 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
     With `reduce_zero_label`, the data set's files count classes from 1, as in ADE20K.
     """
-    from PIL import Image
-
     if len(result.names) + reduce_zero_label > 256:
         raise InputError(f'label maps have at most 256 values, got {len(result.names)} classes')
     image = Image.fromarray((result.labels + reduce_zero_label).astype(np.uint8))
-    zero = np.zeros((int(reduce_zero_label), 3), np.uint8)
-    image.putpalette(np.vstack([zero, result.palette]).tobytes())
+    image.putpalette([0, 0, 0] * reduce_zero_label + result.palette.flatten().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         image.save(file, 'PNG')
 
 
-def write_video(path: Path, fps: float, frames: Iterable[np.ndarray]) -> Iterator[None]:
-    """Write an mp4 file that gets its name once it is complete; yields after each frame.
+@contextmanager
+def open_video(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Open an mp4 file that gets its name once it is complete, unless it has no frame.
 
     Args:
-        path: the file; its folder is created. Without any frame, no file is written.
+        path: the file; its folder is created.
         fps: frames per second; 25 if unknown (0).
-        frames: each (H, W, 3), BGR, uint8, all of the same size.
+
+    Yields:
+        A function that appends a frame (H, W, 3), BGR, uint8; all must have the same size.
     """
-    part, writer = path.with_name(f'{path.stem}.part.mp4'), None
+    part, writer = path.with_name(f'{path.stem}.part.mp4'), cv2.VideoWriter()
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(frame: np.ndarray) -> None:
+        if not writer.isOpened():
+            code, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
+            if not writer.open(str(part), code, fps if fps > 0 else 25.0, size):
+                raise InputError(f'OpenCV cannot write {path}: it has no mp4 encoder')
+        writer.write(np.ascontiguousarray(frame))
+
     try:
-        for frame in frames:
-            if writer is None:
-                code, size = cv2.VideoWriter_fourcc(*'mp4v'), frame.shape[1::-1]
-                writer = cv2.VideoWriter(str(part), code, fps if fps > 0 else 25.0, size)
-                if not writer.isOpened():  # it would drop frames silently
-                    raise InputError(f'OpenCV cannot write {path}: it has no mp4 encoder')
-            writer.write(np.ascontiguousarray(frame))
-            yield
-        if writer is not None:
+        yield write
+        if writer.isOpened():
             writer.release()
             os.replace(part, path)
     finally:

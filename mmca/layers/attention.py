@@ -139,11 +139,11 @@ class Attention(nn.Module):
         return self.extra_macs(hw_shape)
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """How much one query token, from 0 to N - 1, attends to every token of the grid.
+        """How much one query token of the grid, from 0 to N - 1, attends to every token of it.
 
         Returns:
-            (B, heads, H, W), not negative; the sum is one, or less where padding takes some of
-            the weight.
+            (B, heads, H, W), not negative; the sum is one, or less where padding or special tokens
+            take some of the weight.
         """
         raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
 

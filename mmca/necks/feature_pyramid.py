@@ -70,14 +70,9 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the levels.
+        """Compute `num_outs` levels (B, out_channels, H_i, W_i) from one map (B, C, H, W).
 
-        Args:
-            inputs: one map (B, C, H, W) at stride 16, in a tuple as backbones return it.
-
-        Returns:
-            `num_outs` maps (B, out_channels, H_i, W_i): 4H x 4W, 2H x 2W, H x W and halves,
-            rounded up, from `start_level` on.
+        H_i and W_i from `start_level` on are 4H, 2H, H and so on, halves rounded up.
         """
         if len(inputs) != 1:
             raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')

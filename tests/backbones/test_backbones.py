@@ -88,30 +88,28 @@ def test_parameters_are_those_published(cls, arch, millions):
         assert round(count / 1e6, digits) == float(millions)
 
 
-def test_presets_and_attention_per_stage():
-    def kinds(model):
-        attns = [m for m in model.modules() if isinstance(m, Attention)]
-        return [type(m).__name__[:1] for m in attns]
-
-    expected = {
-        'CCSSS': CAPVT(PVT_TINY),
-        'SSSSS': PVT(PVT_TINY),
-        'CCCCWWWW': CASwin(SWIN_TINY),
-        'WWCCWWCC': Swin(SWIN_TINY, attn=['softmax', 'circulant'] * 2),
-        'SCSSC': CAPVT(PVT_TINY, attn='SCSC'),
-        'FFFFF': FLattenPVT(PVT_TINY),
-        'FFFFWWWW': FLattenSwin(SWIN_TINY),
-        'CFSSS': CAPVT(PVT_TINY, attn='CLSS'),
-        'CCCCCCCC': Swin(SWIN_TINY, attn='circulant'),
-        'CFSS': DeiT(DEIT_TINY, attn='CLSS'),
-    }
-    assert {letters: ''.join(kinds(model)) for letters, model in expected.items()} == {
-        letters: letters for letters in expected
-    }
-    layer = (
-        CAPVT(PVT_TINY, attn_cfg={'circulant': {'scale': 'paper', 'head_dim': 4}}).block1[0].attn
-    )
-    assert (layer.scale, layer.head_dim) == ('paper', 4)
+@pytest.mark.parametrize(
+    ('cls', 'arch', 'attn', 'kinds'),
+    [
+        (CAPVT, PVT_TINY, None, 'CCSSS'),
+        (PVT, PVT_TINY, None, 'SSSSS'),
+        (CASwin, SWIN_TINY, None, 'CCCCWWWW'),
+        (Swin, SWIN_TINY, ['softmax', 'circulant'] * 2, 'WWCCWWCC'),
+        (CAPVT, PVT_TINY, 'SCSC', 'SCSSC'),
+        (FLattenPVT, PVT_TINY, None, 'FFFFF'),
+        (FLattenSwin, SWIN_TINY, None, 'FFFFWWWW'),
+        (CAPVT, PVT_TINY, 'CLSS', 'CFSSS'),
+        (Swin, SWIN_TINY, 'circulant', 'CCCCCCCC'),
+        (DeiT, DEIT_TINY, 'CLSS', 'CFSS'),
+    ],
+    ids=name,
+)
+def test_presets_and_attention_per_stage(cls, arch, attn, kinds):
+    model = cls(arch, attn, {'circulant': {'scale': 'paper', 'head_dim': 4}})
+    attentions = [m for m in model.modules() if isinstance(m, Attention)]
+    assert ''.join(type(m).__name__[0] for m in attentions) == kinds
+    circulant = [m for m in attentions if type(m).__name__[0] == 'C']
+    assert all((m.scale, m.head_dim) == ('paper', 4) for m in circulant)
 
 
 def test_positions_of_linear_stages_belong_to_the_pretraining_grid():
@@ -208,14 +206,14 @@ def test_position_embedding_of_another_grid():
         (PVT, {'arch': {'num_heads': 2}}, 'num_heads must have 4 values.*got 2'),
         (Swin, {'arch': {'embed_dims': (8, 16)}}, 'embed_dims must have one number, such as 96'),
         (Swin, {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
+        (DeiT, {'out_indices': (3, 11)}, r'from 11 to 11, got \(3, 11\)'),
+        (DeiT, {'with_cls_token': True, 'attn': 'C'}, 'needs a block of softmax attention'),
+        (DeiT, {'out_type': 'cls_token'}, "with a class token, got 'cls_token'"),
+        (DeiT, {'out_type': 'raw', 'with_cls_token': True}, "got 'raw'"),
+        (CAPVT, {'drop_path': 0.1}, "unexpected keyword argument 'drop_path'"),
+        (CADeiT, {'drop_path': 0.1}, "unexpected keyword argument 'drop_path'"),
     ],
 )
 def test_bad_arguments_are_named(cls, arguments, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(TypeError if 'drop_path' in arguments else InputError, match=message):
         cls(**arguments)
-
-
-@pytest.mark.parametrize('cls', [CAPVT, CADeiT])
-def test_misspelt_options_are_refused(cls):
-    with pytest.raises(TypeError, match='drop_path'):
-        cls('tiny', drop_path=0.1)

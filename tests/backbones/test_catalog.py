@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from mmca import backbones
-from mmca.backbones.catalog import Candidate, best_fit
-from mmca.checkpoint import Report
+from mmca.backbones.catalog import best_fit
 from mmca.errors import InputError
 
 
@@ -32,9 +31,3 @@ def test_nothing_fits(tmp_path):
     torch.save({'layer1.0.conv1.weight': torch.zeros(1)}, tmp_path / 'resnet.pth')
     with pytest.raises(InputError, match=r'resnet\.pth fits no backbone of mmca'):
         best_fit(tmp_path / 'resnet.pth')
-
-
-def test_similarity_by_hand():
-    report = Report(loaded=['a', 'b'], missing=['c'], mismatched=['d'], unexpected=['e'] * 4)
-    assert Candidate('PVT', 'tiny', report).similarity == 0.25
-    assert Candidate('PVT', 'tiny', Report()).similarity == 0

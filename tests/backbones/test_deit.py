@@ -9,7 +9,6 @@ from PIL import Image
 
 from mmca.backbones import CADeiT, DeiT
 from mmca.checkpoint import load_pretrained, read_checkpoint
-from mmca.errors import InputError
 from tests.tiny import DEIT
 
 SHARED = Path(__file__).parents[3] / 'shared'
@@ -56,20 +55,6 @@ def test_every_parameter_of_a_class_token_model_trains():
     assert names == {'patch_embed', 'pos_embed', 'cls_token'}
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        ({'with_cls_token': True, 'attn': 'C'}, 'needs a block of softmax attention'),
-        ({'out_type': 'cls_token'}, "with a class token, got 'cls_token'"),
-        ({'out_type': 'raw', 'with_cls_token': True}, "got 'raw'"),
-        ({'out_indices': (3, 11)}, r'from 3 to 3, got \(3, 11\)'),
-    ],
-)
-def test_bad_options_are_named(options, message):
-    with pytest.raises(InputError, match=message):
-        DeiT(DEIT, **options)
-
-
 def test_the_constructor_decides_on_a_position_embedding():
     """And opens no file for it."""
     assert CADeiT(DEIT, init_cfg=dict(type='Pretrained', checkpoint='absent.pth')).pos_embed is None
@@ -79,23 +64,6 @@ def test_the_constructor_decides_on_a_position_embedding():
     assert model.pos_embed.shape == (1, 196, 16)
     with pytest.raises(RuntimeError, match='pos_embed'):
         CADeiT(DEIT).load_state_dict(model.state_dict())
-
-
-@pytest.mark.parametrize('side', [14, 8])
-@pytest.mark.parametrize('extra', [1, 2])
-def test_a_class_token_is_loaded_with_its_position(side, extra, tmp_path):
-    state = DeiT(DEIT).state_dict()
-    state['cls_token'] = torch.full((1, 1, 16), 5.0)
-    values = torch.tensor([3.0, 4.0][:extra] + [2.0] * side**2)
-    state['pos_embed'] = values[None, :, None].repeat(1, 1, 16)
-    torch.save(state, tmp_path / 'deit.pth')
-    model = DeiT(DEIT, with_cls_token=True)
-    message = load_pretrained(model, tmp_path / 'deit.pth')
-    assert '0 missing, 0 unexpected, 0 mismatched' in message
-    assert ('pos_embed[1] (distillation token)' in message) == (extra == 2)
-    assert model.cls_token.unique().tolist() == [5.0]
-    assert model.pos_embed[:, 0].unique().tolist() == [3.0]
-    torch.testing.assert_close(model.pos_embed[:, 1:].data, torch.full((1, 196, 16), 2.0))
 
 
 @pytest.mark.slow

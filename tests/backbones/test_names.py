@@ -60,9 +60,8 @@ def pvt(size, attn):
         names |= conv(f'patch_embed{i + 1}.proj', dims, inputs, 4 if i == 0 else 2)
         names |= norm(f'patch_embed{i + 1}.norm', dims)
         names[f'pos_embed{i + 1}'] = (1, side * side, dims)
-        spatial = (
-            linear('q', dims, dims) | linear('kv', 2 * dims, dims) | linear('proj', dims, dims)
-        )
+        spatial = linear('q', dims, dims) | linear('kv', 2 * dims, dims)
+        spatial |= linear('proj', dims, dims)
         if PVT_SR[i] > 1:
             spatial |= conv('sr', dims, dims, PVT_SR[i]) | norm('norm', dims)
         attention = {

@@ -7,12 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmca.analysis import (
-    attention_inputs,
-    attention_matrices,
-    count_flops,
-    normalized_entropy,
-)
+from mmca.analysis import attention_inputs, attention_matrices, count_flops, normalized_entropy
 from mmca.checkpoint import load_pretrained
 from mmca.layers.attention import unregister_attention
 from tests.tiny import DEIT, PVT, SWIN
@@ -48,12 +43,14 @@ custom_imports = dict(imports=['mean_attention'])
 model = dict(type='mmca.{type}', arch={arch}, attn='{attn}',
              attn_cfg=dict(mean=dict(temperature=2.0)))
 """
-FAMILIES = [
-    ('PVT', PVT, 'MMSS', ['block1.0', 'block2.0']),
-    ('Swin', SWIN, 'MSMS', ['layers.0.blocks.0', 'layers.2.blocks.1']),
-    ('DeiT', DEIT, 'MMMS', ['blocks.0', 'blocks.2']),
-]
-every_family = pytest.mark.parametrize(('kind', 'arch', 'attn', 'paths'), FAMILIES)
+every_family = pytest.mark.parametrize(
+    ('kind', 'arch', 'attn', 'paths', 'grids'),
+    [
+        ('PVT', PVT, 'MMSS', ['block1.0', 'block2.0'], [256, 64]),
+        ('Swin', SWIN, 'MSMS', ['layers.0.blocks.0', 'layers.2.blocks.1'], [256, 256, 16, 16]),
+        ('DeiT', DEIT, 'MMMS', ['blocks.0', 'blocks.2'], [16, 16, 16]),
+    ],
+)
 
 
 @pytest.fixture
@@ -73,7 +70,7 @@ def build(tmp_path, monkeypatch):
 
 
 @every_family
-def test_is_used_by_its_letter_alone(build, kind, arch, attn, paths):
+def test_is_used_trained_counted_and_measured(build, kind, arch, attn, paths, grids):
     model = build(kind, arch, attn)
     for path in paths:
         layer = model.get_submodule(path).attn
@@ -81,28 +78,22 @@ def test_is_used_by_its_letter_alone(build, kind, arch, attn, paths):
         assert model.get_submodule(path).cpe is None
     sum(out.square().sum() for out in model(torch.randn(2, 3, 72, 100))).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
-
-
-@every_family
-def test_starts_from_softmax_weights(build, tmp_path, kind, arch, attn, paths):
-    model = build(kind, arch, attn)
-    softmax = MODELS.build({'type': f'mmca.{kind}', 'arch': arch})
-    torch.save(softmax.state_dict(), tmp_path / 'softmax.pth')
-    report = load_pretrained(model, tmp_path / 'softmax.pth')
-    assert '0 unexpected' in report
-    for path in paths:
-        found, source = model.get_submodule(path).attn.proj, softmax.get_submodule(path).attn.proj
-        assert torch.equal(found.weight, source.weight)
-
-
-@every_family
-def test_is_counted_and_its_entropy_measured(build, kind, arch, attn, paths):
-    model = build(kind, arch, attn).eval()
-    grids = {'PVT': [256, 64], 'Swin': [256, 256, 16, 16], 'DeiT': [16, 16, 16]}[kind]
+    model.eval()
     assert count_flops(model, torch.zeros(3, 3, 64, 64)).dft == 3 * sum(grids)
     seen = attention_inputs(model, torch.randn(1, 3, 64, 64))
     for path in paths:
         assert normalized_entropy(attention_matrices(seen[f'{path}.attn'])) == pytest.approx(1)
+
+
+@every_family
+def test_starts_from_softmax_weights(build, tmp_path, kind, arch, attn, paths, grids):
+    model = build(kind, arch, attn)
+    softmax = MODELS.build({'type': f'mmca.{kind}', 'arch': arch})
+    torch.save(softmax.state_dict(), tmp_path / 'softmax.pth')
+    assert '0 unexpected' in load_pretrained(model, tmp_path / 'softmax.pth')
+    for path in paths:
+        found, source = model.get_submodule(path).attn.proj, softmax.get_submodule(path).attn.proj
+        assert torch.equal(found.weight, source.weight)
 
 
 def test_is_exempt_from_weight_decay(build):

@@ -1,4 +1,4 @@
-"""The command line: refusals, disagreements, the doors in tools/."""
+"""The command line: bad input, disagreements, the scripts in tools/."""
 
 import runpy
 import sys
@@ -12,16 +12,14 @@ from benchmarks.baselines import CirculantBaseline
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize('command', [['layer', '--size', '1x6x7x8'], ['scaling', '--sides', '5']])
-def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys, quick, command):
-    original = CirculantBaseline.forward
-    monkeypatch.setattr(
-        CirculantBaseline,
-        'forward',
-        lambda self, x, hw_shape: original(self, x, hw_shape) * (1 + 1e-8),
-    )
-    out = tmp_path / 'out'
-    assert main([*command, *quick, '--out', str(out)]) == 1
+def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys):
+    original, out = CirculantBaseline.forward, tmp_path / 'out'
+
+    def wrong(*args):
+        return original(*args) * (1 + 1e-8)
+
+    monkeypatch.setattr(CirculantBaseline, 'forward', wrong)
+    assert main(['layer', '--size', '1x6x7x8', '--rounds', '1', '--out', str(out)]) == 1
     assert not out.exists()
     captured = capsys.readouterr()
     assert 'disagreement: ' in captured.err
@@ -34,18 +32,20 @@ def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys, quick, comm
     [
         (['layer', '--size', '1x6x7'], '--size: write BxHxWxC, such as 1x200x336x64, got 1x6x7'),
         (['op', '--size', '1x0x7x8'], 'got 1x0x7x8'),
+        (['variants', '--amp'], '--amp'),
+        (['variants', '--dtype', 'bfloat16'], '--dtype'),
+        (['variants', '--tf32'], '--tf32'),
         (['layer', '--rounds', '0'], '--rounds: must be an integer of at least 1, got 0'),
         (['backbone', '--ours', 'capvt_x'], "unknown backbone 'capvt_x'; known are "),
-        (['backbone', '--ours', 'pvt_t', '--peers', 'pvt_t'], 'nothing to compare with'),
+        (['backbone', '--ours', 'pvt_t', '--baselines', 'pvt_t'], 'nothing to compare with'),
         (['backbone', '--shape', '8', '64'], '--shape: must be an integer of at least 32, got 8'),
         (['backbone', '--dtype', 'bfloat16'], 'mmdet_swin_t does not run in bfloat16'),
         (['detector', '--configs', 'absent.py', 'b.py'], 'config not found: absent.py'),
         (['detector', '--dtype', 'bfloat16'], '--dtype'),
         (['detector', '--amp'], '--amp: detectors need a GPU for it'),
-        (['detector', '--baselines', 'capvt_s'], "--baselines: unknown backbone 'capvt_s'"),
+        (['detector', '--baselines', 'capvt_s'], "--baselines: invalid choice: 'capvt_s'"),
         (['detector', '--configs', 'coco/maskrcnn_ca_deit_t'], 'need a first config with an FPN'),
         (['detector', '--configs', 'coco/maskrcnn_pvt_s', '--baselines'], 'nothing to compare'),
-        (['scaling', '--sides', '0'], '--sides: must be an integer of at least 1, got 0'),
         (['numerics', '--sides', 'x'], '--sides: must be an integer of at least 1, got x'),
         (['layer', '--device', 'cuda:99'], 'cuda:99: this torch sees'),
         (['layer', '--device', 'gpu'], '--device: write cpu, cuda or cuda:1, got gpu'),
@@ -72,16 +72,10 @@ def test_numerics(capsys):
     assert max(errors) < 1e-4
 
 
-@pytest.mark.parametrize(
-    ('door', 'argv', 'expected'),
-    [
-        ('error_study.py', ['--sides', '3'], '| 3 x 3 | dense | '),
-        ('benchmark.py', ['numerics', '--sides', '3'], '| 3 x 3 | dense | '),
-    ],
-)
-def test_doors(monkeypatch, capsys, door, argv, expected):
-    monkeypatch.setattr(sys, 'argv', [door, *argv])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(ROOT / 'tools' / door), run_name='__main__')
-    assert stopped.value.code == 0
-    assert expected in capsys.readouterr().out
+@pytest.mark.parametrize('words', ['error_study.py', 'benchmark.py numerics'])
+def test_tools(monkeypatch, capsys, words):
+    argv = [*words.split(), '--sides', '3']
+    monkeypatch.setattr(sys, 'argv', argv)
+    with pytest.raises(SystemExit, match='0'):
+        runpy.run_path(str(ROOT / 'tools' / argv[0]), run_name='__main__')
+    assert '| 3 x 3 | dense | ' in capsys.readouterr().out

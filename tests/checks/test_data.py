@@ -1,7 +1,5 @@
-"""Data sets of a run: wrappers, images, label maps, classes, and the cache."""
+"""Data sets of a run: wrappers, images, label maps and classes."""
 
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from mmseg.datasets import ADE20KDataset
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmca.checks import Split, check_batch_labels, check_classes, check_every_image, memory
+from mmca.checks import Split, check_batch_labels, check_classes, check_every_image
 from mmca.errors import InputError
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, photo
 from tests.stress.malformed import (
@@ -187,7 +185,7 @@ def test_labels_of_a_batch():
     check_batch_labels([torch.zeros(1)], model)
 
 
-# --- Classes of heads, and the cache
+# --- Classes of heads
 
 
 def test_classes_of_heads(ade, coco):
@@ -207,22 +205,3 @@ def test_classes_of_heads(ade, coco):
     model.roi_head = head(80)
     model.decode_head = head(2, out_channels=1)
     check_classes(model, splits)
-
-
-def test_the_cache_is_no_condition(tmp_path, monkeypatch):
-    file = tmp_path / 'data.json'
-    file.write_text('{}')
-    assert memory.recall(str(file), ['a']) is None
-    memory.remember(['found'], str(file), ['a'])
-    assert memory.recall(str(file), ['a']) == ['found']
-    assert memory.recall(str(file), ['b']) is None
-    (stored,) = Path(os.environ['XDG_CACHE_HOME']).rglob('checked.json')
-    for content in ('[]', '{', ''):
-        stored.write_text(content)
-        assert memory.recall(str(file), ['a']) is None
-    for index in range(memory.KEPT + 5):
-        memory.remember([], str(file), [index])
-    assert len(json.loads(stored.read_text())) == memory.KEPT
-    monkeypatch.setenv('XDG_CACHE_HOME', str(file))  # no folder
-    memory.remember([], str(file), ['a'])
-    assert memory.recall(str(file), ['a']) is None

@@ -106,7 +106,7 @@ def test_a_circulant_backbone_is_drawn_beside_its_teacher(job, tmp_path, capsys)
         ('--cfg-options model.data_preprocessor.mean=None', 'must have mean and std'),
         ('--blocks 4', '--blocks 4: the backbone has blocks 0 to 3'),
         ('--heads 2', '--heads 2: blocks.0 has heads 0 to 1'),
-        ('--at 90 0', '--at 90 0 is outside of'),
+        ('--at 90 0', '--at 90 0 is outside '),
         ('--out drawn.jpg', '--out drawn.jpg: must be a .png file'),
         ('--teacher gone.pth', '--teacher needs circulant weights'),
     ],

@@ -12,7 +12,7 @@ from mmca.cli.main import main
 from mmca.config.reader import load_config
 from mmca.distill.config import distill_config
 from mmca.engine import Runner
-from tests.helpers import SEG, error_line, write_image
+from tests.helpers import SEG, write_image
 from tests.tiny import DEIT
 
 CONFIG = f"""
@@ -41,18 +41,6 @@ def job(tmp_path):
         return [str(word) for word in argv]
 
     return command
-
-
-@pytest.fixture
-def fail(capsys):
-    """Run a command that ends with status 2 and one line of error; returns the line."""
-
-    def run(*argv):
-        with pytest.raises(SystemExit, match='2'):  # which the runner raises itself
-            raise SystemExit(main(list(argv)))
-        return error_line(capsys.readouterr().err)
-
-    return run
 
 
 @HOOKS.register_module(force=True)
@@ -132,18 +120,18 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
         ('--train all --cfg-options model.backbone.attn=S', '--train all --block-iters 0'),
     ],
 )
-def test_bad_input_is_one_line(job, fail, tmp_path, monkeypatch, change, message):
+def test_bad_input_is_one_line(job, refused, tmp_path, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
-    assert message in fail(*job('x.pth', *change.split()))
+    assert message in refused(*job('x.pth', *change.split()))
     assert not (tmp_path / 'x.pth').exists()
 
 
-def test_unreadable_files_are_one_line(job, fail, tmp_path):
+def test_unreadable_files_are_one_line(job, refused, tmp_path):
     argv = job('x.pth')
     for name in ('03.png', '07.png'):
         file = tmp_path / 'images' / name
         file.write_bytes(file.read_bytes()[:500])
-    assert '2 of 24 images cannot be read, the first: cannot read' in (line := fail(*argv))
+    assert '2 of 24 images cannot be read, the first: cannot read' in (line := refused(*argv))
     assert '03.png' in line
     argv[2] = 'gone.pth'
-    assert 'checkpoint not found: gone.pth' in fail(*argv)
+    assert 'checkpoint not found: gone.pth' in refused(*argv)

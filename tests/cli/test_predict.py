@@ -15,9 +15,3 @@ def test_summary_and_failures(det, tmp_path, capsys):
     text, err = capsys.readouterr()
     assert f'{out}: 2 images' in text
     assert err.endswith('failed: nowhere.jpg: no such image or video\n')
-
-
-def test_bad_input(fail, det, tmp_path):
-    argv = ('predict', det.config, det.checkpoint, det.images, '--out', tmp_path / 'out')
-    assert 'score_thr must be from 0 to 1, got 2.0' in fail(*argv, '--score-thr', 2)
-    assert 'is not a COCO file' in fail(*argv, '--ann', det.images / '0.jpg')

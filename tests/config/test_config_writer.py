@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 
 from mmca.backbones import DeiT
-from mmca.config.config_writer import Name, format_assignments, write
+from mmca.config.config_writer import write
 from mmca.config.dataset_info import inspect_folder
 from mmca.config.recipe import choose
 from mmca.errors import InputError
@@ -131,12 +131,3 @@ def test_a_config_finds_its_base_in_another_installation(make, tmp_path):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
     assert done.stdout.count(str(tmp_path / 'there/mmca')) == 2, done.stderr
     assert done.stdout.split()[-1] == cfg.model.backbone.type
-
-
-def test_code_is_read_back():
-    value = {'type': 'X', 'sizes': [(3, 5)] * 20, 'one': (1,), 'none': None, 'at': Name('place')}
-    text = format_assignments({'value': value})
-    assert max(map(len, text.splitlines())) <= 100
-    scope = {'place': 'here'}
-    exec(text, scope)
-    assert scope['value'] == {**value, 'at': 'here'}

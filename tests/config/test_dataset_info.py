@@ -44,7 +44,7 @@ def test_layouts(layout, expected, tmp_path):
 def test_held_out_images_are_not_trained_on(tmp_path):
     folders.as_one_file(tmp_path)
     info = inspect_folder(tmp_path)
-    assert '2 of its images are held out' in info.notes[0]
+    assert '2 images of annotations.json are held out' in info.notes[0]
     ids = []
     for split in info.splits.values():
         content = json.loads(split.content)
@@ -109,7 +109,7 @@ def unlabeled(data):
     ('layout', 'options', 'expected'),
     [
         (lambda data: data.rmdir(), {}, 'no such folder'),
-        (yolo, {}, 'has neither a COCO file nor images with label maps .* YOLO'),
+        (yolo, {}, 'neither a COCO file with .* nor images with label maps .* YOLO'),
         (two_files, {}, 'could all be used for train: choose with --train'),
         (no_images, {}, 'no folder below .* has the images of .*val2017'),
         (changed('val', '{', ''), {}, 'cannot read .*instances_val2017.json'),

@@ -1,17 +1,16 @@
 """Recipe, drop path rate, backbone and size of every shipped config, and small versions of them."""
 
-import argparse
 import re
 from importlib.util import find_spec
 
 import pytest
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
-from tests.helpers import CONFIGS as ROOT
+from mmca.config.reader import load_config
 
 # Recipe, drop path rate, configs.
 TABLE = """
@@ -81,17 +80,9 @@ def backbone_of(name: str) -> tuple[str, str]:
     return {'ca_': 'CA', 'flatten_': 'FLatten', None: ''}[method] + families[family], SIZES[size]
 
 
-def load(name: str, *options: str) -> Config:
-    """A config with options as `--cfg-options` takes them, in its library's scope."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    args = parser.parse_args(['--cfg-options', *options] if options else [])
-    cfg = Config.fromfile(ROOT / f'{name}.py')
-    cfg.merge_from_dict(args.cfg_options)
-    if cfg.default_scope == 'mmpretrain':
-        from mmca.engine import no_torchvision
-
-        no_torchvision.stand_in()
+def load(name: str) -> Config:
+    """A config, in its library's scope."""
+    cfg = load_config(name)
     init_default_scope(cfg.default_scope)
     return cfg
 

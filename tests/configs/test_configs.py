@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -14,7 +14,7 @@ from mmca.config.models import class_counts
 from mmca.layers import DropPath
 from tests.configs.table import CONFIGS, RECIPES, backbone_of, demo_data, load, params, shrink
 from tests.helpers import CONFIGS as ROOT
-from tests.helpers import declared_parameters, needs_mmpretrain
+from tests.helpers import declared_parameters
 from tools.mini import STUFF, THINGS, make_mini
 
 LARGE = [name for name, (recipe, _) in CONFIGS.items() if recipe != 'small']
@@ -96,25 +96,6 @@ def test_recipe(name):
     assert not re.search(r"'(Sync|Naive)", str(cfg.model))
     if 'cascade' in name or cfg.default_scope == 'mmseg':
         assert cfg.sync_bn == 'torch'
-
-
-@needs_mmpretrain
-def test_learning_rate_of_imagenet():
-    cfg = load('imagenet/ca_pvt_t')
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
-    length = 2  # iterations per epoch
-    defaults = dict(optimizer=optimizer, epoch_length=length)
-    schedulers = [PARAM_SCHEDULERS.build(c, default_args=defaults) for c in cfg.param_scheduler]
-    rates = []
-    for _ in range(300 * length):
-        rates.append(optimizer.param_groups[0]['lr'])
-        optimizer.step()
-        for scheduler in schedulers:
-            scheduler.step()
-    expected = {0: 1e-6, 20 * length: 1e-3, 160 * length: (1e-3 + 1e-5) / 2}
-    assert {i: rates[i] for i in expected} == pytest.approx(expected)
-    assert max(rates) == pytest.approx(1e-3)
-    assert rates[-1] == pytest.approx(1e-5, rel=0.01)
 
 
 @every_large

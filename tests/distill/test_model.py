@@ -10,9 +10,9 @@ from tests.tiny import DEIT, PVT, SWIN
 
 # (student, side of the images)
 PAIRS = {
-    'pvt': (dict(type='mmca.CAPVT', arch=PVT, out_indices=(0, 1, 2, 3)), 64),
+    'pvt': (dict(type='mmca.CAPVT', arch=PVT), 64),
     'linear_pvt': (dict(type='mmca.PVTv2', arch='b0', attn='LLSS', out_indices=(1, 3)), 64),
-    'swin': (dict(type='mmca.CASwin', arch=SWIN, out_indices=(0, 1, 2, 3)), 64),
+    'swin': (dict(type='mmca.CASwin', arch=SWIN), 64),
     'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS', pos_embed=True), 48),
 }
 
@@ -21,20 +21,15 @@ def build(name, tmp_path, **options):
     """A distiller whose two sides start from the same random weights."""
     config, side = PAIRS[name]
     torch.manual_seed(0)
-    settings = dict(config, drop_path_rate=0.0)
-    teacher = dict(settings, attn='S')
-    state = Distiller(settings, teacher, **options).teacher.state_dict()
+    student = dict(config, drop_path_rate=0.0)
+    student['init_cfg'] = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
+    sizes = ((side, side), (side, side - 16))
+    model = Distiller(student, dict(student, attn='S'), sizes=sizes, **options)
+    state = model.teacher.state_dict()
     for path, tensor in state.items():
         if path.endswith(('qkv.weight', 'q.weight', 'kv.weight', 'attn.proj.weight')):
             tensor.normal_(std=0.5)  # far from uniform attention, which all kinds have in common
     torch.save(state, tmp_path / 'teacher.pth')
-    weights = dict(type='Pretrained', checkpoint=str(tmp_path / 'teacher.pth'))
-    model = Distiller(
-        dict(settings, init_cfg=weights),
-        dict(teacher, init_cfg=weights),
-        sizes=((side, side), (side, side - 16)),
-        **options,
-    )
     model.init_weights()
     return model.train(), torch.randn(2, 3, side, side)
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.__main__ import _parser
+from benchmarks.__main__ import build_parser
 from mmca.cli.main import COMMANDS, main
 from mmca.config.reader import library_of, load_config
 from mmca.config.shipped import config_names
@@ -134,7 +134,7 @@ def test_targets_of_make_files_of_pip_flags_of_benchmarks_and_configs_exist(page
         if words[0] == 'make':
             assert set(words[1:]) <= set(targets), words
         if words[:3] == ['python', '-m', 'benchmarks'] and '--device' not in words:
-            _parser().parse_args(words[3:])
+            build_parser().parse_args(words[3:])
         for flag, value in pairwise(words):
             assert flag not in ('-r', '-f') or (ROOT / value).is_file(), words
     folders = '|'.join(sorted({name.partition('/')[0] for name in config_names()}))

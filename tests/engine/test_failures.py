@@ -1,15 +1,13 @@
 """Errors of a run: one line before the first iteration, traceback and advice after it."""
 
 import errno
-import os
 
-import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader, Dataset
 
-from mmca.engine.failures import describe, part_of, reported
+from mmca.engine.failures import describe
 from mmca.errors import InputError
 from tests.engine.toy import build
 from tests.helpers import error_line
@@ -128,23 +126,4 @@ def test_an_error_in_a_loading_process_is_told_by_its_own_line(error, line):
 def test_the_nearest_input_error_explains_others():
     error = KeyError('class CAPVT')
     error.__cause__ = InputError('arch is huge')
-    with pytest.raises(KeyError) as caught, part_of('model'):
-        raise error
-    assert describe(caught.value) == 'arch is huge'
-
-
-def test_memory_of_numpy_counts_as_memory(capfd):
-    with pytest.raises(SystemExit, match='1'), reported(lambda: True, lambda: 'run again'):
-        np.empty(1 << 58)
-    assert 'error: out of memory' in capfd.readouterr().err
-
-
-@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
-def test_a_full_disk_is_told_by_its_number(capfd):
-    with (
-        pytest.raises(SystemExit, match='1'),
-        reported(lambda: True, lambda: 'run again'),
-        open('/dev/full', 'w') as file,
-    ):
-        file.write('x' * 100_000)
-    assert 'error: no space left for a file: free some; run again' in capfd.readouterr().err
+    assert describe(error) == 'arch is huge'

@@ -5,7 +5,6 @@ import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from mmengine.config import Config
 
 from mmca.backbones import CAPVT, PVT
-from mmca.engine.launch import find_tool, launch, options_in, with_options
+from mmca.engine.launch import find_tool, launch, options_in
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, ROOT, error_line, iteration_of, needs_mmpretrain, write_image
 
@@ -129,16 +128,6 @@ def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
 def test_options_of_a_command_line():
     words = ['--amp', '--cfg-options', 'a=1', 'b=(1,2)', '--resume', '--cfg-options=c=-3']
     assert options_in(words) == ['a=1', 'b=(1,2)', 'c=-3']
-    assert with_options(words, ['x=1']) == [*words[:-1], '--cfg-options', 'x=1', 'c=-3']
-    assert with_options(['--amp'], ['x=1']) == ['--amp', '--cfg-options', 'x=1']
-
-
-@pytest.mark.parametrize('library', ['mmdet', 'mmseg'])
-@pytest.mark.parametrize('tool', ['train', 'test'])
-def test_the_tools_are_the_libraries_own(library, tool):
-    script = find_tool(library, tool)
-    assert script.name == f'{tool}.py'
-    assert Path(sys.prefix) in script.parents
 
 
 def test_a_missing_config_and_a_misspelled_option_are_named():

@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
 from mmca.config.reader import read_config
-from mmca.engine.safe_loading import install, load_from_local, refuse_code
+from mmca.engine.safe_loading import load_from_local, refuse_code
 from mmca.errors import InputError
 from tests.helpers import ROOT
 
@@ -29,30 +29,18 @@ class Planted:
         return open, (str(self.path), 'w')
 
 
-@pytest.fixture(autouse=True)
-def safe():
-    install()
-
-
 @pytest.mark.parametrize('zipped', [True, False])
-def test_objects_beside_the_weights_are_not_built(zipped, tmp_path):
-    model, target, path = torch.nn.Linear(2, 2), tmp_path / 'planted', tmp_path / 'hostile.pth'
-    weights = {'weight': torch.ones(2, 2), 'bias': torch.ones(2)}
-    content = {'state_dict': weights, 'planted': Planted(target)}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    load_checkpoint(model, str(path))
-    assert (model.weight == 1).all()
-    assert not target.exists()
-
-
-def test_importing_the_engine_is_enough(tmp_path):
+def test_importing_the_engine_is_enough(zipped, tmp_path):
     """As a shipped config does by `custom_imports`, in whatever tool reads it."""
     path = tmp_path / 'hostile.pth'
-    torch.save({'state_dict': {'weight': torch.ones(2, 2)}, 'x': Planted(tmp_path / 'y')}, path)
+    content = {'state_dict': {'weight': torch.ones(2, 2)}, 'x': Planted(tmp_path / 'y')}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     code = f"""
 import torch, mmca.engine
 from mmengine.runner import load_checkpoint
-load_checkpoint(torch.nn.Linear(2, 2), {str(path)!r})
+model = torch.nn.Linear(2, 2)
+load_checkpoint(model, {str(path)!r})
+assert (model.weight == 1).all()
 """
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True)
     assert not (tmp_path / 'y').exists()
@@ -86,14 +74,10 @@ def test_a_log_names_its_own_methods_alone(tmp_path):
     assert load_from_local(str(path)).keys() == {'state_dict', 'meta'}
 
 
-def test_what_would_fill_the_memory_or_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_a_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    wide = torch.zeros(1).expand(1 << 40)
-    torch.save({'state_dict': {'weight': wide}}, tmp_path / 'wide.pth')
-    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'wide.pth').read_bytes()[:300])
-    for name, message in (('wide', '4398046511104 bytes'), ('cut', 'cut.pth'), ('none', 'none')):
-        with pytest.raises(InputError, match=message):
-            load_from_local(str(tmp_path / f'{name}.pth'))
+    with pytest.raises(InputError, match='none'):
+        load_from_local(str(tmp_path / 'none.pth'))
     with pytest.raises(InputError, match='cannot download'):
         load_checkpoint(torch.nn.Linear(2, 2), 'http://127.0.0.1:9/a.pth')
 
@@ -120,7 +104,8 @@ def test_yaml_of_data_is_read(tmp_path):
 @pytest.mark.parametrize('suffix', ['pkl', 'pickle'])
 def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
     """Annotations, proposals, class weights: mmengine's `load` reads them all."""
-    path = written(tmp_path / f'a.{suffix}', Planted(tmp_path / 'planted'))
+    path = tmp_path / f'a.{suffix}'
+    fileio.dump(Planted(tmp_path / 'planted'), path)
     with pytest.raises(InputError, match=r'names io\.open, which could run code'):
         fileio.load(path)
     assert not (tmp_path / 'planted').exists()
@@ -130,13 +115,7 @@ def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
 def test_a_pickle_of_data_is_read(protocol, tmp_path):
     boxes = np.arange(8, dtype=np.float32).reshape(2, 4)
     data = {'boxes': boxes, 'score': np.float64(0.5), 'names': OrderedDict(a={1}), 'b': b'\xff'}
-    path = written(tmp_path / 'a.pkl', data, protocol)
-    read = fileio.load(path)
+    fileio.dump(data, tmp_path / 'a.pkl', protocol=protocol)
+    read = fileio.load(tmp_path / 'a.pkl')
     assert (read.pop('boxes') == data.pop('boxes')).all()
     assert read == data
-
-
-def written(path, data, protocol=2):
-    """Write a pickle; its path."""
-    fileio.dump(data, path, protocol=protocol)
-    return path

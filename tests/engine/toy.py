@@ -49,14 +49,17 @@ class Count(BaseMetric):
         return {'count': len(results)}
 
 
-def settings(work_dir, kind: str = 'Epoch', accumulate: int = 1, **changes: Any) -> dict:
-    """The arguments of a runner that trains for 15 iterations.
+def build(
+    work_dir, *hooks: Any, kind: str = 'Epoch', accumulate: int = 1, **changes: Any
+) -> Runner:
+    """A runner that trains for 15 iterations.
 
     Args:
         work_dir: its work dir.
+        hooks: more hooks.
         kind: of the loop, 'Epoch' or 'Iter'.
         accumulate: iterations in a step.
-        changes: arguments that differ.
+        changes: arguments of the runner that differ.
     """
     loader = {
         'batch_size': 2,
@@ -67,7 +70,7 @@ def settings(work_dir, kind: str = 'Epoch', accumulate: int = 1, **changes: Any)
     sampler = {'type': 'InfiniteSampler', 'shuffle': True}
     length = {'max_epochs': 3} if kind == 'Epoch' else {'max_iters': 3 * EPOCH}
     interval = 1 if kind == 'Epoch' else EPOCH
-    return {
+    settings = {
         'model': {'type': 'ToyModel'},
         'work_dir': str(work_dir),
         'train_dataloader': loader if kind == 'Epoch' else {**loader, 'sampler': sampler},
@@ -88,18 +91,8 @@ def settings(work_dir, kind: str = 'Epoch', accumulate: int = 1, **changes: Any)
         'log_level': 'ERROR',
         **changes,
     }
-
-
-def build(work_dir, *hooks: Any, **changes: Any) -> Runner:
-    """A runner for it.
-
-    Args:
-        work_dir: its work dir.
-        hooks: more hooks.
-        changes: as for :func:`settings`.
-    """
     forget_mmengine()
-    runner = Runner.from_cfg(settings(work_dir, **changes))
+    runner = Runner.from_cfg(settings)
     for hook in hooks:
         runner.register_hook(hook, priority=getattr(hook, 'priority', 'NORMAL'))
     return runner

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,33 +25,25 @@ class Pretended(Lab):
 
     def call(self, argv, work):
         self.called = [*getattr(self, 'called', []), argv]
-        if argv[0] == 'test':
-            (work / 'first').mkdir(parents=True)
-            (work / 'first' / 'first.json').write_text('{"mIoU": 33.0}')
-            return
-        weights = {'backbone.a': torch.zeros(2), 'head.b': torch.zeros(3)}
-        if argv[0] == 'distill':
-            entries = [
-                {'mean/error': 0.9, 'mean/cosine': 0.5, 'step': 0},
-                {'loss': 0.3, 'time': 2.0, 'iter': 60, 'step': 60},
-                {'mean/error': 0.4, 'mean/cosine': 0.8, 'step': 60},
-            ]
-            work.parent.mkdir(parents=True, exist_ok=True)
-            out = argv[argv.index('--out') + 1]
-            torch.save({'model': {'a': torch.ones(4)}}, out)
-            if '--model-out' in argv:
-                torch.save({'state_dict': weights}, argv[argv.index('--model-out') + 1])
-        else:
-            seed = int(next(w for w in argv if 'seed=' in w)[-1])
-            entries = [
-                {'loss': 1.0, 'time': 0.5, 'iter': 20, 'step': 20},
-                {'mIoU': 40.0 + seed, 'step': 20},
-            ]
         folder = work / 'first' / 'vis_data'
         folder.mkdir(parents=True)
+        files, entries = [], []
         if argv[0] == 'train':
-            torch.save({'state_dict': weights}, work / 'iter_20.pth')
-            (work / 'last_checkpoint').write_text(str(work / 'iter_20.pth'))
+            seed = int(next(w for w in argv if 'seed=' in w)[-1])
+            files = [work / 'iter_20.pth']
+            (work / 'last_checkpoint').write_text(str(files[0]))
+            entries = [{'loss': 1.0, 'time': 0.5, 'iter': 20}, {'mIoU': 40.0 + seed}]
+        elif argv[0] == 'test':
+            (work / 'first' / 'first.json').write_text('{"mIoU": 33.0}')
+        else:
+            files = [b for a, b in pairwise(argv) if a in ('--out', '--model-out')]
+            entries = [
+                {'mean/error': 0.9, 'mean/cosine': 0.5},
+                {'loss': 0.3, 'time': 2.0, 'iter': 60},
+                {'mean/error': 0.4, 'mean/cosine': 0.8},
+            ]
+        for file in files:
+            torch.save({'state_dict': {'backbone.a': torch.zeros(2)}}, file)
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, entries)))
 
 
@@ -83,15 +76,13 @@ def test_each_run_is_done_once_and_the_page_shows_its_seeds(lab):
 
 
 def test_images_of_a_distillation(lab, tmp_path):
-    images = tmp_path / 'images'
-    images.mkdir()
     for index in range(400):
-        (images / f'{index}.jpg').touch()
-    lab.images = [str(images)]
+        (tmp_path / f'{index}.jpg').touch()
+    lab.images = [str(tmp_path)]
     run_transfers(lab, [TRANSFERS[name] for name in ('images_300', 'short', 'own_images')], jobs=2)
     folders = {argv[argv.index('--images') + 1] for argv in lab.called}
     own = f'{DATA}/camvid/images/training'
-    assert folders == {str(images), str(lab.work / 'images_300'), own}
+    assert folders == {str(tmp_path), str(lab.work / 'images_300'), own}
     assert len(list((lab.work / 'images_300').iterdir())) == 300
 
 
@@ -114,20 +105,22 @@ def test_a_run_that_fails_is_named(tmp_path):
         lab.call(['train', 'gone'], tmp_path / 'x')
 
 
-@pytest.mark.parametrize('row', [row for t in TABLES.values() for row in t.rows], ids=str)
-def test_rows_are_of_shipped_configs(row):
-    assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
+@pytest.mark.parametrize('table', TABLES.values(), ids=TABLES)
+def test_rows_are_of_shipped_configs(table):
+    for row in table.rows:
+        assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
 
 
 def test_metafiles_have_the_results_of_the_logs(tmp_path):
     """Writing them again changes nothing, and without logs nothing is left of them."""
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
-    committed = (tmp_path / 'configs/camvid/metafile.yml').read_text()
+    metafile = tmp_path / 'configs/camvid/metafile.yml'
+    committed = metafile.read_text()
     assert 'Source: mmca' in committed
     write_results(RESULTS, tmp_path / 'configs')
-    assert (tmp_path / 'configs/camvid/metafile.yml').read_text() == committed
+    assert metafile.read_text() == committed
     write_results(tmp_path, tmp_path / 'configs')
-    bare = yaml.safe_load((tmp_path / 'configs/camvid/metafile.yml').read_text())
+    bare = yaml.safe_load(metafile.read_text())
     assert all('Results' not in model for model in bare['Models'])
     full = yaml.safe_load(committed)
     (model,) = (m for m in full['Models'] if m['Name'] == 'fpn_deit_t')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmca.inference import Detections, Segmentation
-from mmca.inference.drawing import Visualizer
+from mmca.inference.drawing import draw
 
 NAMES = ('dog', 'cat')
 PALETTE = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
@@ -20,23 +20,20 @@ def dog():
 
 
 def test_threshold_applies_to_predictions_only(dog):
-    assert (Visualizer(PALETTE, 0.5)(IMAGE, dog) == IMAGE).all()
-    drawn = Visualizer(PALETTE, 0.4)(IMAGE, dog)
+    assert (draw(IMAGE, dog, PALETTE, 0.5) == IMAGE).all()
+    drawn = draw(IMAGE, dog, PALETTE, 0.4)
     assert drawn.shape == IMAGE.shape
     assert (drawn != IMAGE).any()
-    both = Visualizer(PALETTE, 0.5)(IMAGE, dog, truth=dog)
+    both = draw(IMAGE, dog, PALETTE, 0.5, truth=dog)
     assert (both[:, :60] != IMAGE).any()
     assert (both[:, 60:] == IMAGE).all()
     boxes = Detections(dog.boxes, dog.scores, dog.labels, NAMES)
-    assert (Visualizer(PALETTE)(IMAGE, boxes) != IMAGE).any()
+    assert (draw(IMAGE, boxes, PALETTE) != IMAGE).any()
 
 
-def test_repeated_drawings_are_equal_and_keep_the_random_state(dog):
+def test_drawings_are_reproducible_and_keep_the_random_state(dog):
     state = np.random.get_state()[1]
-    visualize = Visualizer(PALETTE)
-    assert np.array_equal(visualize(IMAGE, dog), visualize(IMAGE, dog))
-    with pytest.raises(Exception, match='palette'):
-        Visualizer(PALETTE[:0])(IMAGE, dog)
+    assert np.array_equal(draw(IMAGE, dog, PALETTE), draw(IMAGE, dog, PALETTE))
     assert np.array_equal(np.random.get_state()[1], state)
 
 
@@ -44,13 +41,14 @@ def test_label_map():
     labels = np.full((40, 60), 255, np.uint8)
     labels[:20] = 1
     result = Segmentation(labels, NAMES, PALETTE)
-    drawn = Visualizer(PALETTE)(IMAGE, result)
+    drawn = draw(IMAGE, result, PALETTE)
     assert (drawn[:20] == (177, 50, 50)).all()  # half blue, in BGR
     assert (drawn[20:40] == 100).all()  # no class
     swatches = drawn[40:].reshape(-1, 3)
     assert (swatches == (255, 0, 0)).all(1).any()
     assert not (swatches == (0, 0, 255)).all(1).any()  # no dog in it
-    whole = Visualizer(PALETTE)(IMAGE, result, whole_legend=True)
+    whole = draw(IMAGE, result, PALETTE, whole_legend=True)
     assert (whole[40:].reshape(-1, 3) == (0, 0, 255)).all(1).any()
-    many = Segmentation(labels, ('a long name',) * 9, np.zeros((9, 3), np.uint8))
-    assert Visualizer(PALETTE)(IMAGE, many, whole_legend=True).shape == (40 + 9 * 20, 60, 3)
+    colors = np.zeros((9, 3), np.uint8)
+    many = Segmentation(labels, ('a long name',) * 9, colors)
+    assert draw(IMAGE, many, colors, whole_legend=True).shape == (40 + 9 * 20, 60, 3)

@@ -9,8 +9,8 @@ import pytest
 from mmca.analysis import attention_inputs, attention_maps
 from mmca.errors import InputError
 from mmca.inference import Predictor
-from mmca.inference.explorer import MAX_SIDE, Explorer, Kernel, View, draw_attention
-from tests.inference.trained import noise, write_checkpoint
+from mmca.inference.explorer import MAX_SIDE, Explorer, View, draw_attention
+from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 
 @pytest.fixture
@@ -37,29 +37,26 @@ def test_result_and_attention_come_from_one_forward_pass(name, request, wide):
 
     seen = attention_inputs(model.backbone, passes[0]).values()
     seen = [one for one in seen if one.attn.has_kernel]
-    assert len(view.kernels) == len(seen) > 1
+    assert len(seen) > 1
     # The network sees the image resized by one factor, and zeros below it or on its right.
     factor = predictor.prepare(view.image)['inputs'].shape[2] / 75
-    for kernel, one in zip(view.kernels, seen, strict=True):
-        assert kernel.block == one.path.removesuffix('.attn')
-        for x, y in ((0, 0), (74, 29), (40, 11)):
+    for x, y in ((0, 0), (74, 29), (40, 11)):
+        left = draw_attention(view, x, y).axes[::2]
+        for axes, one in zip(left, seen, strict=True):
+            assert axes.get_title() == one.path.removesuffix('.attn')
             column = int(x * factor * one.grid[1] / passes[0].shape[3])
             row = int(y * factor * one.grid[0] / passes[0].shape[2])
-            assert kernel.token(x, y) == (row, column)
-            maps = attention_maps(one, row * one.grid[1] + column)[0]
-            np.testing.assert_allclose(kernel.attention(x, y), maps.mean(0), atol=1e-6)
+            expected = attention_maps(one, row * one.grid[1] + column)[0].mean(0)
+            drawn = np.asarray(axes.images[1].get_array()) ** 2
+            np.testing.assert_allclose(drawn, expected, atol=1e-6)
 
 
-def test_draw_keeps_the_coordinates_of_the_image(detector, segmentor, wide):
-    explorer = Explorer(detector)
+@pytest.mark.parametrize('name', ['detector', 'segmentor'])
+def test_draw_keeps_the_coordinates_of_the_image(name, request, wide):
+    explorer = Explorer(request.getfixturevalue(name))
     view = explorer.look(wide)
-    assert np.array_equal(explorer.draw(view, 1.0), view.image)
-    assert (explorer.draw(view, 0.0) != view.image).any()
-    assert np.array_equal(explorer.draw(view, 1.0), view.image)
-    explorer = Explorer(segmentor)
-    height, width, _ = explorer.draw(explorer.look(wide), 0.3).shape
-    assert height > 30  # the legend is below
-    assert width == 75
+    height, width, _ = explorer.draw(view, 0.0).shape
+    assert (width, height > 30) == (75, name == 'segmentor')  # its legend is below
 
 
 def test_threads_get_their_own_image(detector, tmp_path):
@@ -76,7 +73,7 @@ def test_threads_get_their_own_image(detector, tmp_path):
     for path, (view, drawn) in zip(paths, found, strict=True):
         expected, alone = see(path)
         assert np.array_equal(view.result.scores, expected.result.scores)
-        assert np.array_equal(view.kernels[-1].weights, expected.kernels[-1].weights)
+        assert np.array_equal(view.kernels[-1][1], expected.kernels[-1][1])
         assert np.array_equal(drawn, alone)
 
 
@@ -85,14 +82,11 @@ def test_networks_without_attention_to_show(seg, tmp_path, wide):
     config.write_text(f"_base_ = {seg.config!r}\nmodel = dict(backbone=dict(attn='SSSS'))\n")
     explorer = Explorer(Predictor(config, write_checkpoint(config, 0.3), 'cpu'))
     assert explorer.no_attention == 'no attention to show: CAPVT has no circulant blocks'
-    assert explorer.look(wide).kernels == ()
+    assert explorer.look(wide).kernels == []
 
-    options = [
-        f'model.test_cfg.{word}' for word in ('mode=slide', 'crop_size=(32,32)', 'stride=(16,16)')
-    ]
-    explorer = Explorer(Predictor(seg.config, seg.checkpoint, 'cpu', options))
+    explorer = Explorer(Predictor(seg.config, seg.checkpoint, 'cpu', SLIDE))
     assert 'model.test_cfg.mode=whole' in explorer.no_attention
-    assert explorer.look(wide).kernels == ()
+    assert explorer.look(wide).kernels == []
 
 
 def test_large_images_shrink(detector, tmp_path):
@@ -105,21 +99,20 @@ def test_large_images_shrink(detector, tmp_path):
 
 def test_drawn_attention_belongs_to_the_patch():
     weights = np.zeros((4, 6), np.float32)
-    weights[0, 1] = 1  # the right neighbor, on the torus
+    weights[0, 2] = 1  # two to the right, on the torus
     image = np.full((120, 180, 3), 100, np.uint8)
-    kernel = Kernel('layers.0', weights, (40.0, 36.0))  # 160 x 216: the image and padding
-    view = View('a.png', image, None, (kernel,))
+    kernel = ('layers.0', weights, (40.0, 36.0))  # 160 x 216: the image and padding
+    view = View('a.png', image, None, [kernel])
     left, right = draw_attention(view, x=100, y=50).axes  # patch 1, 2
     shown, attention = left.images
     assert shown.get_extent() == [0, 180, 120, 0]
     assert attention.get_extent() == [0, 216, 160, 0]
     assert (*left.get_xlim(), *left.get_ylim()) == (0, 180, 120, 0)
-    assert np.argwhere(attention.get_array()).tolist() == [[1, 3]]
+    assert np.argwhere(attention.get_array()).tolist() == [[1, 4]]
     assert left.patches[0].get_bbox().extents.tolist() == [72, 40, 108, 80]
-    assert np.argwhere(right.images[0].get_array()).tolist() == [[2, 4]]
+    assert np.argwhere(right.images[0].get_array()).tolist() == [[2, 5]]
     assert right.patches[0].get_bbox().extents.tolist() == [3, 2, 4, 3]
-    # The right neighbor of the last column is the first one.
-    assert kernel.token(215, 50) == (1, 5)
-    assert kernel.attention(215, 50)[1, 0] == 1
+    attention = draw_attention(view, x=179, y=50).axes[0].images[1]  # patch 1, 4
+    assert np.argwhere(attention.get_array()).tolist() == [[1, 0]]
     with pytest.raises(InputError, match=r'pixel 180, 0 lies outside the image, 180 x 120'):
         draw_attention(view, 180, 0)

@@ -1,6 +1,7 @@
-"""predict_files: the files it writes, and the inputs it cannot read."""
+"""predict_files: the files it writes, the ground truth it finds, the inputs it cannot read."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +11,9 @@ from pycocotools.coco import COCO
 
 from mmca.errors import InputError
 from mmca.inference import Summary, predict_files
-from tests.helpers import write_image
+from mmca.inference.files import find_sources
+from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
+from tests.helpers import write_coco, write_image
 from tests.inference.trained import noise
 
 
@@ -18,17 +21,9 @@ def files(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file())
 
 
-def write_video(path, frames):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32))
-    for seed in range(frames):
-        writer.write(noise(seed, (32, 48)))
-    writer.release()
-
-
 def test_a_detector(detector, det, tmp_path):
-    assert predict_files(detector, [det.images], tmp_path, det.ann, batch_size=2) == Summary(
-        images=2, with_truth=2
-    )
+    summary = predict_files(detector, [det.images], tmp_path, det.ann, batch_size=2)
+    assert summary == Summary(images=2, with_truth=2)
     assert files(tmp_path) == ['images/0.jpg', 'images/1.jpg', 'predictions.json']
     assert cv2.imread(str(tmp_path / 'images/0.jpg')).shape == (32, 64, 3)  # truth beside it
     truth, found = COCO(det.ann), COCO(tmp_path / 'predictions.json')
@@ -56,6 +51,30 @@ def test_a_segmentor(segmentor, seg, tmp_path):
     assert np.array_equal(np.array(written.convert('RGB')), segmentor.palette[labels])
 
 
+@pytest.mark.parametrize('name', ['detector', 'segmentor'])
+def test_a_video(name, tmp_path, request):
+    writer = cv2.VideoWriter(
+        str(tmp_path / 'clip.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32)
+    )
+    for seed in range(3):
+        writer.write(noise(seed, (32, 48)))
+    writer.release()
+    out = tmp_path / 'out'
+    predictor = request.getfixturevalue(name)
+    assert predict_files(predictor, [tmp_path / 'clip.mp4'], out, batch_size=2) == Summary(frames=3)
+    video = cv2.VideoCapture(str(out / 'clip.mp4'))
+    assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (3, 5)
+    if name == 'segmentor':
+        assert files(out / 'labels') == [f'clip.mp4/00000{frame}.png' for frame in range(3)]
+    else:
+        assert files(out) == ['clip.mp4', 'predictions.json']
+        images = json.loads((out / 'predictions.json').read_text())['images']
+        assert [i['id'] for i in images] == [1, 2, 3]
+        assert [(i['file_name'], i['frame']) for i in images] == [
+            ('clip.mp4', frame) for frame in range(3)
+        ]
+
+
 def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
     folder, out = tmp_path / 'in', tmp_path / 'out'
     write_image(folder / 'a/1.png', noise(1))
@@ -73,45 +92,26 @@ def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
     ]
 
 
-@pytest.mark.parametrize('name', ['detector', 'segmentor'])
-def test_a_video(name, tmp_path, request):
-    write_video(tmp_path / 'clip.mp4', 3)
-    out = tmp_path / 'out'
-    predictor = request.getfixturevalue(name)
-    summary = predict_files(predictor, [tmp_path / 'clip.mp4'], out, batch_size=2)
-    assert summary == Summary(frames=3)
-    video = cv2.VideoCapture(str(out / 'clip.mp4'))
-    assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (3, 5)
-    if name == 'detector':
-        assert files(out) == ['clip.mp4', 'predictions.json']
-        images = json.loads((out / 'predictions.json').read_text())['images']
-        assert [(i['file_name'], i['frame']) for i in images] == [
-            ('clip.mp4', frame) for frame in range(3)
-        ]
-    else:
-        assert files(out / 'labels') == [f'clip.mp4/00000{frame}.png' for frame in range(3)]
-
-
 def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path):
     write_image(tmp_path / '0.png', noise(1, (16, 16)))
     summary = predict_files(segmentor, [tmp_path / '0.png'], tmp_path / 'out', seg.ann)
-    ((path, reason),) = summary.failures
-    assert path == f'{tmp_path}/0.png'
-    assert reason.endswith('gives 32 x 32 pixels, the image has 16 x 16; drawn without its ground'
-                           ' truth')  # fmt: skip
+    start, size = 'drawn without its ground truth: ', '(H, W) pixels, the image'
+    assert summary.failures == [(f'{tmp_path}/0.png', f'{start}it has (32, 32) {size} (16, 16)')]
     assert files(tmp_path / 'out') == ['images/0.jpg', 'labels/0.png']
 
     content = json.loads(det.ann.read_text())
     content['annotations'][0]['bbox'] = [1]
+    content['images'][1]['width'] = 16
     (tmp_path / 'ann.json').write_text(json.dumps(content))
-    out = tmp_path / 'detected'
-    summary = predict_files(detector, [det.images], out, tmp_path / 'ann.json')
+    summary = predict_files(detector, [det.images], tmp_path / 'more', tmp_path / 'ann.json')
     assert summary.images == 2
-    ((path, reason),) = summary.failures
-    assert (path, reason[:11]) == (str(det.images / '0.jpg'), 'ValueError(')
+    (first, reason), second = summary.failures
+    assert first == str(det.images / '0.jpg')
+    assert reason.startswith(f'{start}ValueError(')
+    assert second == (str(det.images / '1.jpg'), f'{start}it has (32, 16) {size} (32, 32)')
 
 
-def test_bad_arguments(detector, segmentor, det, seg, tmp_path):
+def test_bad_arguments(detector, segmentor, det, tmp_path):
     image = det.images / '0.jpg'
     (tmp_path / 'empty').mkdir()
     for predictor, options, message in [
@@ -124,3 +124,101 @@ def test_bad_arguments(detector, segmentor, det, seg, tmp_path):
         with pytest.raises(InputError, match=message):
             predict_files(predictor, [image], tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture
+def truth(detector, tmp_path):
+    """Open a COCO file of two images, with a change."""
+
+    def open_changed(change):
+        path = write_coco(tmp_path, 'val', 2, ('disc', 'ring'))
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+        return CocoTruth(path, detector)
+
+    return open_changed
+
+
+def test_an_entry_matches_the_end_of_one_path(truth):
+    truth = truth(lambda content: content['images'][1].update(file_name='b/1.jpg'))
+    assert truth.find(Path('/data/a/1.jpg'), '1.jpg') is None
+    assert truth.find(Path('/data/b/1.jpg'), '1.jpg')['id'] == 1
+    assert truth.find(Path('/data/c/0.jpg'), '0.jpg')['id'] == 0
+    assert truth.find(Path('/data/d/0.jpg'), '0.jpg') is None  # another image has it
+    assert (truth.next_id, truth.category_ids) == (2, {'disc': 1, 'ring': 8})
+
+
+def test_unknown_categories_are_ignored(truth, capsys):
+    def add(content):
+        content['categories'].append({'id': 5, 'name': 'cloud'})
+        content['annotations'].append({**content['annotations'][0], 'id': 9, 'category_id': 5})
+
+    truth = truth(add)
+    assert 'ignoring cloud, which the model does not know' in capsys.readouterr().err
+    found, shape = truth.read(truth.find(Path('/0.jpg'), '0.jpg'))
+    assert found.boxes.tolist() == [[2, 2, 22, 22]]
+    assert (found.labels.tolist(), found.scores.tolist()) == ([0], [1])
+    assert np.argwhere(found.masks[0]).min() == 2
+    assert shape == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
+        (lambda c: c.pop('categories'), r"is not a COCO file \(KeyError: 'categories'"),
+        (lambda c: c['images'][0].update(id='a'), r'is not a COCO file \(TypeError: '),
+        (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, square, '),
+    ],
+)
+def test_malformed_files(truth, change, message):
+    with pytest.raises(InputError, match=message):
+        truth(change)
+
+
+def test_label_maps(seg, segmentor):
+    truth = LabelMapTruth(seg.ann, segmentor)
+    found, shape = truth.read(truth.find(seg.images / '0.jpg', 'validation/0.jpg'))
+    assert (found.labels == 149).all()  # counted from 1 in the file
+    assert shape == (32, 32)
+    assert truth.find(Path('nowhere.jpg'), 'nowhere.jpg') is None
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('a/1.jpg', 'a/sub/1.JPG', 'a/notes.txt', 'b/1.png', 'b/1.jpg', 'b/1.mp4'):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / 'x[1].jpg').touch()
+
+
+@pytest.mark.usefixtures('folder')
+@pytest.mark.parametrize(
+    ('inputs', 'names', 'missing', 'skipped'),
+    [
+        (['a'], ['1', 'sub/1'], [], 1),
+        (['a/1.jpg', 'a/1.jpg', 'a/../a/1.jpg'], ['1'], [], 0),
+        (['a', 'b'], ['a/1', 'a/sub/1', 'b/1', 'b/1_2', 'b/1_3'], [], 1),
+        (['a/1.jpg', 'b/1.jpg'], ['a/1', 'b/1'], [], 0),
+        (['*/1.jpg'], ['a/1', 'b/1'], [], 0),
+        (['a/**/*.*'], ['1', 'sub/1'], [], 1),
+        (['a/notes.txt'], ['notes'], [], 0),  # an explicit file is tried
+        (['x[1].jpg'], ['x[1]'], [], 0),  # a file, not a pattern
+        (['nowhere', 'a/1.jpg', '*.gif'], ['1'], ['nowhere', '*.gif'], 0),
+        (['nowhere.jpg'], [], ['nowhere.jpg'], 0),
+    ],
+)
+def test_inputs_and_names(inputs, names, missing, skipped):
+    sources, *others = find_sources(inputs, 'out')
+    assert [source.name for source in sources] == names
+    assert others == [missing, skipped]
+
+
+@pytest.mark.usefixtures('folder')
+def test_results_are_not_inputs():
+    sources, _, _ = find_sources(['.'], 'a')
+    names = ['b/1.jpg', 'b/1.mp4', 'b/1.png', 'x[1].jpg']
+    assert [source.file_name for source in sources] == names

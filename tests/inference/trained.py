@@ -1,7 +1,7 @@
 """A tiny detector and a tiny segmentor with random weights, and images for them."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +10,13 @@ from mmengine.registry import MODELS, DefaultScope
 from mmca.config.reader import load_config
 from tests.helpers import CONFIGS, TINY, write_ade, write_coco, write_image
 
+SLIDE = [  # options that make a segmentor see images in parts
+    'model.test_cfg.mode=slide',
+    'model.test_cfg.crop_size=(32,32)',
+    'model.test_cfg.stride=(16,16)',
+]
 CLASSES = ('disc', 'square', 'triangle', 'star', 'ring')
-# Mask R-CNN so small that an iteration takes a tenth of a second.
+# Mask R-CNN that predicts in a tenth of a second.
 TINY_DETECTOR = f"""
 _base_ = {str(CONFIGS / 'mini/maskrcnn_ca_pvt_mini.py')!r}
 model = dict(
@@ -25,18 +30,10 @@ model = dict(
         bbox_head=dict(in_channels=16, fc_out_channels=16),
         mask_roi_extractor=dict(out_channels=16),
         mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1)))
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(
-        data_root='ROOT', ann_file='annotations/instances_train2017.json',
-        data_prefix=dict(img='train2017')))
-val_dataloader = dict(
+test_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(
         data_root='ROOT', ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017')))
-test_dataloader = val_dataloader
-val_evaluator = dict(ann_file='ROOT/annotations/instances_val2017.json')
-test_evaluator = val_evaluator
-train_cfg = dict(max_epochs=1, val_interval=1)
 """
 SMALL_IMAGES = """
 pipeline = _base_.test_pipeline
@@ -46,24 +43,7 @@ test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
 """
 
 
-def write_detector(folder: Path) -> Path:
-    """Write the small detector's config and four images.
-
-    Args:
-        folder: for all of it.
-
-    Returns:
-        The config.
-    """
-    for split, number in (('train', 4), ('val', 2)):
-        write_coco(folder / 'data', split, number, CLASSES)
-    path = folder / 'detector.py'
-    path.write_text(TINY_DETECTOR.replace('ROOT', str(folder / 'data')))
-    return path
-
-
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """A config, its checkpoint, and the folder and ground truth of its test images."""
 
     config: str
@@ -74,21 +54,22 @@ class Trained:
 
 def tiny_detector(folder: Path) -> Trained:
     """Write Mask R-CNN with two images of noise."""
-    config = write_detector(folder)
-    images = folder / 'data/val2017'
-    _write_noise(images.glob('*.jpg'))
-    ann = folder / 'data/annotations/instances_val2017.json'
+    ann = write_coco(folder / 'data', 'val', 2, CLASSES)
+    config, images = folder / 'detector.py', folder / 'data/val2017'
+    config.write_text(TINY_DETECTOR.replace('ROOT', str(folder / 'data')))
+    write_noise(images)
     return Trained(str(config), write_checkpoint(config, 0.06), images, ann)
 
 
 def tiny_segmentor(folder: Path) -> Trained:
     """Write Semantic FPN with two images of noise."""
     root = write_ade(folder, 1, 2)
-    _write_noise((root / 'images/validation').glob('*.jpg'))
-    config = folder / 'segmentor.py'
+    config, images = folder / 'segmentor.py', root / 'images/validation'
     config.write_text(TINY + SMALL_IMAGES.replace('ROOT', str(root)))
-    images, ann = root / 'images/validation', root / 'annotations/validation'
-    return Trained(str(config), write_checkpoint(config, 0.3), images, ann)
+    write_noise(images)
+    return Trained(
+        str(config), write_checkpoint(config, 0.3), images, root / 'annotations/validation'
+    )
 
 
 def noise(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -96,8 +77,8 @@ def noise(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def _write_noise(paths):
-    for seed, path in enumerate(sorted(paths)):
+def write_noise(folder: Path) -> None:
+    for seed, path in enumerate(sorted(folder.glob('*.jpg'))):
         write_image(path, noise(seed))
 
 

@@ -25,14 +25,6 @@ def test_mlp_with_a_convolution_equals_its_equations():
     torch.testing.assert_close(mlp(x, (3, 5)), expected)
 
 
-def test_block_parameter_names():
-    names = {name for name, _ in Block(8, CirculantAttention(8), cpe=True).named_parameters()}
-    norms = {f'norm{i}.{kind}' for i in (1, 2) for kind in ('weight', 'bias')}
-    mlp = {f'mlp.fc{i}.{kind}' for i in (1, 2) for kind in ('weight', 'bias')}
-    attn = {'qkv.weight', 'gate.0.weight', 'gate.0.bias', 'proj.weight', 'proj.bias'}
-    assert names == {'cpe.weight', 'cpe.bias'} | norms | mlp | {f'attn.{name}' for name in attn}
-
-
 def test_drop_path_keeps_the_mean_and_drops_whole_samples():
     torch.manual_seed(0)
     x = torch.ones(20000, 3)

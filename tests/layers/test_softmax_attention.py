@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from mmca.errors import InputError
 from mmca.layers import SelfAttention, SpatialReductionAttention, WindowAttention
 
 
@@ -19,8 +18,6 @@ def test_self_attention_by_hand(hw_shape):
     q, k, v = layer.qkv(x[0]).chunk(3, dim=1)
     heads = [attend(q[:, h], k[:, h], v[:, h]) for h in (slice(0, 4), slice(4, 8), slice(8, 12))]
     torch.testing.assert_close(layer(x, hw_shape)[0], layer.proj(torch.cat(heads, 1)))
-    with pytest.raises(InputError, match='num_heads=5'):
-        SelfAttention(12, 5)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +41,6 @@ def test_spatial_reduction_by_hand(hw_shape, sr_ratio):
     torch.testing.assert_close(layer(x, hw_shape)[0], layer.proj(torch.cat(heads, 1)))
 
 
-@pytest.mark.parametrize('hw_shape', [(1, 1), (1, 9), (3, 2)])
-def test_spatial_reduction_takes_grids_smaller_than_its_cell(hw_shape):
-    out = SpatialReductionAttention(8, 2, 8)(torch.randn(2, hw_shape[0] * hw_shape[1], 8), hw_shape)
-    assert out.isfinite().all()
-
-
 def windows_by_hand(layer, x, hw_shape, shift):
     """Window attention with windows found token by token; padding tokens are zeros."""
     (height, width), size = hw_shape, layer.window_size
@@ -63,29 +54,16 @@ def windows_by_hand(layer, x, hw_shape, shift):
             v, w = (y - shift) % rows, (z - shift) % cols  # its place after the roll
             far = (shift > 0 and y < shift, shift > 0 and z < shift)  # rolled in from afar
             groups.setdefault((v // size, w // size, far), []).append((y, z))
-    qkv = layer.qkv(grid)
+    q, k, v = layer.qkv(grid).chunk(3, dim=2)
     dims = x.shape[2] // layer.num_heads
-    table = layer.relative_position_bias_table
     for tokens in groups.values():
+        y, z = torch.tensor(tokens).T
+        rows_apart, cols_apart = y[:, None] - y, z[:, None] - z
+        index = (rows_apart + size - 1) * (2 * size - 1) + cols_apart + size - 1
         for head in range(layer.num_heads):
-            part = slice(head * dims, (head + 1) * dims)
-            q, k, v = (
-                torch.stack([t.chunk(3)[i][part] for t in (qkv[y, z] for y, z in tokens)])
-                for i in range(3)
-            )
-            bias = torch.stack(
-                [
-                    torch.stack(
-                        [
-                            table[((y - a) + size - 1) * (2 * size - 1) + (z - b) + size - 1, head]
-                            for a, b in tokens
-                        ]
-                    )
-                    for y, z in tokens
-                ]
-            )
-            for (y, z), value in zip(tokens, attend(q, k, v, bias), strict=True):
-                out[y, z, part] = value
+            at = y, z, slice(head * dims, (head + 1) * dims)
+            bias = layer.relative_position_bias_table[index, head]
+            out[at] = attend(q[at], k[at], v[at], bias)
     return layer.proj(out)[:height, :width].reshape(1, height * width, -1)
 
 
@@ -105,11 +83,3 @@ def test_images_of_a_batch_are_independent():
     x = torch.randn(3, 9 * 15, 8)
     alone = torch.cat([layer(x[i : i + 1], (9, 15)) for i in range(3)])
     torch.testing.assert_close(layer(x, (9, 15)), alone)
-
-
-@pytest.mark.parametrize('layer', [SpatialReductionAttention, WindowAttention])
-def test_bad_input_is_named(layer):
-    with pytest.raises(InputError, match='embed_dims=30, num_heads=4'):
-        layer(30, 4)
-    with pytest.raises(InputError, match=r'hw_shape=\(3, 4\)'):
-        layer(8, 2)(torch.zeros(1, 13, 8), (3, 4))

@@ -37,27 +37,6 @@ def test_eager_mode_after_fake_tensors(name):
     assert out.isfinite().all()
 
 
-@every_attention
-def test_eager_mode_after_an_export_and_the_export_is_right(name):
-    block, x = build(name), torch.randn(1, 35, 8)
-    program = torch.export.export(block, (x, (5, 7)), strict=False)
-    expected = block(x, (5, 7))
-    assert type(expected) is torch.Tensor
-    torch.testing.assert_close(program.module()(x, (5, 7)), expected)
-
-
-@every_attention
-def test_export_with_a_dynamic_batch(name):
-    skip_on_torch_2_6(name)
-    block, x = build(name), torch.randn(2, 35, 8)
-    batch = torch.export.Dim('batch', min=1, max=64)
-    shapes = {0: batch}, (None, None)
-    program = torch.export.export(block, (x, (5, 7)), dynamic_shapes=shapes, strict=False)
-    for size in (1, 2, 5):
-        x = torch.randn(size, 35, 8)
-        torch.testing.assert_close(program.module()(x, (5, 7)), block(x, (5, 7)))
-
-
 class OnMaps(torch.nn.Module):
     """A block on maps, whose H and W an export can leave open."""
 
@@ -70,14 +49,23 @@ class OnMaps(torch.nn.Module):
 
 
 @every_attention
-def test_export_with_a_dynamic_batch_and_grid(name):
-    """Windows: three or more each way, when exported and afterwards."""
-    skip_on_torch_2_6(name)
-    model, auto = OnMaps(build(name)), torch.export.Dim.AUTO
-    shapes = ({0: auto, 2: auto, 3: auto},)
-    maps = torch.randn(2, 8, 10, 7)
+@pytest.mark.parametrize(
+    ('dynamic', 'sizes'),
+    [
+        ((), [(2, 10, 7)]),
+        ((0,), [(1, 10, 7), (5, 10, 7)]),
+        # Windows: three or more each way, when exported and afterwards.
+        ((0, 2, 3), [(2, 10, 7), (3, 9, 9), (1, 7, 12), (5, 13, 8)]),
+    ],
+    ids=['static', 'batch', 'batch and grid'],
+)
+def test_eager_mode_after_an_export_and_the_export_is_right(name, dynamic, sizes):
+    if dynamic:
+        skip_on_torch_2_6(name)
+    model, maps = OnMaps(build(name)), torch.randn(2, 8, 10, 7)
+    shapes = (dict.fromkeys(dynamic, torch.export.Dim.AUTO),)
     program = torch.export.export(model, (maps,), dynamic_shapes=shapes, strict=False).module()
-    for batch, *hw_shape in ((2, 10, 7), (3, 9, 9), (1, 7, 12), (5, 13, 8)):
+    for batch, *hw_shape in sizes:
         maps = torch.randn(batch, 8, *hw_shape)
         expected = model(maps)
         assert type(expected) is torch.Tensor

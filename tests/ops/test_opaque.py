@@ -43,7 +43,7 @@ def arguments(name, projected, hw_shape, head_dim, dtype):
 @pytest.mark.parametrize('projected', [True, False])
 @pytest.mark.parametrize('name', ['attend', 'attend_backward'])
 def test_schemas_and_shapes_are_right(name, projected, hw_shape, head_dim, dtype):
-    op, given = getattr(torch.ops.mmca, name).default, None
+    op = getattr(torch.ops.mmca, name).default
     given = arguments(name, projected, hw_shape, head_dim, dtype)
     torch.library.opcheck(op, given)
     assert all(x.is_contiguous() for x in op(*given))
@@ -105,12 +105,10 @@ def test_compiled_with_one_input_frozen(frozen):
     x, _, _, weight = tokens(torch.float64, 5, 7)
     inputs = [x, weight]
     inputs[1 - frozen].requires_grad_()
+    compiled = torch.compile(attend_itself, fullgraph=True, backend='aot_eager')
     found, expected = (
         torch.autograd.grad(run(*inputs, (5, 7)).square().sum(), inputs[1 - frozen])[0]
-        for run in (
-            torch.compile(attend_itself, fullgraph=True, backend='aot_eager'),
-            attend_itself,
-        )
+        for run in (compiled, attend_itself)
     )
     torch.testing.assert_close(found, expected)
 

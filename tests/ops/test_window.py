@@ -5,6 +5,7 @@ import torch
 
 from mmca.ops import naive
 from mmca.ops.window import window_attention
+from tests.op_cases import outputs_and_gradients
 from tests.tolerances import BLOCK_TOLERANCE
 
 CASES = [(1, 1, 1, 1), (5, 4, 2, 3), (7, 9, 3, 4), (6, 49, 2, 8)]  # windows, tokens, heads, dims
@@ -16,13 +17,6 @@ def arguments(windows, size, heads, dims, dtype=torch.float64):
     bias = torch.randn(heads, size, size, generator=generator, dtype=torch.float64)
     far = (torch.rand(size, size, generator=generator) < 0.4).fill_diagonal_(False)
     return qkv.to(dtype), bias.masked_fill(far, float('-inf')).to(dtype)
-
-
-def outputs_and_gradients(function, tensors):
-    tensors = [t.detach().requires_grad_() for t in tensors]
-    out = function(*tensors)
-    weight = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).reshape(out.shape).cos()
-    return [out, *torch.autograd.grad(out, tensors, weight.to(out.dtype))]
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, *BLOCK_TOLERANCE])

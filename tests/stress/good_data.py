@@ -15,7 +15,6 @@ NAMES = ('date', 'fig', 'hazelnut')
 WIDTH, HEIGHT = 64, 48
 NUMBER = 6  # images a split
 VICTIM = 2  # the image that most cases damage
-KINDS = ('coco', 'ade')
 
 
 class Files(NamedTuple):
@@ -39,7 +38,7 @@ def write_good(root: Path, kind: str, number: int = NUMBER) -> dict[str, Files]:
 
     Args:
         root: a new folder.
-        kind: one of `KINDS`.
+        kind: 'coco' or 'ade'.
         number: of images a split.
 
     Returns:
@@ -89,26 +88,13 @@ def coco_content(number: int = NUMBER) -> dict:
     }
 
 
-_LOADER = """
-train_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False,
-    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=False),
-    dataset=dict({dataset}, data_root={root!r}, {train}, pipeline=[{load}, {pack}]))
-val_dataloader = dict(
-    batch_size=1, num_workers=0, persistent_workers=False,
-    dataset=dict({dataset}, data_root={root!r}, {test}, test_mode=True, pipeline=[{load}, {pack}]))
-test_dataloader = val_dataloader
-train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=5)
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
-    interval=-1, by_epoch=True, save_last=False, save_best=None))
-work_dir = {root!r} + '/work'
-"""
-_ARCH = 'arch=dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))'
-_MODEL = {
+_BACKBONE = """dict(_delete_=True, type='mmca.CAPVT', arch=dict(
+        embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)))"""
+_CONFIGS = {
     'coco': f"""
 _base_ = {DET!r}
 model = dict(
-    backbone=dict(_delete_=True, type='mmca.CAPVT', {_ARCH}),
+    backbone={_BACKBONE},
     neck=dict(in_channels=[8, 16, 16, 32], out_channels=16),
     rpn_head=dict(in_channels=16, feat_channels=16),
     roi_head=dict(
@@ -117,33 +103,45 @@ model = dict(
         mask_roi_extractor=dict(out_channels=16),
         mask_head=dict(in_channels=16, conv_out_channels=16, num_convs=1, num_classes=3)),
     test_cfg=dict(rpn=dict(max_per_img=20), rcnn=dict(max_per_img=5)))
-train_dataloader = dict(batch_sampler=None)
-val_evaluator = dict(ann_file={{root!r}} + '/test.json')
-test_evaluator = val_evaluator
+steps = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='Resize', scale=({WIDTH}, {HEIGHT}), keep_ratio=True),
+    dict(type='PackDetInputs',
+         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+train = dict(ann_file='train.json', data_prefix=dict(img='images/train'))
+test = dict(ann_file='test.json', data_prefix=dict(img='images/test'))
+val_evaluator = dict(ann_file=root + '/test.json')
 """,
     'ade': f"""
 _base_ = {SEG!r}
 model = dict(
     data_preprocessor=dict(size=({HEIGHT}, {WIDTH})),
-    backbone=dict(_delete_=True, type='mmca.CAPVT', {_ARCH}),
+    backbone={_BACKBONE},
     neck=dict(in_channels=[8, 16, 16, 32], out_channels=16),
     decode_head=dict(in_channels=[16, 16, 16, 16], channels=16, num_classes=3))
+steps = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
+kind = dict(_delete_=True, type='BaseSegDataset', reduce_zero_label=True)
+train = dict(data_prefix=dict(img_path='images/train', seg_map_path='maps/train'), **kind)
+test = dict(data_prefix=dict(img_path='images/test', seg_map_path='maps/test'), **kind)
+val_evaluator = dict()
 """,
 }
-_DATASET = {
-    'coco': f"metainfo=dict(classes={NAMES}), data_prefix=dict(img='images/{{split}}'), "
-    "ann_file='{split}.json'",
-    'ade': f"_delete_=True, type='BaseSegDataset', metainfo=dict(classes={NAMES}), "
-    "data_prefix=dict(img_path='images/{split}', seg_map_path='maps/{split}'), "
-    'reduce_zero_label=True',
-}
-_LOAD = {
-    'coco': "dict(type='LoadAnnotations', with_bbox=True, with_mask=True), "
-    f"dict(type='Resize', scale=({WIDTH}, {HEIGHT}), keep_ratio=True)",
-    'ade': "dict(type='LoadAnnotations')",
-}
-_KEYS = "meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')"
-_PACK = {'coco': f"dict(type='PackDetInputs', {_KEYS})", 'ade': "dict(type='PackSegInputs')"}
+_RUN = f"""
+common = dict(metainfo=dict(classes={NAMES}), data_root=root, pipeline=steps)
+loading = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    batch_size=2, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=False),
+    dataset=dict(**train, **common), **loading)
+val_dataloader = dict(batch_size=1, dataset=dict(test_mode=True, **test, **common), **loading)
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=5)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(
+    interval=-1, by_epoch=True, save_last=False, save_best=None))
+work_dir = root + '/work'
+"""
 
 
 def write_config(root: Path, kind: str, text: str = '') -> Path:
@@ -151,19 +149,12 @@ def write_config(root: Path, kind: str, text: str = '') -> Path:
 
     Args:
         root: where the data set lies.
-        kind: one of `KINDS`.
-        text: what else the config says.
+        kind: 'coco' or 'ade'.
+        text: more lines of the config.
 
     Returns:
         The config.
     """
-    loader = _LOADER.format(
-        root=str(root),
-        dataset='',
-        load=f"dict(type='LoadImageFromFile'), {_LOAD[kind]}",
-        pack=_PACK[kind],
-        **{split: _DATASET[kind].format(split=split) for split in ('train', 'test')},
-    ).replace('dict(, ', 'dict(')
     path = root / 'tiny.py'
-    path.write_text(_MODEL[kind].replace('{root!r}', repr(str(root))) + loader + text)
+    path.write_text(f'root = {str(root)!r}{_CONFIGS[kind]}{_RUN}{text}')
     return path

@@ -1,8 +1,4 @@
-"""Imported by trainings that are to be stopped: tells what they do, and slows their disk down.
-
-MMCA_PHASES names the file that says what the run is doing, MMCA_SLOW_DISK the seconds that writing
-a checkpoint takes.
-"""
+"""Imported by trainings to be stopped: writes what they do to MMCA_PHASES, and slows their disk."""
 
 import os
 import time
@@ -12,12 +8,12 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-CHUNKS = 20
+CHUNKS, SECONDS = 20, 0.5  # to write a checkpoint
 phase = 'start'
 
 
 def enter(name):
-    """Say what the run does from now on; returns what it did before."""
+    """Note the current phase; returns the one before."""
     global phase
     before, phase = phase, name
     if os.environ.get('RANK', '0') == '0':
@@ -29,7 +25,7 @@ def enter(name):
 
 @register_backend('slow')
 class SlowDisk(LocalBackend):
-    """Writes files bit by bit."""
+    """Writes files in chunks."""
 
     def put(self, obj, filepath):
         before = enter('saving')
@@ -37,13 +33,13 @@ class SlowDisk(LocalBackend):
         with open(filepath, 'wb', buffering=0) as file:
             for start in range(0, len(obj), size):
                 file.write(obj[start : start + size])
-                time.sleep(float(os.environ['MMCA_SLOW_DISK']) / CHUNKS)
+                time.sleep(SECONDS / CHUNKS)
         enter(before)
 
 
 @HOOKS.register_module()
 class PhaseHook(Hook):
-    """Tells what the run is doing."""
+    """Notes what the run is doing."""
 
     def before_train_iter(self, runner, *args, **kwargs):
         enter(f'training {runner.iter}')

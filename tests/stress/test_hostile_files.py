@@ -4,7 +4,6 @@ No code runs, no process dies, no memory of gigabytes is taken, and a refusal is
 The long form takes every file through every entry point.
 """
 
-import pickle
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile import WRAPS, beside_weights, call, corpus, name, odd_files, saved, text
+from tests.hostile import WRAPS, beside_weights, corpus, odd_files, saved
 from tests.stress import forked
 from tests.stress.good_data import write_config, write_good
 
@@ -39,10 +38,10 @@ class Site:
         self.files = [self._write(*item) for item in odd_files(weights, folder).items()]
         for label, opcodes in corpus(self.planted).items():
             # Tuples in tuples are data, however deep, and may be loaded where weights are.
-            for kind in ('zip', 'legacy') if label != 'deep nesting' else ():
-                content = beside_weights(opcodes, weights, kind == 'zip')
-                self.files.append(self._write(f'{label} beside weights, {kind}.pth', content))
-            for kind in ('bare pickle', 'tar'):
+            if label != 'deep nesting':
+                content = beside_weights(opcodes, weights)
+                self.files.append(self._write(f'{label} beside weights.pth', content))
+            for kind in ('legacy', 'bare pickle', 'tar'):
                 self.files.append(self._write(f'{label}, {kind}.pth', WRAPS[kind](opcodes)))
         handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
         handler.func.log_message = lambda *_: None
@@ -139,35 +138,13 @@ def test_a_sample_through_every_entry_point(site):
     assert not faults
 
 
-def test_data_files_and_configs_execute_nothing(site):
-    touch = f'touch {site.planted}'
-    (site.folder / 'hostile.yaml').write_text(f'a: !!python/object/apply:os.system ["{touch}"]')
-    code = call(name('os', 'system'), text(touch))
-    (site.folder / 'hostile.pkl').write_bytes(WRAPS['bare pickle'](code))
-    (site.folder / 'good.pkl').write_bytes(pickle.dumps({'metainfo': {}, 'data_list': []}))
-    dataset = "dict(_delete_=True, type='mmdet.BaseDetDataset', pipeline=[], ann_file={!r})"
-    for file in ('hostile.pkl', 'hostile.yaml', 'good.pkl'):
-        data = dataset.format(str(site.folder / file))
-        config = site.config.with_name('reads.py')
-        config.write_text(f"_base_ = 'tiny.py'\ntrain_dataloader = dict(dataset={data})\n")
-        outcome = forked.run(lambda path=str(config): forked.mmca(['train', path]), site.folder)
-        assert outcome.refused, outcome.text
-        assert ('which could run code' in outcome.text) == (file == 'hostile.pkl')
-    for argv in (['check', 'hostile.yaml'], ['train', 'hostile.yaml']):
-        outcome = forked.run(lambda argv=argv: forked.mmca(argv), site.folder)
-        assert outcome.refused, outcome.text
-    assert not site.planted.exists()
-
-
 @pytest.mark.stress
 @pytest.mark.parametrize('entry_point', ENTRY_POINTS)
-def test_every_file_through_every_entry_point(entry_point, site, tally):
+def test_every_file_through_every_entry_point(entry_point, site):
     good = site.run(entry_point, site.good)
     if entry_point.endswith('--resume'):
         assert 'holds weights, not the state of a training' in good.text
     else:
         assert good.code == 0, good.text
     faults = {path.name: fault(site, site.run(entry_point, path)) for path in site.files}
-    faults = {name: what for name, what in faults.items() if what}
-    print(*(f'{name}: {what}' for name, what in faults.items()), sep='\n')
-    tally(f'hostile files through {entry_point}', len(site.files), len(site.files) - len(faults))
+    assert {name: what for name, what in faults.items() if what} == {}

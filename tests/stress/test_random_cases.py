@@ -155,9 +155,10 @@ def compare(name: str, case: Case, draw: Callable) -> None:
         assert error <= bound, f'{what}: error {error:.3g}, at most {bound:.3g}'
 
 
-def run(name: str, number: int) -> int:
-    """The number of cases that were compared; hypothesis prints the smallest one that fails."""
-    compared = 0
+@pytest.mark.parametrize('number', [SHORT, pytest.param(LONG, marks=pytest.mark.stress)])
+@pytest.mark.parametrize('name', CASES)
+def test_an_op_is_its_naive_form(name, number):
+    """Hypothesis prints the smallest case that fails."""
 
     @settings(
         max_examples=number,
@@ -168,20 +169,6 @@ def run(name: str, number: int) -> int:
     )
     @given(CASES[name], st.data())
     def check(case: Case, data: st.DataObject) -> None:
-        nonlocal compared
         compare(name, case, data.draw)
-        compared += 1
 
     check()
-    return compared
-
-
-@pytest.mark.parametrize('name', CASES)
-def test_an_op_is_its_naive_form(name):
-    assert run(name, SHORT) >= SHORT
-
-
-@pytest.mark.stress
-@pytest.mark.parametrize('name', CASES)
-def test_thousands_of_cases(name, tally):
-    tally(f'random cases of {name} against its naive form', LONG, min(run(name, LONG), LONG))

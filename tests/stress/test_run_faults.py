@@ -1,4 +1,4 @@
-"""Real runs that end early: no memory, a full disk, a process that dies, a loss of NaN."""
+"""Real runs that end early: a full disk, a process that dies, a loss of NaN."""
 
 import os
 import subprocess
@@ -11,22 +11,12 @@ from tests.stress.good_data import write_config, write_good
 
 PLUGIN = """
 import os, signal
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 
 DO = dict(
-    cuda='raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")',
     memory='raise MemoryError', error='raise RuntimeError("wrong")',
     exit='os._exit(7)', kill='os.kill(os.getpid(), signal.SIGKILL)')
-
-@HOOKS.register_module()
-class Fail(Hook):
-    def __init__(self, how):
-        self.how = how
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == 4:
-            exec(DO[self.how])
 
 @HOOKS.register_module()
 class FillDisk(Hook):
@@ -51,7 +41,7 @@ class Die:
 SETTINGS = """
 custom_imports = dict(imports=['mmca', 'faulty_plugin'], allow_failed_imports=False)
 train_cfg.update(max_epochs=3, val_interval=10)
-default_hooks['checkpoint'].update(interval=1, max_keep_ckpts={keep})
+default_hooks['checkpoint'].update(interval=1, max_keep_ckpts=1)
 """
 
 
@@ -62,33 +52,24 @@ def train(tmp_path, monkeypatch):
     (tmp_path / 'faulty_plugin.py').write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def start(text, *options, keep=1):
-        config = str(write_config(tmp_path, 'ade', SETTINGS.format(keep=keep) + text))
+    def start(text, *options):
+        config = str(write_config(tmp_path, 'ade', SETTINGS + text))
         argv = ['train', config, '--cfg-options', *options]
         return forked.run(lambda: forked.mmca(argv), tmp_path)
 
     return start
 
 
-@pytest.mark.parametrize('how', ['cuda', 'memory', 'error'])
-def test_an_error_during_the_run(how, train):
-    outcome = train(f"custom_hooks = [dict(type='Fail', how={how!r})]")
-    assert outcome.code == 1
-    assert outcome.text.count('Traceback (most recent call last)') == 1
-    (line,) = outcome.errors
-    assert ('lower the batch size' in line) == (how != 'error')
-    assert 'resume with the same command and --resume' in line
-
-
 @pytest.mark.stress
 @pytest.mark.parametrize('how', ['exit', 'kill', 'error', 'memory'])
-def test_a_loading_process_dies(how, train, tally):
+def test_a_loading_process_dies(how, train):
     outcome = train(
         "steps = train_dataloader['dataset']['pipeline']\n"
         f"steps.insert(1, dict(type='Die', how={how!r}))\n"
         "train_dataloader['num_workers'] = 2"
     )
-    tally(f'a loading process dies ({how})', 1, outcome.code in (1, 2) and len(outcome.errors) == 1)
+    assert outcome.code in (1, 2)
+    assert len(outcome.errors) == 1
 
 
 def test_a_loss_of_nan(train):
@@ -110,15 +91,14 @@ def small_disk(tmp_path):
     subprocess.run(['umount', str(disk)], check=True)
 
 
-@pytest.mark.parametrize('keep', [1, pytest.param(3, marks=pytest.mark.stress)])
-def test_a_full_disk_keeps_the_last_checkpoint(keep, train, small_disk):
+def test_a_full_disk_keeps_the_last_checkpoint(train, small_disk):
     work = small_disk / 'work'
     place = f'work_dir={work}'
-    outcome = train("custom_hooks = [dict(type='FillDisk')]", place, keep=keep)
+    outcome = train("custom_hooks = [dict(type='FillDisk')]", place)
     assert outcome.code == 1
     assert 'no space left for' in outcome.errors[0]
     assert [path.name for path in work.glob('*.pth')] == ['epoch_1.pth']
     assert iteration_of(work / 'epoch_1.pth') == 3
     os.unlink(small_disk / 'ballast')
-    assert train('', place, 'resume=True', keep=keep).code == 0
+    assert train('', place, 'resume=True').code == 0
     assert iteration_of(work / 'epoch_3.pth') == 9

@@ -11,7 +11,6 @@ from mmca.errors import InputError
 from tests.commands import run_script
 from tests.helpers import ROOT
 from tools.mini import STUFF, THINGS, make_mini
-from tools.mini.drawing import draw_portrait
 from tools.mini.layouts import PORTRAITS
 
 COUNTS = {'train': 30, 'val': 15}
@@ -77,11 +76,7 @@ def test_portraits_are_sorted_by_class(data, split):
     # mmpretrain names the images that it draws by these names alone.
     assert [path.name for path in paths] == [f'{i:06d}.png' for i in range(len(paths))]
     assert len(paths) == PORTRAITS * COUNTS[split]
-    for index, path in enumerate(paths):
-        assert path.parent.name == THINGS[index % 5]
-        stream = {'train': 2, 'val': 3}[split]
-        expected = draw_portrait((0, stream, index), path.parent.name, 64)
-        assert np.array_equal(cv2.imread(str(path)), expected)
+    assert all(path.parent.name == THINGS[index % 5] for index, path in enumerate(paths))
 
 
 def test_an_image_depends_on_seed_split_and_index_only(data, tmp_path):
@@ -109,17 +104,16 @@ def test_only_force_replaces_another_synthetic_data_set(tmp_path):
     assert after['notes.txt'] == b'mine'
 
 
-def test_other_files_are_never_touched(tmp_path):
-    (tmp_path / 'photo.jpg').write_bytes(b'real')
+def test_other_files_stay_and_the_remains_of_an_interrupted_run_go(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/photo.jpg').write_bytes(b'real')
     with pytest.raises(InputError, match='holds something else'):
-        make_mini(tmp_path, **SMALL, force=True)
-    assert files(tmp_path) == {'photo.jpg': b'real'}
-
-
-def test_the_remains_of_an_interrupted_run_disappear(tmp_path):
-    (tmp_path / '.unfinished/coco/train').mkdir(parents=True)
-    (tmp_path / '.unfinished/coco/train/000007.jpg').write_bytes(b'half')
-    make_mini(tmp_path, **SMALL)
+        make_mini(tmp_path / 'photos', **SMALL, force=True)
+    assert files(tmp_path) == {'photos/photo.jpg': b'real'}
+    half = tmp_path / 'mini/.unfinished/coco/train/000007.jpg'
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b'half')
+    make_mini(tmp_path / 'mini', **SMALL)
     assert not [name for name in files(tmp_path) if '000007' in name or 'unfinished' in name]
 
 

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mmca.checkpoint import read_state_dict
+from mmca.checkpoint import read_checkpoint
 from mmca.errors import InputError
 from mmca.registry import HOOKS
 
@@ -23,9 +23,6 @@ class FiniteLossHook(Hook):
 
     Args:
         patience: consecutive bad iterations that abort training.
-
-    Example (in a config):
-        custom_hooks = [dict(type='mmca.FiniteLossHook', patience=5)]
     """
 
     def __init__(self, patience: int = 5) -> None:
@@ -43,10 +40,10 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Count; raises an `InputError` when the count is reached."""
-        self._loss = loss = _total(outputs)
-        if loss is None:
+        """Count bad iterations; raises an `InputError` after `patience` in a row."""
+        if not outputs or 'loss' not in outputs:
             return
+        self._loss = loss = outputs['loss'].detach()
         bad = torch.zeros_like(loss, dtype=torch.long) if self._bad is None else self._bad
         self._bad = torch.where(loss.isfinite(), 0, bad + 1)
         self._seen += 1
@@ -54,7 +51,7 @@ class FiniteLossHook(Hook):
             self._abort_if_bad(runner, runner.iter + 1, self.patience)
 
     def after_train(self, runner: Runner) -> None:
-        """Check the iterations after the last check; all of them if there were fewer."""
+        """Check the iterations since the last check."""
         if self._bad is not None:
             self._abort_if_bad(runner, runner.iter, min(self.patience, self._seen))
 
@@ -70,16 +67,8 @@ class FiniteLossHook(Hook):
         )
 
 
-def _total(outputs: dict | None) -> Tensor | None:
-    """The loss of an iteration: `loss`, or the sum of all losses if there is no total."""
-    outputs = outputs if isinstance(outputs, dict) else {}
-    names = ['loss'] if 'loss' in outputs else [name for name in outputs if 'loss' in name]
-    losses = [outputs[name] for name in names if isinstance(outputs[name], Tensor)]
-    return torch.stack([loss.detach().float().sum() for loss in losses]).sum() if losses else None
-
-
 def _last_good(runner: Runner, first_bad: int) -> str:
-    """The newest checkpoint older than an iteration with finite weights, in words."""
+    """Name the newest checkpoint with finite weights from before an iteration."""
     old: dict[int, Path] = {}
     for path in Path(runner.work_dir).glob('*_*.pth'):
         found = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
@@ -95,7 +84,7 @@ def _last_good(runner: Runner, first_bad: int) -> str:
 
 def _is_finite(path: Path) -> bool:
     try:
-        weights = read_state_dict(str(path))
+        weights = read_checkpoint(path).tensors
     except InputError:
         return False
     return all(value.isfinite().all() for value in weights.values())

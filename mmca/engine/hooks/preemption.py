@@ -19,9 +19,8 @@ from mmengine.runner import Runner
 from mmca.registry import HOOKS
 
 CHECKPOINT = 'preempted.pth'
-EXIT_CODE = 128 + signal.SIGTERM  # 143, as of a process that the signal itself ends
-# A launcher passes a signal on to processes that may have had it from its sender.
-SAME_SIGNAL = 3.0  # seconds
+EXIT_CODE = 128 + signal.SIGTERM  # 143, as if the signal itself had ended the process
+SAME_SIGNAL = 3.0  # seconds: a launcher may repeat a signal that its processes have received
 
 
 def _write_error(line: str) -> None:
@@ -29,7 +28,7 @@ def _write_error(line: str) -> None:
 
 
 def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
-    """Start a data loading process that ignores a SIGTERM sent to the whole group.
+    """Start a data loading process that ignores a SIGTERM sent to the whole process group.
 
     The training process needs it until the end of the iteration, then ends it by SIGTERM.
     """
@@ -41,7 +40,7 @@ def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process upon its parent's SIGTERM, or after the parent's death.
+    """End this process upon its parent's SIGTERM or death.
 
     torch watches the parent too, but then waits for a reader of the last batch.
     """
@@ -62,9 +61,6 @@ class PreemptionHook(Hook):
 
     Several processes agree on the iteration, which costs one reduction of a number per iteration.
     During validation the first process writes the checkpoint and ends the run.
-
-    Example (in a config):
-        default_hooks = dict(preemption=dict(type='mmca.PreemptionHook'))
     """
 
     priority = 'LOWEST'  # after everything that completes an iteration, such as schedulers
@@ -97,7 +93,7 @@ class PreemptionHook(Hook):
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Stop if the first process has received the signal; the weights do not change here."""
+        """Stop if the first process has received the signal."""
         if self._asked is not None and is_main_process():
             _save(runner, runner.iter)
             _end()

@@ -15,14 +15,7 @@ VALIDATED = 'validated_iter'  # in the message hub: when the model was last vali
 
 
 def batches_done(runner: Runner) -> int:
-    """Count the batches of the current epoch that training has seen.
-
-    Args:
-        runner: a runner in training.
-
-    Returns:
-        0 at the start of an epoch, and in a loop of iterations, which has no epochs.
-    """
+    """Count the batches of the current epoch that training has seen; 0 in a loop of iterations."""
     loop = runner.train_loop
     if not isinstance(loop, EpochBasedTrainLoop):
         return 0
@@ -54,18 +47,12 @@ class ResumeHook(Hook):
 
     mmengine repeats an epoch from its start and skips a validation that was interrupted. This hook
     skips the batches already seen, without loading them, and runs the validation.
-
-    Example (in a config):
-        default_hooks = dict(resume=dict(type='mmca.ResumeHook'))
     """
 
     priority = 'LOWEST'  # the others must be ready for a validation
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Point a checkpoint's paths at this work dir, which may be a copy of another one.
-
-        `CheckpointHook` would remove the best checkpoint of the original.
-        """
+        """Point paths at this work dir: `CheckpointHook` must not remove files of its original."""
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
         for key in [key for key in info if key.startswith(('best_ckpt', 'last_ckpt'))]:
             local = os.path.join(runner.work_dir, os.path.basename(str(info[key])))

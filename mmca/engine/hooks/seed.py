@@ -24,11 +24,7 @@ def _seed(*key: int) -> None:
 
 
 class _SeededLoading:
-    """Seeds a loading process for each batch by the batch's number, while it collates.
-
-    Args:
-        loader: the data loader.
-    """
+    """Seeds a loading process for each batch by the batch's number, while it collates."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._collate = loader.collate_fn

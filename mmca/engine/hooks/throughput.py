@@ -15,8 +15,6 @@ try:
 except ImportError:  # on Windows
     resource = None
 
-MEGA = 2**20
-
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
@@ -24,25 +22,17 @@ class ThroughputHook(Hook):
 
     mmengine logs the peak memory of GPUs; without one, this hook logs the peak memory of the
     process, in MiB. It runs after `IterTimerHook`, whose time it uses, and before `LoggerHook`.
-
-    Example (in a config):
-        custom_hooks = [dict(type='mmca.ThroughputHook')]
     """
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Any = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Update both figures."""
         hub = runner.message_hub
-        if data_batch is None or 'inputs' not in data_batch or 'train/time' not in hub.log_scalars:
+        if 'inputs' not in data_batch or 'train/time' not in hub.log_scalars:
             return
         images = len(data_batch['inputs']) * get_world_size()
         hub.update_scalar('train/images_per_s', images / hub.get_scalar('train/time').current())
         if resource is not None and not torch.cuda.is_available():
-            unit = 1 if sys.platform == 'darwin' else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-            hub.update_scalar('train/memory', peak / MEGA)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB; on macOS bytes
+            hub.update_scalar('train/memory', peak / (2**20 if sys.platform == 'darwin' else 2**10))

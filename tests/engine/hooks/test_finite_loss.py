@@ -34,6 +34,7 @@ def save(path, value=1.0):
         [1.0, NAN, NAN] * 10,  # never three in a row
         [INF, 1.0, NAN, 2.0] * 5,
         [1.0, NAN, NAN, NAN, 1.0, 1.0],  # over when it is looked at
+        [1.0] * 6 + [NAN] * 2,
     ],
 )
 def test_single_bad_iterations_pass(losses, tmp_path):
@@ -45,11 +46,6 @@ def test_a_loss_that_stays_bad_ends_training(value, word, tmp_path):
     message = rf'the loss has been {word} since iteration 5 \(5 iterations\); there is no older'
     with pytest.raises(InputError, match=message):
         train([1.0] * 4 + [value] * 20, tmp_path)
-
-
-def test_bad_from_the_first_iteration(tmp_path):
-    with pytest.raises(InputError, match=r'since iteration 1 \(3 iterations\)'):
-        train([NAN] * 5, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -76,22 +72,10 @@ def test_a_checkpoint_is_good_if_its_weights_are(tmp_path):
         train([1.0] * 10 + [NAN] * 9, tmp_path)
 
 
-@pytest.mark.parametrize('losses', [[NAN], [NAN, NAN], [1.0] * 6 + [NAN] * 5])
+@pytest.mark.parametrize('losses', [[NAN], [NAN, NAN], [NAN] * 5, [1.0] * 6 + [NAN] * 5])
 def test_bad_losses_at_the_end(losses, tmp_path):
     with pytest.raises(InputError, match=f'since iteration {losses.index(NAN) + 1} '):
         train(losses, tmp_path, patience=5 if len(losses) > 2 else 3)
-
-
-def test_a_bad_loss_at_the_end_passes_if_others_were_good(tmp_path):
-    assert train([1.0] * 6 + [NAN] * 2, tmp_path) == 8
-
-
-def test_losses_without_a_total(tmp_path):
-    hook, runner = FiniteLossHook(1), SimpleNamespace(iter=0, work_dir=str(tmp_path))
-    good, bad = torch.tensor(1.0), torch.tensor([1.0, NAN])
-    hook.after_train_iter(runner, 0, None, {'g_loss': good, 'd_loss': good, 'psnr': bad})
-    with pytest.raises(InputError, match='the loss has been nan since iteration 1'):
-        hook.after_train_iter(runner, 0, None, {'g_loss': good, 'd_loss': bad})
 
 
 def test_models_without_a_loss_are_left_alone(tmp_path):
