@@ -12,6 +12,10 @@ HEADS_OF_SOFTMAX = (
     'model.backbone.attn_cfg.circulant.head_dim=softmax',
     'model.backbone.attn_cfg.circulant.scale=paper',
 )
+ONE_CHANNEL = (  # a head, as in the released CA-DeiT
+    'model.backbone.attn_cfg.circulant.head_dim=1',
+    'model.backbone.attn_cfg.circulant.scale=sqrt',
+)
 KEYED = ('model.backbone.attn=K',)
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
@@ -34,7 +38,7 @@ class Transfer:
     name: str
     label: str
     flags: tuple[str, ...]
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ONE_CHANNEL
     images: int | None = None
     folder: str | None = None
 
@@ -178,7 +182,7 @@ SHORT = ('--iters', '400')
 LONG = {
     'circulant': Transfer('circulant', 'circulant', BUDGET),
     # The later blocks see other inputs than the teacher's, so they learn too.
-    'hybrid': Transfer('hybrid', 'SCCSSSSSSSSS', SHORTER, HYBRID),
+    'hybrid': Transfer('hybrid', 'SCCSSSSSSSSS', SHORTER, (*HYBRID, *ONE_CHANNEL)),
     'linear': Transfer('linear', 'linear', BUDGET, LINEAR),
     # What the transfer does besides attention: the teacher has its class token.
     'softmax': Transfer('softmax', 'softmax', (*SHORTER, '--block-iters', '0'), SOFTMAX),
@@ -193,7 +197,7 @@ ABLATIONS = (
 )
 SIZES = (
     *(
-        Transfer(f'images_{n}', f'{n:,} images, 1,000 iterations', ('--iters', '1000'), (), n)
+        Transfer(f'images_{n}', f'{n:,} images, 1,000 iterations', ('--iters', '1000'), images=n)
         for n in (100, 300, 1000)
     ),
     Transfer('iters_1000', 'all images, 1,000 iterations', ('--iters', '1000')),

@@ -5,6 +5,7 @@ from mmengine.registry import MODELS
 
 from mmca.backbones import DeiT
 from mmca.backbones.base import Backbone
+from mmca.backbones.catalog import start_settings
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, load_pretrained, read_checkpoint
 from mmca.errors import InputError
 
@@ -19,13 +20,6 @@ def backbone_settings(cfg: Config) -> dict:
         raise InputError(f'model.backbone must be a backbone of mmca, got type {kind!r}')
     settings.pop('init_cfg', None)
     return settings
-
-
-def own_settings(settings: dict, checkpoint: Checkpoint) -> dict:
-    """The same settings; a DeiT has a position embedding if the file has one."""
-    if not _is_deit(settings):
-        return settings
-    return {**settings, 'pos_embed': deit_options(checkpoint)['pos_embed']}
 
 
 def softmax_settings(settings: dict, checkpoint: Checkpoint | None = None) -> dict:
@@ -59,7 +53,7 @@ def own_backbone(settings: dict, path: str) -> Backbone | None:
         lacks some.
     """
     checkpoint = read_checkpoint(path)
-    model = MODELS.build(own_settings(settings, checkpoint))
+    model = MODELS.build(start_settings(settings, checkpoint))
     report = fit(checkpoint, model)[1]
     if set(model.attn) == {'softmax'} or report.converted or _absent(report):
         return None

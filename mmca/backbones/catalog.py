@@ -1,5 +1,6 @@
 """Find the backbones that fit a checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from torch import nn
 from mmca import backbones
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, guess_family, read_checkpoint
 from mmca.errors import InputError
+from mmca.layers.attention import get_attention
+from mmca.registry import MODELS
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,28 @@ def best_fit(file: str | Path) -> tuple[str, str, dict[str, bool]]:
             f'{file} fits no backbone of mmca: `mmca inspect {file}` shows its content'
         )
     return candidates[0].name, candidates[0].arch, candidates[0].options
+
+
+def start_settings(settings: Mapping, checkpoint: Checkpoint) -> dict:
+    """Adapt a backbone's settings to the weights that it starts from.
+
+    A DeiT gets a position embedding if the file has one. Attentions that start from softmax weights
+    get their `softmax_options`, and others the options of the file if it names them; options in
+    the settings win.
+    """
+    settings = {key: value for key, value in settings.items() if key != 'init_cfg'}
+    cls = MODELS.get(settings['type'])
+    if issubclass(cls, backbones.DeiT):
+        settings['pos_embed'] = deit_options(checkpoint)['pos_embed']
+    with torch.device('meta'):
+        model = cls(**{key: value for key, value in settings.items() if key != 'type'})
+    attn_cfg = dict(checkpoint.meta.get('attn_cfg') or {})
+    if converted := fit(checkpoint, model)[1].converted:
+        for name in map(cls.attention_name, model.attn):
+            attention = get_attention(name)
+            own = [n for n in model.state_dict() if n.endswith(f'.attn.{attention.signature}')]
+            if attention.softmax_options and set(own) <= set(converted):
+                attn_cfg[name] = dict(attention.softmax_options)
+    for name, options in cls.resolve_attn_cfg(settings.get('attn_cfg')).items():
+        attn_cfg[name] = {**attn_cfg.get(name, {}), **options}
+    return {**settings, 'attn_cfg': attn_cfg} if attn_cfg else settings

@@ -15,7 +15,8 @@ from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_n
 from mmca.checkpoint.reader import Checkpoint, read_checkpoint
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
-from mmca.layers import Attention
+from mmca.layers import Attention, build_attention
+from mmca.layers.attention import get_attention
 from mmca.layers.position import resize_tokens
 
 CLASSIFIER_ONLY = re.compile(
@@ -123,6 +124,26 @@ def check_position_embedding(report: Report, source: str | Path, backbone: str =
             raise InputError(f'{source} {problem}: set model.backbone.pos_embed={value}')
 
 
+def check_attention_options(
+    checkpoint: Checkpoint, backbone: nn.Module, source: str | Path
+) -> None:
+    """Raise an InputError if a file names other options of an attention than the backbone has.
+
+    The tensors of one head size fit another, so nothing else would reveal it.
+    """
+    for name, options in (checkpoint.meta.get('attn_cfg') or {}).items():
+        kind = get_attention(name)
+        for attn in (module for module in backbone.modules() if type(module) is kind):
+            expected = build_attention(name, attn.spec, options)
+            for key, value in options.items():
+                own = getattr(attn, key)
+                if not isinstance(own, nn.Module) and own != getattr(expected, key):
+                    raise InputError(
+                        f'{source} needs {name} attention with {key}={value!r}, not {own!r}: set '
+                        f'model.backbone.attn_cfg.{name}.{key}={value}'
+                    )
+
+
 def fit(
     checkpoint: Checkpoint, model: nn.Module, gain: float = 1.0
 ) -> tuple[dict[str, Tensor], Report]:
@@ -178,7 +199,8 @@ def load_pretrained(
         InputError: the file cannot be read, fills less than min_share, or only one of file and
             model has a position embedding; the model stays unchanged.
     """
-    state_dict, report = fit(read_checkpoint(checkpoint), model, gain)
+    content = read_checkpoint(checkpoint)
+    state_dict, report = fit(content, model, gain)
     name = type(model).__name__
     if report.share < min_share:
         family = guess_family(state_dict)
@@ -189,8 +211,14 @@ def load_pretrained(
             f'(`mmca inspect {checkpoint}` shows what it fits)'
         )
     check_position_embedding(report, checkpoint)
+    check_attention_options(content, model, checkpoint)
     model.load_state_dict({key: state_dict[key] for key in report.loaded}, strict=False)
-    return f'{name}: weights from {checkpoint}: {report}'
+    advice = {
+        module.start_advice(): None
+        for path, module in model.named_modules()
+        if isinstance(module, Attention) and f'{path}.proj.bias' in report.converted
+    }
+    return '\n'.join([f'{name}: weights from {checkpoint}: {report}', *filter(None, advice)])
 
 
 def load_trained(
@@ -201,28 +229,29 @@ def load_trained(
     Returns:
         The comparison; `missing` and `mismatched` tensors keep their values.
     """
-    report = check_trained(checkpoint.tensors, model, source, use)
+    report = check_trained(checkpoint, model, source, use)
     weights = {name: checkpoint.tensors[name] for name in report.loaded}
     model.load_state_dict(weights, strict=False)
     return report
 
 
 def check_trained(
-    tensors: Mapping[str, Tensor], model: nn.Module, source: str | Path, use: Use = 'test'
+    checkpoint: Checkpoint, model: nn.Module, source: str | Path, use: Use = 'test'
 ) -> Report:
-    """Compare a state dict with a whole model, also on the meta device.
+    """Compare a checkpoint with a whole model, also on the meta device.
 
     Args:
-        tensors: name -> tensor.
+        checkpoint: from :func:`read_checkpoint`.
         model: a detector, segmentor or classifier.
         source: the file, for messages.
         use: every use requires half of the model's tensors; 'test' all parameters except
             auxiliary heads, 'resume' all parameters, 'start' (a new training) no more.
 
     Raises:
-        InputError: required parameters are missing, or the position embeddings differ.
+        InputError: required parameters are missing, or the position embeddings or the options of
+            attentions differ.
     """
-    report = match(tensors, model)
+    report = match(checkpoint.tensors, model)
     if report.share < MIN_SHARE:
         raise InputError(
             f'{source} does not match this model: {report.counts}; it contains fewer than '
@@ -230,6 +259,7 @@ def check_trained(
             'model.backbone.init_cfg'
         )
     check_position_embedding(report, source, 'backbone.')
+    check_attention_options(checkpoint, getattr(model, 'backbone', model), source)
     required = [name for name, _ in model.named_parameters()] if use != 'start' else []
     random = [name for name in required if name not in report.loaded]
     if use == 'test':

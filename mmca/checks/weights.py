@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from mmca.checkpoint import check_trained, classifier_state_dict, find_weights
@@ -34,7 +36,9 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
             content.clear()
             content['state_dict'] = renamed
             return
-    report = check_trained(found.tensors, model, source, use)
+    meta = content.get('meta')
+    found = replace(found, meta=meta if isinstance(meta, dict) else {})
+    report = check_trained(found, model, source, use)
     if use == 'resume' and any(key not in content for key in STATE):
         raise InputError(
             f'{source} holds weights, not the state of a training; start from it with '

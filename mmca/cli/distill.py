@@ -80,12 +80,16 @@ def run(args: argparse.Namespace) -> int:
     errors = runner.message_hub.runtime_info[ERRORS]
     settings = {name: getattr(args, name) for name in ('config', *SETTINGS)}
     info = provenance(args.teacher, len(images), settings, errors)
-    save(args.out, args.model_out, student, rest, info)
+    attn_cfg = cfg.model.student.get('attn_cfg', {})
+    attn_cfg = {name: dict(options) for name, options in attn_cfg.items()}
+    save(args.out, args.model_out, student, rest, info, attn_cfg)
     print_table(('held-out images', 'relative error', 'cosine'), before_and_after(errors))
     words = list(args.cfg_options)
-    position = f'{BACKBONE}.pos_embed={cfg.model.student.get("pos_embed")}'
-    if 'pos_embed' in cfg.model.student and position not in words:
-        words.append(position)
+    student_cfg = cfg.model.student
+    needed = [f'pos_embed={student_cfg.pos_embed}'] if 'pos_embed' in student_cfg else []
+    for name, options in attn_cfg.items():
+        needed += [f'attn_cfg.{name}.{key}={value}' for key, value in options.items()]
+    words += [word for word in (f'{BACKBONE}.{part}' for part in needed) if word not in words]
     init = [f'{BACKBONE}.init_cfg.type=Pretrained', f'{BACKBONE}.init_cfg.checkpoint={args.out}']
     print(f'{args.out} is for --cfg-options {" ".join([*words, *init])}')
     if args.model_out:

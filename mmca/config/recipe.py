@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmca.config.dataset_info import DatasetInfo
 from mmca.config.shipped import config_names
@@ -58,7 +58,7 @@ class Recipe:
     base: str  # shipped config to inherit from
     head: str  # key of `HEADS`
     weights: str | None  # checkpoint of the backbone; None trains from scratch
-    options: dict[str, bool]  # of the backbone, as the weights need them
+    options: dict[str, Any]  # of the backbone, as the weights need them
     size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
     batch: int  # images per iteration
     epochs: int
@@ -102,8 +102,9 @@ def choose(
 
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     budget = BUDGETS['labels' if info.task == 'labels' else 'objects', device]
-    backbone, why_backbone, options = _backbone(backbone, weights)
+    backbone, why_backbone = _backbone(backbone, weights)
     base, head = _base(info.task, budget, model, backbone)
+    options = _options(base, weights) if weights else {}
     number = len(info.splits['train'].names)
     batch = batch_size or budget.batch
     why_epochs = '--epochs' if epochs else f'{number} images, {DEVICES[device]}'
@@ -127,8 +128,8 @@ def choose(
     return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
 
 
-def _backbone(given: str | None, weights: str | None) -> tuple[str, str, dict[str, bool]]:
-    """The backbone's name in configs, the reason, and the options that the weights need."""
+def _backbone(given: str | None, weights: str | None) -> tuple[str, str]:
+    """The backbone's name in configs, and the reason."""
     name, reason = given or BACKBONE, '--backbone' if given else 'the smallest circulant one'
     if weights and not given:
         from mmca.backbones.catalog import best_fit
@@ -137,11 +138,18 @@ def _backbone(given: str | None, weights: str | None) -> tuple[str, str, dict[st
         name = re.sub('^(CA|FLatten)', lambda match: f'{match[1]}_', kind).lower()
         name = f'{name if "_" in name else f"ca_{name}"}_{arch[0]}'
         reason = f'fits {weights}'
-    if not weights or 'deit' not in name:
-        return name, reason, {}
-    from mmca.checkpoint import deit_options, read_checkpoint
+    return name, reason
 
-    return name, reason, {'pos_embed': deit_options(read_checkpoint(weights))['pos_embed']}
+
+def _options(base: str, weights: str) -> dict[str, Any]:
+    """The options that the base's backbone needs for the weights."""
+    from mmca.backbones.catalog import start_settings
+    from mmca.checkpoint import read_checkpoint
+    from mmca.config.reader import load_config
+
+    own = load_config(base).model.backbone.to_dict()
+    needed = start_settings(own, read_checkpoint(weights))
+    return {key: value for key, value in needed.items() if own.get(key) != value}
 
 
 def _base(task: str, budget: Budget, model: str | None, backbone: str) -> tuple[str, str]:

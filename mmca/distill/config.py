@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from mmca.analysis.trained_backbone import backbone_settings, own_settings, softmax_settings
+from mmca.analysis.trained_backbone import backbone_settings, softmax_settings
+from mmca.backbones.catalog import start_settings
 from mmca.checkpoint import read_checkpoint
 from mmca.errors import InputError
 
@@ -47,7 +48,7 @@ def distill_config(
     settings = backbone_settings(cfg)
     content = read_checkpoint(teacher)
     weights = dict(type='Pretrained', checkpoint=teacher)
-    student = {**own_settings(settings, content), 'drop_path_rate': 0.0}
+    student = {**start_settings(settings, content), 'drop_path_rate': 0.0}
     original = softmax_settings(student, content)
     warmup, interval = min(50, iters // 10 + 1), max(iters // 5, 1)
     sides = sorted({side, side * 3 // 4 // UNIT * UNIT, side // 2 // UNIT * UNIT})

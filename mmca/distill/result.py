@@ -65,11 +65,19 @@ def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
 
 
 def save(
-    out: str, model_out: str | None, student: dict[str, Tensor], rest: dict[str, Tensor], info: dict
+    out: str,
+    model_out: str | None,
+    student: dict[str, Tensor],
+    rest: dict[str, Tensor],
+    info: dict,
+    attn_cfg: dict,
 ) -> None:
-    """Write the student's weights to `out`, and with the rest of a model to `model_out`."""
+    """Write the student's weights to `out`, and with the rest of a model to `model_out`.
+
+    The files name the options of the student's attention: its tensors fit other heads as well.
+    """
     whole = rest | {f'{BACKBONE}{name}': tensor for name, tensor in student.items()}
     for path, key, weights in ((out, 'model', student), (model_out, 'state_dict', whole)):
         if path is not None:
             with atomic_write(path) as file:
-                torch.save({key: weights, 'distill': info}, file)
+                torch.save({key: weights, 'meta': {'attn_cfg': attn_cfg}, 'distill': info}, file)

@@ -79,6 +79,8 @@ class Attention(nn.Module):
         resized_parameters: parameters learned on a grid or window of a certain size -> 'bilinear'
             or 'bicubic', how a checkpoint of another size is resized.
         signature: name of a parameter that tells this attention in a checkpoint; '' for none.
+        softmax_options: options with which it is nearest to the softmax attention whose weights
+            it starts from; distillation and written configs use them.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
         special_tokens: whether tokens that have no place in the H x W grid, such as a class token,
             may stand before those of the grid.
@@ -100,6 +102,7 @@ class Attention(nn.Module):
     no_weight_decay: ClassVar[Collection[str]] = ()
     resized_parameters: ClassVar[Mapping[str, str]] = {}
     signature: ClassVar[str] = ''
+    softmax_options: ClassVar[Mapping[str, Any]] = {}
     method: ClassVar[str] = ''
     special_tokens: ClassVar[bool] = False
     has_kernel: ClassVar[bool] = False
@@ -129,6 +132,10 @@ class Attention(nn.Module):
             ignored; by default, therefore, all of equal name and shape are taken.
         """
         return tensors
+
+    def start_advice(self) -> str:
+        """What it costs to start this attention from softmax weights, in a line; '' for nothing."""
+        return ''
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
         """Multiply-adds for one image that torch's counter cannot see, such as transforms."""

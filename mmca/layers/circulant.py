@@ -52,6 +52,7 @@ class CirculantAttention(Attention):
     uses_cpe = True
     has_kernel = True
     signature: ClassVar[str] = 'gate.0.weight'
+    softmax_options: ClassVar[dict[str, str]] = {'head_dim': 'softmax', 'scale': 'paper'}
     method: ClassVar[str] = 'CA-'
 
     def __init__(
@@ -133,6 +134,16 @@ class CirculantAttention(Attention):
             'gate.0.weight': weight.new_zeros(dims, dims),
             'gate.0.bias': weight.new_full((dims,), GATE_ONE),
         }
+
+    def start_advice(self) -> str:
+        """One channel a head is not the nearest matrix to the softmax attention."""
+        if self.scale == 'paper' and self.head_dim == self.embed_dims // self.spec.num_heads:
+            return ''
+        return (
+            'circulant attention starts nearer to the softmax attention with '
+            "attn_cfg=dict(circulant=dict(head_dim='softmax', scale='paper')): the maps of DeiT-T "
+            'have a mean relative error of 0.76, instead of 0.93 with head_dim=1'
+        )
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
         """The transforms and spectral products, see :func:`mmca.ops.dft.dft_macs`."""

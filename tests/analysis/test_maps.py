@@ -55,7 +55,7 @@ def test_kernels_belong_to_the_nearest_bccb_matrix():
     nearest = naive.nearest_bccb(matrix, (3, 5))
     torch.testing.assert_close(naive.bccb(bccb_kernel(matrix, (3, 5)), (3, 5)), nearest)
     for seen in attention_inputs(CADeiT(DEIT).eval(), torch.randn(1, 3, 48, 70)).values():
-        matrices = seen.attn.attention_matrix(seen.x, seen.hw_shape)
+        matrices = seen.attn.attention_matrix(seen.x, seen.grid)
         expected = bccb_kernel(matrices, seen.grid).unflatten(2, seen.grid)
         torch.testing.assert_close(equivalent_kernels(seen), expected)
 

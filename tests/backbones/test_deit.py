@@ -33,14 +33,14 @@ def test_the_class_token_goes_through_every_block_as_in_the_original():
     torch.testing.assert_close(found.flatten(2).mT, expected[:, 1:], rtol=1e-12, atol=1e-12)
 
 
-def test_the_class_token_passes_by_attention_that_needs_a_grid():
+def test_the_class_token_skips_attention_that_takes_none():
     model = DeiT(DEIT, attn='CCSS', with_cls_token=True).eval()
     image = torch.randn(1, 3, 70, 100)
     seen = []
     for block in model.blocks:
         block.register_forward_pre_hook(lambda _, args: seen.append((args[0].shape[1], args[1])))
     (found,) = model(image)
-    assert seen == [(35, (5, 7))] * 2 + [(36, (1, 36))] * 2
+    assert seen == [(35, (5, 7))] * 2 + [(36, (5, 7))] * 2
     with torch.no_grad():
         model.cls_token += 1
     assert not torch.equal(model(image)[0], found)

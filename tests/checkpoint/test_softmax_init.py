@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
+from mmca.checkpoint import load_pretrained
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.ops import naive
 from tests.tiny import PVT as PVT_ARCH
@@ -95,3 +96,15 @@ def test_projections_are_there_under_both_conventions(source, arch, attn, gain):
     found = torch.cat([new[f'{path}.{name}.weight'] for name in names])
     assert torch.equal(found, torch.cat([q * gain, k, v]))
     assert model.state_dict().keys() >= {n for n in new if n.startswith(path)}
+
+
+def test_a_start_that_is_not_the_projection_is_mentioned(tmp_path):
+    torch.save(DeiT(SHORT_DEIT).state_dict(), tmp_path / 'deit.pth')
+    options = {'circulant': {'head_dim': 'softmax', 'scale': 'paper'}}
+    for attn_cfg, mentioned in ((None, 1), (options, 0)):
+        model = CADeiT(SHORT_DEIT, pos_embed=True, attn_cfg=attn_cfg)
+        message = load_pretrained(model, tmp_path / 'deit.pth')
+        assert message.count("head_dim='softmax', scale='paper'") == mentioned
+    state = CADeiT(SHORT_DEIT).state_dict()
+    torch.save(state, tmp_path / 'ca_deit.pth')
+    assert 'head_dim' not in load_pretrained(CADeiT(SHORT_DEIT), tmp_path / 'ca_deit.pth')

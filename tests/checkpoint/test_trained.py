@@ -55,7 +55,7 @@ def test_requirements(use, lacking, changes, accepted):
     state = weights(model, lacking, **changes)
     before = copy.deepcopy(model.state_dict())
     if use in accepted:
-        assert check_trained(state, model, 'x.pth', use).share > 0.5
+        assert check_trained(Checkpoint(state), model, 'x.pth', use).share > 0.5
         return
     with pytest.raises(InputError, match=r'^x\.pth does not match this model: \d+ loaded') as error:
         load_trained(model, Checkpoint(state), 'x.pth', use)
@@ -70,7 +70,7 @@ def test_position_embeddings_must_agree(there, use):
     state = weights(Model(CADeiT(SHORT_DEIT, pos_embed=there)))
     model = Model(CADeiT(SHORT_DEIT, pos_embed=not there))
     with pytest.raises(InputError, match=rf'set model\.backbone\.pos_embed={there}$'):
-        check_trained(state, model, 'x.pth', use)
+        check_trained(Checkpoint(state), model, 'x.pth', use)
 
 
 def test_third_party_classifiers():

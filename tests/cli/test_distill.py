@@ -12,6 +12,7 @@ from mmca.cli.main import main
 from mmca.config.reader import load_config
 from mmca.distill.config import distill_config
 from mmca.engine import Runner
+from mmca.errors import InputError
 from tests.helpers import SEG, write_image
 from tests.tiny import DEIT
 
@@ -57,9 +58,18 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     out = capsys.readouterr().out
     assert 'relative error' in out
     assert 'output0' in out
-    assert 'is for --cfg-options model.backbone.pos_embed=True model.backbone.init_cfg.type' in out
+    words = 'is for --cfg-options model.backbone.pos_embed=True '
+    words += 'model.backbone.attn_cfg.circulant.head_dim=softmax '
+    words += 'model.backbone.attn_cfg.circulant.scale=paper model.backbone.init_cfg.type'
+    assert words in out
     whole = read_checkpoint(tmp_path / 'whole.pth').tensors
-    message = load_pretrained(CADeiT(DEIT, attn='CCSS', pos_embed=True), tmp_path / 'whole.pth')
+    options = {'attn': 'CCSS', 'pos_embed': True}
+    with pytest.raises(
+        InputError, match=r"head_dim='softmax', not 1: set model\.backbone\.attn_cfg"
+    ):
+        load_pretrained(CADeiT(DEIT, **options), tmp_path / 'whole.pth')
+    options['attn_cfg'] = {'circulant': {'head_dim': 8, 'scale': 'paper'}}
+    message = load_pretrained(CADeiT(DEIT, **options), tmp_path / 'whole.pth')
     assert '0 converted, 0 resized, 0 dropped, 0 missing, 0 unexpected, 0 mismatched' in message
     provenance = torch.load(tmp_path / 'whole.pth', weights_only=True)['distill']
     assert provenance['images'] == 24
@@ -90,6 +100,9 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
     torch.save({'state_dict': teacher, 'meta': {}}, argv[2])
     assert main([*argv, '--work-dir', str(tmp_path)]) == 0
     options = ['--cfg-options', 'model.backbone.pos_embed=True']
+    options += [
+        f'model.backbone.attn_cfg.circulant.{x}' for x in ('head_dim=softmax', 'scale=paper')
+    ]
     command = ' '.join(['mmca', 'test', argv[1], str(tmp_path / 'model.pth'), *options])
     assert f'is for {command}\n' in capsys.readouterr().out
     whole = read_checkpoint(tmp_path / 'model.pth').tensors

@@ -84,6 +84,8 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     assert cfg.model.backbone.type == 'mmca.CADeiT'
     assert cfg.model.backbone.init_cfg.checkpoint == 'deit_tiny.pth'
     assert cfg.model.backbone.pos_embed is pos_embed
+    options = {'head_dim': 'softmax', 'scale': 'paper'}
+    assert cfg.model.backbone.attn_cfg == {'circulant': options}
     assert cfg.optim_wrapper.optimizer.lr == 2e-4
 
 

@@ -79,6 +79,29 @@ def test_projection_is_the_nearest_bccb_matrix():
         assert (matrix - other).norm() > distance
 
 
+def test_equivariant_to_shifts_of_the_torus():
+    height, width = 6, 9
+    q, k, v = inputs((height, width, 8, 4))
+
+    def shifted(x):
+        return x.unflatten(1, (height, width)).roll((2, -4), (1, 2)).flatten(1, 2)
+
+    out = circulant_attention(q, k, v, (height, width), 4)
+    moved = circulant_attention(shifted(q), shifted(k), shifted(v), (height, width), 4)
+    torch.testing.assert_close(moved, shifted(out))
+
+
+def test_padding_the_grid_changes_every_token():
+    q, k, v = inputs((4, 4, 2, 1))
+
+    def padded(x):
+        return torch.nn.functional.pad(x.unflatten(1, (4, 4)), (0, 0, 0, 2)).flatten(1, 2)
+
+    alone = circulant_attention(q, k, v, (4, 4)).unflatten(1, (4, 4))
+    wider = circulant_attention(padded(q), padded(k), padded(v), (4, 6)).unflatten(1, (4, 6))
+    assert ((alone - wider[:, :, :4]).abs() > 1e-6).all()
+
+
 @both_forms
 @pytest.mark.parametrize('size', [(512, 512), (200, 336)])
 def test_large_grids_lose_no_digits(size, form):

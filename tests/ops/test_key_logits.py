@@ -8,7 +8,8 @@ import torch
 from mmca import ops
 from mmca.errors import InputError
 from mmca.ops import circulant_attention, naive, use_backend
-from tests.ops.test_circulant import SHAPES, assert_close, inputs, outputs_and_gradients
+from tests.op_cases import assert_close, outputs_and_gradients
+from tests.ops.test_circulant import SHAPES, inputs
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 CASES = [shape for shape in SHAPES if math.prod(shape[:2]) <= 330]
