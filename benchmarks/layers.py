@@ -51,7 +51,21 @@ def op_cases(args: Namespace) -> list[Case]:
             }
             label = f'{name} {"x".join(map(str, size))}'
             cases.append(Case(label, builders, ('ours',), (('ours', 'baseline'),)))
+        head_dim = min(64, channels)
+        functions = {'with keys': _with_keys, 'without': ops.circulant_attention}
+        builders = {
+            kind: partial(random_workload, function, [tokens] * 3, args, grid, head_dim)
+            for kind, function in functions.items()
+        }
+        label = f'key_logits {"x".join(map(str, size))}'
+        cases.append(Case(label, builders, ('with keys',), (('with keys', 'without'),)))
     return cases
+
+
+def _with_keys(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], head_dim: int) -> Tensor:
+    """Circulant attention with key logits of zero, which change nothing and have a gradient."""
+    keys = q[..., ::head_dim].mT * 0
+    return ops.circulant_attention(q, k, v, grid, head_dim, key_logits=keys)
 
 
 @register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})

@@ -109,7 +109,7 @@ def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
 def runs_section(runs: Sequence[Run]) -> str:
     """Every row of a table: results, logs and checkpoints of its runs, and the command."""
     parts = ['## Runs', '', 'The last iteration of each run; `deit_tiny_imagenet.pth` is DeiT-T']
-    parts[-1] += ' trained on ImageNet. Commands are as typed at the commit in the log, for seed 0;'
+    parts[-1] += ' trained on ImageNet. Commands are for seed 0, at the commit in the log;'
     parts[-1] += ' others differ in'
     parts[-1] += ' `randomness.seed`. [Results](results/README.md) compares the rows.'
     for row, group in groupby(runs, key=lambda run: run.row):
