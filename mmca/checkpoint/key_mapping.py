@@ -1,22 +1,28 @@
 """Key mappings: from other libraries' parameter names to the original repositories' names.
 
 mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer and facebookresearch/deit do.
-OpenMMLab and timm use other names and a few other layouts, as in `models/backbones/pvt.py` and
-`swin.py` of mmdet 3.x, `vision_transformer.py` of mmpretrain 1.x, `vit.py` of mmseg 1.x, and
-`models/swin_transformer.py` of timm.
+OpenMMLab, timm and transformers use other names and a few other layouts, as in
+`models/backbones/pvt.py` and `swin.py` of mmdet 3.x, `vision_transformer.py` of mmpretrain 1.x,
+`vit.py` of mmseg 1.x, `models/swin_transformer.py` of timm, and `convert_*_to_pytorch.py` in
+`models/deit`, `swin`, `pvt` and `pvt_v2` of transformers.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmca.errors import InputError
 from mmca.layers import registered_attentions
 
 # Every backbone has a patch embedding, preceded by the backbone's prefix.
-STEM = re.compile(r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection)\.weight')
+STEM = re.compile(
+    r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection'
+    r'|embeddings\.patch_embeddings\.projection|encoder\.patch_embeddings\.0\.projection'
+    r'|encoder\.layers\.0\.patch_embedding\.proj)\.weight'
+)
 FAMILIES = (  # (name, regular expression for one of its parameters)
     ('PVTv2', r'block1\.0\.mlp\.dwconv\.dwconv\.weight'),
     ('PVT', r'patch_embed1\.proj\.weight'),
@@ -107,6 +113,24 @@ _PVT_TENSORS = (
     (r'.*\.mlp\.fc[12]\.weight', lambda name, tensor: {name: tensor.flatten(1)}),
 )
 
+_TRANSFORMERS = (
+    (r'\.attention\.output\.dense\.', '.attn.proj.'),
+    (r'\.attention\.(attention\.|self\.)?', '.attn.'),
+    (r'\.attn\.(q)uery\.|\.attn\.(k)ey\.|\.attn\.(v)alue\.', r'.attn.\1\2\3.'),
+    (r'\.attn\.(spatial|sequence)_reduction\.', '.attn.sr.'),
+    (r'\.attn\.layer_norm\.', '.attn.norm.'),
+    (r'\.(intermediate\.dense|mlp\.dense1)\.', '.mlp.fc1.'),
+    (r'\.(output\.dense|mlp\.dense2)\.', '.mlp.fc2.'),
+    (r'\.(layernorm_before|layer_norm_1)\.', '.norm1.'),
+    (r'\.(layernorm_after|layer_norm_2)\.', '.norm2.'),
+    (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
+    (r'^embeddings\.norm\.', 'patch_embed.norm.'),
+    (r'^embeddings\.position_embeddings$', 'pos_embed'),
+    (r'^embeddings\.distillation_token$', 'dist_token'),
+    (r'^(?:embeddings|encoder\.patch_embeddings\.3)\.cls_token$', 'cls_token'),
+    (r'^(encoder\.)?layer_?norm\.', 'norm.'),
+)
+
 KEY_MAPPINGS = (
     KeyMapping(
         name="mmdet's PVT",
@@ -147,6 +171,39 @@ KEY_MAPPINGS = (
         sign=r'layers\.3\.downsample\.reduction\.weight',
         names=((r'^layers\.(\d)\.downsample\.', _counted('layers.{}.downsample.', -1)),),
     ),
+    KeyMapping(
+        name="transformers' DeiT",
+        sign=r'encoder\.layer\.0\.layernorm_before\.weight',
+        names=(*_TRANSFORMERS, (r'^encoder\.layer\.', 'blocks.')),
+    ),
+    KeyMapping(
+        name="transformers' Swin",
+        sign=r'encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight',
+        names=(*_TRANSFORMERS, (r'^encoder\.layers\.', 'layers.')),
+    ),
+    KeyMapping(
+        name="transformers' PVT",
+        sign=r'encoder\.block\.0\.0\.layer_norm_1\.weight',
+        names=(
+            *_TRANSFORMERS,
+            (r'^encoder\.block\.(\d)\.', _counted('block{}.', 1)),
+            (r'^encoder\.patch_embeddings\.(\d)\.pos\w+', _counted('pos_embed{}', 1)),
+            (r'^encoder\.patch_embeddings\.(\d)\.', _counted('patch_embed{}.', 1)),
+            (r'^(patch_embed\d)\.layer_norm\.', r'\1.norm.'),
+            _PATCH_EMBED,
+        ),
+    ),
+    KeyMapping(
+        name="transformers' PVTv2",
+        sign=r'encoder\.layers\.0\.blocks\.0\.layer_norm_1\.weight',
+        names=(
+            *_TRANSFORMERS,
+            (r'^encoder\.layers\.(\d)\.blocks\.', _counted('block{}.', 1)),
+            (r'^encoder\.layers\.(\d)\.patch_embedding\.', _counted('patch_embed{}.', 1)),
+            (r'^encoder\.layers\.(\d)\.layer_norm\.', _counted('norm{}.', 1)),
+            (r'^(patch_embed\d)\.layer_norm\.', r'\1.norm.'),
+        ),
+    ),
 )
 
 
@@ -173,8 +230,19 @@ def to_original_names(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
             original: dict[str, Tensor] = {}
             for name, tensor in state_dict.items():
                 original |= mapping.apply(name, tensor)
-            return original, mapping.name
+            return _join_projections(original), mapping.name
     return dict(state_dict), None
+
+
+def _join_projections(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Join separate q, k and v (C, ...) to qkv, or k and v to kv in the blocks of a PVT."""
+    for name in [name for name in state_dict if re.fullmatch(r'.*\.attn\.k\.(weight|bias)', name)]:
+        parts = 'kv' if name.startswith('block') and not name.startswith('blocks') else 'qkv'
+        names = [name.replace('.attn.k.', f'.attn.{part}.') for part in parts]
+        if all(part in state_dict for part in names):
+            joined = torch.cat([state_dict.pop(part) for part in names])
+            state_dict[name.replace('.attn.k.', f'.attn.{parts}.')] = joined
+    return state_dict
 
 
 def guess_family(names: Iterable[str]) -> str | None:

@@ -1,10 +1,15 @@
 """Other libraries' names, by hand; test_against_mmdet.py maps the models of mmdet."""
 
+import re
+
 import pytest
 import torch
 
+from mmca import backbones
+from mmca.checkpoint import Checkpoint, fit
 from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
 from mmca.errors import InputError
+from tests import tiny
 
 # (mapping's name, original name) of tensors whose layout is the same.
 PVTV2 = [
@@ -92,3 +97,97 @@ def test_prefix(names, prefix):
 )
 def test_family(names, family):
     assert guess_family(names) == family
+
+
+COMMON = [('.norm1.', '.layernorm_before.'), ('.norm2.', '.layernorm_after.')]
+COMMON += [('.mlp.fc1.', '.intermediate.dense.'), ('.mlp.fc2.', '.output.dense.')]
+PVTS = [('.norm1.', '.layer_norm_1.'), ('.norm2.', '.layer_norm_2.'), ('.attn.kv.', '.attn.qkv.')]
+PVTS += [('.mlp.fc', '.mlp.dense'), ('.attn.norm.', '.attn.layer_norm.')]
+EMBEDDINGS = [('patch_embed.proj.', 'embeddings.patch_embeddings.projection.')]
+# Prefix, class, arch, and (original, transformers) parts of names, applied in order.
+TRANSFORMERS = [
+    (
+        'deit.',
+        backbones.DeiT,
+        tiny.DEIT,
+        [
+            *COMMON,
+            *EMBEDDINGS,
+            ('pos_embed', 'embeddings.position_embeddings'),
+            ('.attn.proj.', '.attention.output.dense.'),
+            ('.attn.', '.attention.attention.'),
+            ('blocks.', 'encoder.layer.'),
+        ],
+    ),
+    (
+        'swin.',
+        backbones.Swin,
+        tiny.SWIN,
+        [
+            *COMMON,
+            *EMBEDDINGS,
+            ('patch_embed.norm.', 'embeddings.norm.'),
+            ('.attn.proj.', '.attention.output.dense.'),
+            ('.attn.', '.attention.self.'),
+            ('layers.', 'encoder.layers.'),
+        ],
+    ),
+    (
+        'pvt.',
+        backbones.PVT,
+        tiny.PVT,
+        [
+            *PVTS,
+            *((f'block{i + 1}.', f'encoder.block.{i}.') for i in range(4)),
+            *(
+                (f'pos_embed{i + 1}', f'encoder.patch_embeddings.{i}.position_embeddings')
+                for i in range(4)
+            ),
+            *((f'patch_embed{i + 1}.', f'encoder.patch_embeddings.{i}.') for i in range(4)),
+            ('.attn.proj.', '.attention.output.dense.'),
+            ('.proj.', '.projection.'),
+            ('.attn.sr.', '.attn.sequence_reduction.'),
+            ('.attn.', '.attention.self.'),
+        ],
+    ),
+    (
+        'pvt_v2.',
+        backbones.PVTv2,
+        tiny.PVT,
+        [
+            *PVTS,
+            *((f'block{i + 1}.', f'encoder.layers.{i}.blocks.') for i in range(4)),
+            *((f'patch_embed{i + 1}.', f'encoder.layers.{i}.patch_embedding.') for i in range(4)),
+            ('.attn.sr.', '.attn.spatial_reduction.'),
+            ('.attn.', '.attention.'),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(('prefix', 'cls', 'arch', 'parts'), TRANSFORMERS, ids=lambda x: str(x)[:9])
+def test_transformers_names(prefix, cls, arch, parts):
+    """Renamed as transformers' conversion scripts do, with q, k and v apart."""
+    model = cls(arch)
+    state = {n: torch.randn(t.shape) for n, t in model.named_parameters()}
+    if cls is backbones.Swin:  # a classifier has no norms of single stages
+        state = {n: t for n, t in state.items() if not n.startswith('norm')}
+    theirs = {'classifier.weight': torch.zeros(3, 4)}
+    for original, tensor in state.items():
+        name = re.sub(
+            r'^norm(\d)\.', lambda found: f'encoder.layers.{int(found[1]) - 1}.norm.', original
+        )
+        name = name.replace('.norm.', '.layer_norm.') if 'pvt' in prefix else name
+        name = re.sub(r'^norm\.', 'layernorm.', name)
+        for own, other in parts:
+            name = name.replace(own, other)
+        name = name.replace('.q.', '.query.')
+        if '.qkv.' in name:
+            kinds = ('key', 'value') if 'pvt' in prefix else ('query', 'key', 'value')
+            for kind, part in zip(kinds, tensor.chunk(len(kinds)), strict=True):
+                theirs[prefix + name.replace('.qkv.', f'.{kind}.')] = part
+        else:
+            theirs[prefix + name] = tensor
+    found, report = fit(Checkpoint(theirs), model)
+    assert set(report.loaded) >= set(state), report
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
