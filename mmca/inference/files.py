@@ -20,9 +20,12 @@ from mmca.inference.drawing import draw
 from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
 from mmca.inference.predictor import Predictor, Result
 from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
-from mmca.io import IMAGE_SUFFIXES
+from mmca.io import IMAGE_SUFFIXES, image_size
 
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
+VIDEOS = (  # found in folders; a file that is named may have any suffix
+    *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts'),
+    *('.3gp', '.mts', '.m2ts', '.ogv', '.asf', '.vob'),
+)
 COMPLETE = 0.95  # of a video's frames; some formats state their number roughly
 
 
@@ -64,7 +67,8 @@ def predict_files(
         batch_size: the largest number of images in one forward pass.
 
     Raises:
-        InputError: `ann` does not suit the model or matches none of the images.
+        InputError: `ann` does not suit the model or matches none of the images, or a result would
+            replace an input.
 
     Example::
 
@@ -86,9 +90,16 @@ class _Job:
     def __init__(self, predictor: Predictor, inputs, out: Path, ann, score_thr, batch_size) -> None:
         self.predictor, self.out, self.batch_size = predictor, out, batch_size
         self.draw = partial(draw, palette=predictor.palette, score_thr=score_thr)
-        sources, missing, skipped = find_sources(inputs, out)
-        videos = [source for source in sources if source.path.suffix.lower() in VIDEOS]
+        sources, missing, skipped = find_sources(inputs)
+        videos = [source for source in sources if _is_video(source.path)]
         self.images = [source for source in sources if source not in videos]
+        written = [self.out / 'images' / f'{source.name}.jpg' for source in self.images]
+        written += [self.out / 'labels' / f'{source.name}.png' for source in self.images]
+        written += [self.out / f'{source.name}.mp4' for source in videos]
+        for path in {source.path for source in sources} & {
+            Path(os.path.abspath(p)) for p in written
+        }:
+            raise InputError(f'--out {out}: a result would replace the input {path}')
         self.videos = {source: VideoReader(str(source.path)) for source in videos}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())
         self.truth, self.entries, detects = None, {}, predictor.library == 'mmdet'
@@ -183,18 +194,16 @@ class Source(NamedTuple):
     name: str  # `file_name` without suffix, numbered if another source has that name
 
 
-def find_sources(
-    inputs: Iterable[str | Path], out: str | Path
-) -> tuple[list[Source], list[str], int]:
+def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[str], int]:
     """Find images and videos in files, folders with their subfolders, and glob patterns.
 
     Returns:
-        The sources, each file once, without those in `out`; the inputs that match no image or
-        video; and the number of files in folders that were skipped because of their suffix.
+        The sources, each file once; the inputs that match no image or video; and the number of
+        files in folders that were skipped because of their suffix.
     """
     roots, paths, missing, skipped = [], {}, [], 0
     for text in map(str, inputs):
-        root, files = _expand(text, Path(out).absolute())
+        root, files = _expand(text)
         known = [p for p in files if p == root or p.suffix.lower() in IMAGE_SUFFIXES + VIDEOS]
         skipped += len(files) - len(known)
         if known:
@@ -212,7 +221,7 @@ def find_sources(
     return list(sources.values()), missing, skipped
 
 
-def _expand(text: str, out: Path) -> tuple[Path, list[Path]]:
+def _expand(text: str) -> tuple[Path, list[Path]]:
     """Return the file or folder that an input starts from, and the files it stands for."""
     root = path = Path(os.path.abspath(os.path.expanduser(text)))
     if path.is_file():
@@ -220,4 +229,16 @@ def _expand(text: str, out: Path) -> tuple[Path, list[Path]]:
     found = path.rglob('*') if path.is_dir() else map(Path, glob.iglob(str(path), recursive=True))
     while glob.has_magic(str(root)) and not root.is_dir():
         root = root.parent
-    return root, sorted(item for item in found if item.is_file() and out not in item.parents)
+    return root, sorted(item for item in found if item.is_file())
+
+
+def _is_video(path: Path) -> bool:
+    """Whether a file is a video; without a known suffix, whether OpenCV opens it as one."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES + VIDEOS:
+        return suffix in VIDEOS
+    try:
+        image_size(path)
+    except InputError:
+        return VideoReader(str(path)).opened
+    return False

@@ -75,6 +75,24 @@ def test_a_video(name, tmp_path, request):
         ]
 
 
+@pytest.mark.parametrize('name', ['clip.wmv', 'clip'])
+def test_a_video_by_any_name(name, segmentor, tmp_path):
+    writer = cv2.VideoWriter(f'{tmp_path}/a.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32))
+    writer.write(noise(0, (32, 48)))
+    writer.release()
+    (tmp_path / 'a.mp4').rename(tmp_path / name)
+    assert predict_files(segmentor, [tmp_path / name], tmp_path / 'out') == Summary(frames=1)
+
+
+def test_the_place_of_results_changes_no_input(segmentor, tmp_path, monkeypatch):
+    write_image(tmp_path / 'photos/1.png', noise(0))
+    monkeypatch.chdir(tmp_path)
+    assert predict_files(segmentor, ['photos'], '.').images == 1
+    for inputs, out in ((['images'], '.'), (['labels/1.png'], tmp_path)):
+        with pytest.raises(InputError, match=r'a result would replace the input .*1\.(jpg|png)'):
+            predict_files(segmentor, inputs, out)
+
+
 def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
     folder, out = tmp_path / 'in', tmp_path / 'out'
     write_image(folder / 'a/1.png', noise(1))
@@ -212,13 +230,6 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_inputs_and_names(inputs, names, missing, skipped):
-    sources, *others = find_sources(inputs, 'out')
+    sources, *others = find_sources(inputs)
     assert [source.name for source in sources] == names
     assert others == [missing, skipped]
-
-
-@pytest.mark.usefixtures('folder')
-def test_results_are_not_inputs():
-    sources, _, _ = find_sources(['.'], 'a')
-    names = ['b/1.jpg', 'b/1.mp4', 'b/1.png', 'x[1].jpg']
-    assert [source.file_name for source in sources] == names
