@@ -78,9 +78,10 @@ def _head_shares(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     logits = matrix.clamp(min=FLOOR / tokens).log()
     kernel, keys = bccb_kernel(logits, hw_shape), logits.mean(0)
     key_factors = ((keys - keys.mean())[:, None] * gains).exp()  # (N, G)
+    displacements = bccb(torch.arange(tokens, device=matrix.device), hw_shape)
     rows = []
     for gain in gains:
-        factor = bccb(((kernel - kernel.mean()) * gain).exp(), hw_shape)
+        factor = ((kernel - kernel.mean()) * gain).exp()[displacements]
         sums = factor @ key_factors
         product = ((matrix * factor) @ key_factors / sums).sum(0)  # <A, M>
         square = (factor.square() @ key_factors.square() / sums.square()).sum(0)  # |M|^2
@@ -113,6 +114,7 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor]) -> list[BlockShar
 
 def _best(shares: Tensor) -> tuple[float, float, float, list[float], list[tuple[float, float]]]:
     """`circulant` to `gains` of a :class:`BlockShare`, from shares (heads, G, G)."""
+    shares = shares.clamp(min=0)  # gains of zero explain zero, give or take rounding
     both, places = shares.flatten(1).max(1)
     pairs = [(GAINS[i // len(GAINS)], GAINS[i % len(GAINS)]) for i in places.tolist()]
     circulant, columns = (part.amax(1).mean().item() for part in (shares[:, :, 0], shares[:, 0]))
