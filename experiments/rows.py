@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-HYBRID = ('model.backbone.attn=SCCSSSSSSSSS',)  # what `mmca analyze` recommends for DeiT-T
-FIVE = ('model.backbone.attn=CCCCCSSSSSSS',)  # the same with --threshold 0.25
+HYBRID = ('model.backbone.attn=SCCSSSSSSSSS',)  # where circulant matrices explain most
+FIVE = ('model.backbone.attn=CCCCCSSSSSSS',)  # where they explain a quarter
 LINEAR = ('model.backbone.attn=L',)
 SOFTMAX = ('model.backbone.attn=S',)
 # The projection of the teacher's attention: its own heads, and the factor of the paper.

@@ -1,11 +1,9 @@
 """What a backbone costs, how its attention spreads, and how much of it is circulant."""
 
-from mmca.analysis.circulant_share import (
+from mmca.analysis.block_shares import (
     BlockShare,
-    circulant_share,
+    explained_shares,
     measure_blocks,
-    recommend,
-    stage_shares,
 )
 from mmca.analysis.flops import FlopReport, block_macs, count_flops, count_parts
 from mmca.analysis.maps import (
@@ -28,13 +26,11 @@ __all__ = [
     'attention_matrices',
     'bccb_kernel',
     'block_macs',
-    'circulant_share',
     'count_flops',
     'count_parts',
     'equivalent_kernels',
+    'explained_shares',
     'measure_blocks',
     'normalized_entropy',
-    'recommend',
     'recorded_inputs',
-    'stage_shares',
 ]

@@ -151,3 +151,9 @@ def normalized_entropy(weights: Tensor) -> float:
     if tokens == 1:
         return 1.0
     return (-torch.xlogy(weights, weights).sum(-1).mean() / math.log(tokens)).item()
+
+
+def relative_errors(found: Tensor, target: Tensor) -> Tensor:
+    """|found - target| / |target| of every image: (B, ...) twice -> (B,)."""
+    found, target = found.float().flatten(1), target.float().flatten(1)
+    return (found - target).norm(dim=1) / target.norm(dim=1)

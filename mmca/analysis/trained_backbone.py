@@ -45,6 +45,16 @@ def softmax_backbone(settings: dict, path: str) -> Backbone:
     return model.eval()
 
 
+def converted_backbone(settings: dict, path: str) -> Backbone:
+    """Load a backbone that starts from softmax weights, in evaluation mode.
+
+    Its options are those of :func:`mmca.backbones.catalog.start_settings`.
+    """
+    model = MODELS.build(start_settings(settings, read_checkpoint(path)))
+    load_pretrained(model, path)
+    return model.eval()
+
+
 def own_backbone(settings: dict, path: str) -> Backbone | None:
     """Load the config's backbone with the weights of its own attention, in evaluation mode.
 

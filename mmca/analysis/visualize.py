@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from mmengine.config import Config
 from torch import Tensor
 
-from mmca.analysis.circulant_share import circulant_share
+from mmca.analysis.block_shares import explained_shares
 from mmca.analysis.images import normalize, to_tensor
 from mmca.analysis.maps import (
     AttentionInput,
@@ -107,7 +107,8 @@ def _panels(
 
     if not seen.attn.has_kernel:
         softmax = mean(attention_maps(seen, index)[0])
-        name += f'\nexplained {mean(circulant_share(attention_matrices(seen)[0], seen.grid)):.2f}'
+        shares = explained_shares(attention_matrices(seen)[0], seen.grid)
+        name += f'\ncirculant {mean(shares[:, :, 0].amax(1)):.2f}'
     elif taught is not None:
         softmax = attention_maps(taught, index)[0].mean(0)
     single = {f'kernel {head}': kernels[head] for head in heads or ()}

@@ -1,19 +1,26 @@
-"""Measure how much of softmax attention is circulant, and recommend stages to convert.
+"""Measure which blocks of a softmax network can do without softmax, and recommend an `attn`.
 
 The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
-each attention matrix A (N x N, per head and image), `explained` is the share of |A - 1/N|^2 that
-the nearest circulant matrix has: 1 if A depends on displacements alone. `random` is its expected
-value with the entries of every row shuffled, 1/N; `entropy` is 1 if all patches weigh the same.
-Keys of a spatial reduction stand for all their patches, windows are blocks of an N x N matrix, and
-neither moves with the query: 7 x 7 windows of equal weights score 0.42 on a 28 x 28 grid.
+each attention matrix A (N x N, per head and image), the first table has the share of |A - 1/N|^2
+that is explained by `circulant` matrices (displacement alone), by `columns` (all queries look at
+the same keys) and by `both`: logits g_a a_{m-n} + g_b b_m, the projection of log A, with the best
+gains of each head; `g_a` and `g_b` are their means. Keys of a spatial reduction stand for all their
+patches, windows are blocks of an N x N matrix. `entropy` is 1 if all patches weigh the same.
 
-Stages (PVT, Swin) or blocks (DeiT) that explain enough are recommended for circulant attention.
+The second table tells what the whole network loses. Stage by stage (block by block in DeiT), the
+replacement that costs least for the multiply-adds that it saves is made, and the converted, not
+trained, network runs on the images: `error` is the relative error of its output maps against
+those of attn=S. Recommended is the cheapest mixture with an error of at most --loss.
 """
 
 import argparse
 import hashlib
 import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 from mmca.cli.arguments import add_cfg_options, add_config, add_shape
 from mmca.cli.table import print_table
@@ -26,8 +33,8 @@ EPILOG = """\
 example:
   %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/val2017 \\
       --out analysis"""
-FIGURES = ('explained', 'random', 'entropy', 'softmax M', 'circulant M')
-SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'threshold')
+SHARES = ('circulant', 'columns', 'both')
+SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'loss')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--number', type=int, default=10, help=number)
     side = 'size that the largest centered square is resized to; default 224'
     add('--side', type=int, default=224, help=side)
-    threshold = 'smallest `explained` of a circulant stage; default 0.6. A lower one makes more '
-    threshold += 'stages circulant, and their results less like those of softmax attention'
-    add('--threshold', type=float, default=0.6, help=threshold)
+    loss = 'largest relative error of the output maps, before any training; default 0.5. 0 is the '
+    loss += 'softmax network, 1 the error of maps of zeros'
+    add('--loss', type=float, default=0.5, help=loss)
     add('--out', metavar='DIR', help='write analysis.json and analysis.png here')
     add_shape(parser, 'image size for counting multiply-adds; default --side')
     add_cfg_options(parser)
@@ -51,40 +58,54 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from mmca import __version__
-    from mmca.analysis import stage_shares
     from mmca.analysis.images import middle_views, spread
     from mmca.analysis.recommendation import analyze
     from mmca.io import atomic_write
 
     if args.number < 1:
         raise InputError(f'--number {args.number}: must be at least 1')
+    if args.loss < 0:
+        raise InputError(f'--loss {args.loss:g}: must not be negative')
     if args.out and not Path(args.out).parent.is_dir():
         raise InputError(f'--out {args.out}: must be in a folder that exists')
     shape = tuple(args.shape or (args.side, args.side))
     cfg = load_config(args.config, args.cfg_options)
     files = spread(args.images, args.number)
     views = middle_views(files, args.side, cfg)
-    found = analyze(cfg, args.checkpoint, views, args.threshold, shape)
+    found = analyze(cfg, args.checkpoint, views, args.loss, shape)
     used = f'{len(files)} images of {args.side} x {args.side}'
     at = f'at {shape[0]} x {shape[1]}'
     print(f'{used}; million multiply-adds (M) of the block {at}')
-    rows = found.rows()
-    print_table(('block', 'grid', 'heads', *FIGURES, 'attn'), map(_cells, rows))
-    advice = f'recommended:\n  --cfg-options model.backbone.attn={found.attn}'
-    least = f'{args.threshold:g} or more'
-    print(f'\nexplained {least}, {advice}' if 'C' in found.attn else f'\nno stage explains {least}')
-    print(f'multiply-adds of the backbone {at} (without class token):')
-    for name, macs in found.totals.items():
-        saved = macs / found.totals['S'] - 1
-        print(f"  attn='{name}'".ljust(26) + f'{macs / 1e9:8.2f} G  {saved:+.1%}')
+    rows, costs = found.rows(), [f'{letter} M' for letter in found.macs]
+    header = ('block', 'grid', 'heads', *SHARES, 'g_a', 'g_b', 'entropy', *costs, 'attn')
+    print_table(header, map(_cells, rows))
+    print(f'\nconverted without training; multiply-adds (G) of the backbone {at}')
+    total = found.path[0].macs
+    print_table(
+        ('attn', 'error', 'G', 'saved', ''),
+        (
+            (
+                mixture.attn,
+                f'{mixture.error:.3f}',
+                f'{mixture.macs / 1e9:.2f}',
+                f'{1 - mixture.macs / total:.1%}',
+                'recommended' if mixture == found.best else '',
+            )
+            for mixture in found.path
+        ),
+    )
+    start = {'type': 'Pretrained', 'checkpoint': args.checkpoint}
+    options = [*args.cfg_options, *_options({**found.options, 'init_cfg': start})]
+    print('\nto use the recommendation (--loss moves it along the path):')
+    print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:
         folder, weights = Path(args.out), Path(args.checkpoint)
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         content = {
-            'attn': found.attn,
-            'stages': stage_shares(found.blocks),
+            'attn': found.best.attn,
+            'path': [asdict(mixture) for mixture in found.path],
             'blocks': rows,
-            'macs': {'shape': shape, **found.totals},
+            'shape': shape,
             'settings': {name: getattr(args, name) for name in SETTINGS},
             'files': list(map(str, files)),
             'checkpoint': {'file': weights.name, 'sha256': digest},
@@ -100,8 +121,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cells(block: dict) -> tuple:
-    grid, heads = '{} x {}'.format(*block['grid']), len(block['explained_by_head'])
-    softmax, circulant = (macs / 1e6 for macs in block['macs'].values())
-    figures = (f'{block[name]:{len(name)}.3f}' for name in FIGURES[:3])
-    macs = (f'{softmax:9.1f}', f'{circulant:11.1f}')
-    return block['path'], grid, heads, *figures, *macs, block['attn']
+    grid, gains = '{} x {}'.format(*block['grid']), block['gains']
+    shares = (f'{block[name]:.3f}' for name in SHARES)
+    means = (f'{fmean(values):.2f}' for values in zip(*gains, strict=True))
+    macs = (f'{macs / 1e6:.1f}' for macs in block['macs'].values())
+    figures = (*shares, *means, f'{block["entropy"]:.3f}', *macs)
+    return block['path'], grid, len(gains), *figures, block['attn']
+
+
+def _options(settings: dict, prefix: str = 'model.backbone.') -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _options(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}={value}'

@@ -8,7 +8,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmca.analysis.maps import watch
+from mmca.analysis.maps import relative_errors, watch
 from mmca.errors import InputError
 from mmca.layers import Block
 from mmca.registry import MODELS
@@ -124,10 +124,9 @@ class Distiller(BaseModel):
     def _compare(self, inputs: Tensor) -> list[dict[str, float]]:
         figures: list[dict[str, float]] = [{} for _ in inputs]
         for name, (a, b) in self._maps(inputs).items():
-            a, b = a.float().flatten(1), b.float().flatten(1)
-            errors = (a - b).norm(dim=1) / b.norm(dim=1)
-            cosines = torch.cosine_similarity(a, b)
-            for row, error, cosine in zip(figures, errors.tolist(), cosines.tolist(), strict=True):
+            errors = relative_errors(a, b).tolist()
+            cosines = torch.cosine_similarity(a.float().flatten(1), b.float().flatten(1)).tolist()
+            for row, error, cosine in zip(figures, errors, cosines, strict=True):
                 row |= {f'{name}/error': error, f'{name}/cosine': cosine}
         return figures
 

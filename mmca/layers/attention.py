@@ -79,6 +79,8 @@ class Attention(nn.Module):
         resized_parameters: parameters learned on a grid or window of a certain size -> 'bilinear'
             or 'bicubic', how a checkpoint of another size is resized.
         signature: name of a parameter that tells this attention in a checkpoint; '' for none.
+        replaces_softmax: whether :meth:`from_softmax` makes it act like the softmax attention
+            without training, which makes it a candidate of `mmca analyze` if it has a letter.
         softmax_options: options with which it is nearest to the softmax attention whose weights
             it starts from; distillation and written configs use them.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
@@ -102,6 +104,7 @@ class Attention(nn.Module):
     no_weight_decay: ClassVar[Collection[str]] = ()
     resized_parameters: ClassVar[Mapping[str, str]] = {}
     signature: ClassVar[str] = ''
+    replaces_softmax: ClassVar[bool] = False
     softmax_options: ClassVar[Mapping[str, Any]] = {}
     method: ClassVar[str] = ''
     special_tokens: ClassVar[bool] = False

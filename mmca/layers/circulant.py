@@ -52,6 +52,7 @@ class CirculantAttention(Attention):
     uses_cpe = True
     has_kernel = True
     signature: ClassVar[str] = 'gate.0.weight'
+    replaces_softmax = True
     softmax_options: ClassVar[dict[str, str]] = {'head_dim': 'softmax', 'scale': 'paper'}
     method: ClassVar[str] = 'CA-'
 

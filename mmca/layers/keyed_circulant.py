@@ -58,6 +58,7 @@ class KeyedCirculantAttention(Attention):
     no_weight_decay = ('gains',)
     signature: ClassVar[str] = 'gains'
     method: ClassVar[str] = 'KCA-'
+    replaces_softmax = True
     special_tokens = True
 
     def __init__(

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import MODELS
 from PIL import Image
 
+from mmca.analysis import count_flops
 from mmca.backbones import PVT, CADeiT, DeiT, PVTv2, Swin
 from mmca.cli.main import main
+from mmca.config.reader import load_config
 from tests.helpers import SEG, write_image
 from tests.tiny import DEIT
 from tests.tiny import PVT as TINY_PVT
@@ -53,22 +56,29 @@ def job(tmp_path):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_every_family_is_analyzed_and_drawn(family, job, tmp_path, capsys):
     out = tmp_path / 'out'
-    argv = [*job(family), '--out', str(out), '--threshold', '0', '--shape', '96', '64']
+    argv = [*job(family), '--out', str(out), '--loss', '9', '--shape', '960', '640']
     assert main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('2 images of 64 x 64;')
-    assert lines[0].endswith('at 96 x 64')
-    assert 'explained 0 or more, recommended:' in lines
-    assert '  --cfg-options model.backbone.attn=CCCC' in lines
+    assert lines[0].endswith('at 960 x 640')
     content = json.loads((out / 'analysis.json').read_text())
-    assert content['attn'] == 'CCCC'
-    assert len(content['stages']) == 4
+    path, attn = content['path'], content['attn']
+    assert (path[0]['attn'], path[0]['error']) == ('SSSS', 0)
+    assert attn == path[-1]['attn'] != 'SSSS'
     rows = content['blocks']
     assert [row['path'] for row in rows] == [line.split()[0] for line in lines[2 : 2 + len(rows)]]
-    assert all(0 <= row['explained'] <= 1 for row in rows)
+    assert all(0 <= row['circulant'] <= row['both'] <= 1 for row in rows)
+    assert all(row['attn'] in attn and row['macs'].keys() == {'C', 'K', 'S'} for row in rows)
+    assert content['shape'] == [960, 640]
     assert len(content['checkpoint']['sha256']) == 64
-    assert content['macs'].keys() == {'shape', 'S', 'C', 'CCCC'}
-    assert content['macs']['C'] == content['macs']['CCCC'] != content['macs']['S']
+    # The printed command builds the mixture, which costs what the table says.
+    words = lines[-2].split()
+    cfg = load_config(words[2], words[4:])
+    assert cfg.model.backbone.attn == attn
+    assert cfg.model.backbone.init_cfg.checkpoint == str(tmp_path / 'weights.pth')
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model.backbone)
+        assert count_flops(model.eval(), torch.empty(1, 3, 960, 640)).macs == path[-1]['macs']
     assert content['files'] == [str(tmp_path / f'images/{i}.png') for i in (0, 2)]
     with Image.open(out / 'analysis.png') as plot:
         assert plot.width > 500
@@ -78,9 +88,12 @@ def test_every_family_is_analyzed_and_drawn(family, job, tmp_path, capsys):
         assert figure.width > figure.height
 
 
-def test_nothing_is_recommended_where_nothing_is_circulant(job, capsys):
-    assert main([*job(), '--threshold', '1']) == 0
-    assert 'no stage explains 1 or more' in capsys.readouterr().out
+def test_without_loss_all_stays_softmax(job, capsys):
+    assert main([*job(), '--loss', '0']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.endswith('recommended'))
+    assert line.startswith('SSSS  0.000')
+    assert 'model.backbone.attn=SSSS model.backbone.pos_embed=True' in lines[-1]
 
 
 def test_a_circulant_backbone_is_drawn_beside_its_teacher(job, tmp_path, capsys):
@@ -100,6 +113,7 @@ def test_a_circulant_backbone_is_drawn_beside_its_teacher(job, tmp_path, capsys)
     [
         ('--images gone', 'no such folder: gone'),
         ('--number 0', '--number 0: must be at least 1'),
+        ('--loss -1', '--loss -1: must not be negative'),
         ('--out gone/out', '--out gone/out: must be in a folder that exists'),
         ('--cfg-options model.backbone.arch.embed_dims=24', 'does not fit'),
         ('--cfg-options model.backbone.type=ResNet', 'model.backbone must be a backbone of mmca'),

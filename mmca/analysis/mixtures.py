@@ -1,0 +1,100 @@
+"""Search for mixtures of attentions that save most for what the whole network loses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmca.analysis.maps import relative_errors
+from mmca.analysis.trained_backbone import converted_backbone
+from mmca.layers import registered_attentions
+from mmca.layers.attention import attention_letters
+
+TRIED = 4  # replacements measured at every step after the first, which measures all
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A backbone whose softmax attention is replaced in some stages, without training.
+
+    Attributes:
+        attn: one letter per stage.
+        error: relative error of the backbone's outputs, |y - y_S| / |y_S| with y_S those of
+            attn='S', mean over outputs and images.
+        macs: multiply-adds of the backbone.
+    """
+
+    attn: str
+    error: float
+    macs: int
+
+
+def replacement_letters(settings: Mapping) -> list[str]:
+    """The attentions that can replace softmax in a backbone, those with `replaces_softmax`.
+
+    Beside a class token only those that take it.
+    """
+    known, token = registered_attentions(), settings.get('with_cls_token', False)
+    found = {letter: known[n] for letter, n in attention_letters().items() if n in known}
+    return [
+        letter
+        for letter, attention in found.items()
+        if attention.replaces_softmax and (attention.special_tokens or not token)
+    ]
+
+
+def search_mixtures(
+    settings: Mapping,
+    checkpoint: str,
+    images: Sequence[Tensor],
+    macs: Mapping[str, Sequence[int]],
+    total: int,
+) -> list[Mixture]:
+    """Replace softmax attention stage by stage, and run the converted network every time.
+
+    Greedy: each step makes the replacement that adds least to the error for the multiply-adds
+    that it saves. Errors travel through all later blocks, so they are measured again at every
+    step, for the `TRIED` replacements that were best when last measured.
+
+    Args:
+        settings: of a backbone of mmca.
+        checkpoint: file of softmax weights.
+        images: (3, H, W) each, normalized.
+        macs: letter -> multiply-adds of every stage, for 'S' and all replacements.
+        total: multiply-adds of the backbone with attn='S'.
+
+    Returns:
+        The path from softmax in all stages until no replacement saves any multiply-adds.
+    """
+
+    @torch.no_grad()
+    def outputs(attn: str) -> list[tuple[Tensor, ...]]:
+        model = converted_backbone({**settings, 'attn': attn}, checkpoint)
+        return [model(image[None]) for image in images]
+
+    def replace(mixture: Mixture, stage: int, letter: str) -> Mixture:
+        attn = mixture.attn[:stage] + letter + mixture.attn[stage + 1 :]
+        pairs = zip(outputs(attn), target, strict=True)
+        errors = [relative_errors(*maps) for pair in pairs for maps in zip(*pair, strict=True)]
+        saved = macs['S'][stage] - macs[letter][stage]
+        return Mixture(attn, torch.cat(errors).mean().item(), mixture.macs - saved)
+
+    path = [Mixture('S' * len(macs['S']), 0.0, total)]
+    target = outputs(path[0].attn)
+    tried = moves = [
+        (stage, letter)
+        for letter in macs
+        for stage, cost in enumerate(macs['S'])
+        if macs[letter][stage] < cost
+    ]
+    price: dict[tuple[int, str], float] = {}
+    while tried:
+        last = path[-1]
+        made = {move: replace(last, *move) for move in tried}
+        price |= {m: (new.error - last.error) / (last.macs - new.macs) for m, new in made.items()}
+        best = min(tried, key=price.__getitem__)
+        path.append(made[best])
+        moves = [move for move in moves if move[0] != best[0]]
+        tried = sorted(moves, key=price.__getitem__)[:TRIED]
+    return path
