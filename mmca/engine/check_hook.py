@@ -85,7 +85,7 @@ class CheckHook(Hook):
         splits = splits_of(loops)
         check_data(splits, self.sample)
         check_classes(_bare(runner.model), splits)
-        check_trained_classes(self.trained, str(runner.cfg.load_from), splits)
+        check_trained_classes(self.trained, str(runner.cfg.get('load_from')), splits)
 
 
 def _bare(model: nn.Module) -> nn.Module:
