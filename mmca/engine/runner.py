@@ -190,6 +190,10 @@ def _prepare(cfg: Config) -> Config:
     checkpoint = hooks.get('checkpoint', {})
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
+    drawing = hooks.get('visualization') or {}
+    if str(drawing.get('type')).rpartition('.')[2] == 'DetVisualizationHook':
+        import_module('mmca.engine.hooks.drawing')
+        hooks['visualization'] = dict(drawing, type='mmca.DetVisualizationHook')
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmca.engine import Runner
@@ -126,7 +129,7 @@ from mmdet.registry import MODELS
 from mmdet.models.detectors.base import BaseDetector
 from mmengine.structures import InstanceData
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)
 class Oracle(BaseDetector):
     def __init__(self, data_preprocessor=None, init_cfg=None):
         super().__init__(data_preprocessor, init_cfg)
@@ -175,3 +178,27 @@ def test_the_librarys_own_tools_order_labels_by_name(tmp_path):
     config.write_text(config.read_text().replace("('hazelnut', 'date', ", "('date', 'hazelnut', "))
     classes = "metainfo.classes=('hazelnut', 'date', 'fig')"
     assert f'in another order: set {classes}' in error_line(run('test', checkpoint))
+
+
+@pytest.mark.parametrize('elsewhere', [False, True])
+def test_images_of_one_name_are_drawn_into_several_files(elsewhere, tmp_path, monkeypatch):
+    files = write_good(tmp_path, 'coco', 3)['test']
+    names = ['cam1/frame.jpg', 'cam2/frame.jpg', 'cam1/sub/frame.jpg']
+    for index, name in enumerate(names):
+        path = (tmp_path / 'other' if elsewhere else files.images) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(files.images / f'{index}.jpg', path)
+        names[index] = str(path) if elsewhere else name
+    each('images', lambda i, entry: entry.update(file_name=names[i]))(files)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'oracle.py').write_text(ORACLE)
+    cfg = Config.fromfile(write_config(tmp_path, 'coco', SETTINGS))
+    cfg.default_hooks.visualization.update(draw=True, test_out_dir='drawn')
+    monkeypatch.chdir(tmp_path)
+    cfg.work_dir = 'work'
+    cfg.test_dataloader.batch_size = 2
+    Runner.from_cfg(cfg).test()
+    drawn = sorted(Path('work').rglob('frame.jpg'))
+    assert len(drawn) == 3
+    (folder,) = Path('work').glob('*/drawn')
+    assert all(path.is_relative_to(folder) for path in drawn)
