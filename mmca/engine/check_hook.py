@@ -18,6 +18,7 @@ from mmca.checks import (
     check_weights,
     splits_of,
 )
+from mmca.engine.rehearsal import rehearse_validation
 from mmca.registry import HOOKS
 
 
@@ -40,7 +41,7 @@ class CheckHook(Hook):
     Methods raise an `InputError` where something would go wrong silently.
 
     Args:
-        sample: read some of the image files of each data set.
+        sample: read some of the image files of each data set, and validate on one image.
 
     Example (in a config):
         default_hooks = dict(checks=None)  # no checks
@@ -64,8 +65,10 @@ class CheckHook(Hook):
             self.trained = list(trained.get('classes') or ())
 
     def before_train(self, runner: Runner) -> None:
-        """Check the data of training and validation."""
+        """Check the data of training and validation, and rehearse a validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
+        if self.sample:
+            rehearse_validation(runner)
 
     def before_test(self, runner: Runner) -> None:
         """Check the data of the test."""
