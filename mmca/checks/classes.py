@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import nn
 
@@ -28,6 +28,25 @@ def check_classes(model: nn.Module, splits: list[Split]) -> None:
             raise InputError(
                 f'{split.key} has {number} classes, but {", ".join(wrong)}; '
                 f'for {number} classes: --cfg-options {options}'
+            )
+
+
+def check_trained_classes(trained: Sequence[str], source: str, splits: list[Split]) -> None:
+    """Compare the classes that a checkpoint was trained on with those of data sets.
+
+    Args:
+        trained: class names in the order of labels; empty if unknown.
+        source: the checkpoint, for messages.
+        splits: the data sets.
+
+    Raises:
+        InputError: a data set has the same classes in another order.
+    """
+    for split in splits:
+        if split.classes != list(trained) and sorted(split.classes) == sorted(trained):
+            raise InputError(
+                f'{source} was trained on the classes of {split.key} in another order: set '
+                f'metainfo.classes={tuple(trained)}'
             )
 
 

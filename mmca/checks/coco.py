@@ -26,6 +26,7 @@ class CocoUse(NamedTuple):
     polygons: bool = False  # whether masks must be polygons (`poly2mask=False`)
     boxes_evaluated: bool = False  # whether pycocotools evaluates boxes or masks
     masks_evaluated: bool = False
+    labels: tuple = ()  # the category id of each label
 
 
 class Fault(NamedTuple):
@@ -44,7 +45,6 @@ OUTSIDE = Fault('have a box outside the image', DROPPED, False)
 LEAVES = Fault('have a box that leaves the image', 'bbox is [x, y, width, height]', False)
 NO_POLYGON = Fault('have no polygon of three or more points', 'they are ignored like crowds', False)
 RLE_IGNORED = Fault('have RLE masks', 'with poly2mask=False they are ignored like crowds', False)
-ID_ZERO = Fault('have the id 0', 'pycocotools counts it as unmatched; number from 1', False)
 NO_NUMBER = Fault('have a bbox or polygon with NaN or infinity', 'correct or remove it')
 NO_CROWD = Fault('have no iscrowd, needed for evaluation', 'write 0, or 1 for groups')
 NO_MASK = Fault(
@@ -72,7 +72,7 @@ def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -
     try:
         warnings = json.loads(cache.read_text(encoding='utf-8'))
     except (OSError, ValueError):
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        content = json.loads(Path(path).read_bytes())
         try:
             warnings = examine(content, classes, use)
         except InputError as error:
@@ -111,7 +111,7 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
         >>> examine(file, ['cat'], CocoUse())
         ['1 of 1 annotations reference an unknown image_id (the first is number 0, id 1): they are dropped']
     """  # noqa: E501
-    warnings = _check_categories(content['categories'], list(classes))
+    warnings = _check_categories(content['categories'], list(classes), use)
     images = {image['id']: image for image in content['images']}
     annotations = content.get('annotations') or []
     if len(images) < len(content['images']):  # the same entry twice does no harm
@@ -140,28 +140,28 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
     return warnings
 
 
-def _check_categories(categories: list[dict], classes: list[str]) -> list[str]:
-    """Mmdet numbers labels in the order of the file's categories, not of metainfo.classes."""
+def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) -> list[str]:
     _check_unique('categories', [category['id'] for category in categories])
     if not classes:
         return []
+    ids = {category['name']: category['id'] for category in categories}
     names = [category['name'] for category in categories]
-    absent = [name for name in classes if name not in names]
-    if absent:
+    absent = [name for name in classes if name not in ids]
+    extra = [name for name in names if name not in classes]
+    if absent and (extra or not use.boxes_evaluated):  # misspelled, most likely
         raise InputError(
             f'{len(absent)} of {len(classes)} class names in metainfo.classes are not among its '
             f'{len(names)} categories: {_some(absent)}; its categories are {_some(names)}'
         )
-    in_file = [name for name in names if name in classes]
-    if len(set(in_file)) < len(in_file):
+    if len(names) - len(extra) > len(classes) - len(absent):
         raise InputError('two categories share a name; each needs its own')
-    if in_file != classes:
+    if use.labels and use.labels != tuple(map(ids.get, classes)):
         raise InputError(
-            'its categories are in another order than metainfo.classes, and mmdet counts labels in '
-            f"the file's order: set classes={tuple(in_file)}"
+            'its categories are in another order than metainfo.classes; mmca.Runner with '
+            "type='CocoDataset' orders labels by metainfo.classes"
         )
-    extra = [name for name in names if name not in classes]
-    return [f'{len(extra)} categories are not used: {_some(extra)}'] if extra else []
+    warnings = [f'no category {name}' for name in absent]
+    return warnings + [f'{len(extra)} categories are not used: {_some(extra)}'] * bool(extra)
 
 
 def _check_unique(noun: str, ids: list) -> None:
@@ -198,8 +198,6 @@ def _fault(annotation: dict, images: dict, known: set, used: set, use: CocoUse) 
     if annotation['area'] <= 0:
         return EMPTY
     fault = _fault_of_mask(annotation, image, use) if use.masks else None
-    if fault is None and use.boxes_evaluated and annotation.get('id') == 0:
-        return ID_ZERO
     return fault or (LEAVES if max(right, bottom, -x, -y) > 1 else None)
 
 

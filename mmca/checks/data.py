@@ -106,6 +106,7 @@ def _use_of(split: Split) -> CocoUse:
         polygons=any(not getattr(step, 'poly2mask', True) for step in masks),
         boxes_evaluated='bbox' in evaluated or 'segm' in evaluated,
         masks_evaluated='segm' in evaluated,
+        labels=tuple(split.dataset.cat_ids),
     )
 
 

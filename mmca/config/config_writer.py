@@ -196,7 +196,8 @@ def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     schedule = {
         f'train_cfg.{unit}': last,
         'train_cfg.val_interval': interval,
-        'param_scheduler': [*([ramp] if end else []), {**decay, 'end': last}],
+        # LinearLR starts at `begin` and is done at `end - 1`: one iteration has no ramp.
+        'param_scheduler': [*([ramp] if end > 1 else []), {**decay, 'end': last}],
         'default_hooks.logger.interval': max(1, min(MAX_INTERVAL, recipe.iterations // LOGS)),
         'default_hooks.checkpoint.interval': interval,
     }

@@ -201,7 +201,6 @@ def _inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dic
 
 
 def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Split:
-    # mmdet numbers classes in the file's order
     classes = {category['id']: str(category['name']) for category in content['categories']}
     counts = Counter(classes.get(entry['category_id']) for entry in content['annotations'])
     names = [str(image['file_name']) for image in content['images']]

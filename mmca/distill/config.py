@@ -51,6 +51,8 @@ def distill_config(
     student = {**start_settings(settings, content), 'drop_path_rate': 0.0}
     original = softmax_settings(student, content)
     warmup, interval = min(50, iters // 10 + 1), max(iters // 5, 1)
+    warmup = 0 if warmup < 2 else warmup  # LinearLR is done at `end - 1`: one has no ramp
+    ramp = dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup)
     sides = sorted({side, side * 3 // 4 // UNIT * UNIT, side // 2 // UNIT * UNIT})
     preprocessor = cfg.model.get('data_preprocessor') or cfg.data_preprocessor  # mmpretrain's
     loading = dict(
@@ -94,7 +96,7 @@ def distill_config(
                 clip_grad=dict(max_norm=1.0),
             ),
             param_scheduler=[
-                dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup),
+                *([ramp] if warmup else []),
                 dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=iters),
             ],
             default_hooks=dict(

@@ -10,7 +10,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from mmca.checks import check_batch_labels, check_classes, check_data, check_weights, splits_of
+from mmca.checks import (
+    check_batch_labels,
+    check_classes,
+    check_data,
+    check_trained_classes,
+    check_weights,
+    splits_of,
+)
+from mmca.engine.rehearsal import rehearse_validation
 from mmca.registry import HOOKS
 
 
@@ -33,7 +41,7 @@ class CheckHook(Hook):
     Methods raise an `InputError` where something would go wrong silently.
 
     Args:
-        sample: read some of the image files of each data set.
+        sample: read some of the image files of each data set, and validate on one image.
 
     Example (in a config):
         default_hooks = dict(checks=None)  # no checks
@@ -44,6 +52,7 @@ class CheckHook(Hook):
 
     def __init__(self, sample: bool = True) -> None:
         self.sample = sample
+        self.trained: list[str] = []  # classes of the checkpoint whose heads are used as they are
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the weights."""
@@ -51,10 +60,15 @@ class CheckHook(Hook):
         use = 'start' if getattr(runner, 'trains', False) else 'test'
         use = 'resume' if runner.cfg.get('resume') else use
         check_weights(checkpoint, _bare(runner.model), str(runner.cfg.load_from), use)
+        if use != 'start':
+            trained = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+            self.trained = list(trained.get('classes') or ())
 
     def before_train(self, runner: Runner) -> None:
-        """Check the data of training and validation."""
+        """Check the data of training and validation, and rehearse a validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
+        if self.sample:
+            rehearse_validation(runner)
 
     def before_test(self, runner: Runner) -> None:
         """Check the data of the test."""
@@ -74,6 +88,7 @@ class CheckHook(Hook):
         splits = splits_of(loops)
         check_data(splits, self.sample)
         check_classes(_bare(runner.model), splits)
+        check_trained_classes(self.trained, str(runner.cfg.get('load_from')), splits)
 
 
 def _bare(model: nn.Module) -> nn.Module:

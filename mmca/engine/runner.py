@@ -20,8 +20,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mmca.config.reader import LIBRARIES
 from mmca.engine.check_hook import Checked, StopHook
@@ -150,6 +153,15 @@ class Runner(MMEngineRunner):
             }
         return super().wrap_model(model_wrapper_cfg, model)
 
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build a data loader; names decide on labels, see `mmca.engine.coco`."""
+        return MMEngineRunner.build_dataloader(_by_names(dataloader), *args, **kwargs)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build an evaluator; names decide on labels, see `mmca.engine.coco`."""
+        return super().build_evaluator(_by_names(evaluator))
+
     build_model = _naming('build_model', 'model')
     build_train_loop = _naming('build_train_loop', 'train_dataloader')
     build_val_loop = _naming('build_val_loop', 'val_dataloader, val_evaluator')
@@ -178,11 +190,35 @@ def _prepare(cfg: Config) -> Config:
     checkpoint = hooks.get('checkpoint', {})
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
+    drawing = hooks.get('visualization') or {}
+    if str(drawing.get('type')).rpartition('.')[2] == 'DetVisualizationHook':
+        import_module('mmca.engine.hooks.drawing')
+        hooks['visualization'] = dict(drawing, type='mmca.DetVisualizationHook')
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)
         cfg.resume = cfg.load_from is not None
     return cfg
+
+
+def _by_names(node: Any) -> Any:
+    """The config of a data loader or evaluator with our classes for mmdet's of the same name."""
+    if isinstance(node, (list, tuple)):
+        return [_by_names(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    inside = ('dataset', 'datasets', 'metrics')
+    node = {key: _by_names(value) if key in inside else value for key, value in node.items()}
+    kind = node.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    name = name.rpartition('.')[2]
+    registry = {'CocoDataset': DATASETS, 'CocoMetric': METRICS}.get(name)
+    if registry is not None:
+        with registry.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(kind) if isinstance(kind, str) else kind
+        if kind is not None and kind.__module__.startswith('mmdet.'):
+            node['type'] = getattr(import_module('mmca.engine.coco'), name)
+    return node
 
 
 def import_library(library: str | None) -> None:

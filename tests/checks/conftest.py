@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-from mmdet.datasets import CocoDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from mmseg.datasets import BaseSegDataset
 
 from mmca.checks import check_data, splits_of
+from mmca.engine.coco import CocoDataset
 from tests.stress.good_data import NAMES, write_good
 
 import_modules_from_strings(['mmdet.datasets', 'mmdet.evaluation', 'mmseg.datasets'])

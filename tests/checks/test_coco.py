@@ -10,9 +10,9 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.coco_panoptic import CocoPanopticDataset
 from pycocotools import mask
 
-from mmca.checks.coco import rle_pixels
+from mmca.checks.coco import CocoUse, examine, rle_pixels
 from mmca.errors import InputError
-from tests.stress.good_data import HEIGHT, NAMES, WIDTH
+from tests.stress.good_data import HEIGHT, NAMES, WIDTH, coco_content
 from tests.stress.malformed import COCO_FINE, NAN, SQUARE, annotation, edit, one, rle
 
 
@@ -58,7 +58,6 @@ def test_what_is_dropped_is_a_warning(change, words, coco, check):
         (one('categories', id=1), '2 categories share the id 1'),
         (one('categories', name='date'), 'are not among its 3 categories: hazelnut'),
         (edit(lambda c: c['categories'].append({'id': 9, 'name': 'fig'})), 'two categories share'),
-        (edit(lambda c: c['categories'].reverse()), "classes=('hazelnut', 'fig', 'date')"),
     ],
 )
 def test_what_would_train_wrongly_is_refused(change, words, coco, check):
@@ -115,8 +114,7 @@ def test_what_pycocotools_needs_in_addition(coco, check):
     with pytest.raises(InputError, match='begin with a polygon of one or two points'):
         check(coco.build(), metric='segm')
     assert 'no polygon' in check(coco.build(), metric='bbox')[0]
-    annotation(segmentation=[SQUARE], id=0)(coco.files)
-    assert 'have the id 0' in check(coco.build(), metric='segm')[0]
+    annotation(segmentation=[SQUARE])(coco.files)
     edit(lambda content: content.pop('annotations'))(coco.files)
     assert 'no annotations to compare' in check(coco.build(test_mode=True), metric='bbox')[0]
 
@@ -140,6 +138,14 @@ def test_no_cache_folder_is_needed(coco, check, monkeypatch):
     assert check(coco.build()) == []
 
 
+def test_a_category_may_be_absent_where_predictions_are_evaluated():
+    content = coco_content()
+    content['categories'].pop()
+    assert examine(content, NAMES, CocoUse(boxes_evaluated=True)) == ['no category hazelnut']
+    with pytest.raises(InputError, match='are not among its 2 categories: hazelnut'):
+        examine(content, NAMES, CocoUse())
+
+
 def test_layouts_of_others_are_left_alone(coco, tmp_path, check):
     class Own(CocoDataset):
         def parse_data_info(self, raw_data_info):
@@ -148,6 +154,9 @@ def test_layouts_of_others_are_left_alone(coco, tmp_path, check):
 
     edit(lambda content: content['categories'].reverse())(coco.files)
     assert check(coco.build(Own)) == []
+    assert check(coco.build()) == []
+    with pytest.raises(InputError, match='in another order than metainfo'):
+        check(coco.build(CocoDataset))
     edit(lambda content: content.update(annotations=[]))(coco.files)
     assert check(coco.build(CocoPanopticDataset, test_mode=True), sample=False) == []
 

@@ -124,7 +124,6 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
         ('--model-out x.pth', '--model-out x.pth: the teacher and all results need different'),
         ('--model-out y.pth', "tensors of the config's neck and heads, such as neck.lateral"),
         ('--work-dir teacher.pth', 'teacher.pth'),
-        ('--iters 1', 'end should be larger than begin'),
         ('--lr nan', 'Invalid learning rate: nan'),
         ('--side 80', '--side 80: must be a multiple of 32, at least 64'),
         ('--cfg-options model.backbone.attn=S', 'has the attention of the teacher'),

@@ -5,15 +5,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
-from mmca.backbones import DeiT
-from mmca.config.config_writer import write
+from mmca.backbones import DeiT, Swin
+from mmca.config.config_writer import _schedule, write
 from mmca.config.dataset_info import inspect_folder
-from mmca.config.recipe import choose
+from mmca.config.recipe import Recipe, choose
+from mmca.distill.config import distill_config
 from mmca.errors import InputError
 from tests.config import folders
 from tests.helpers import ROOT
@@ -64,6 +67,40 @@ def test_a_gpu_gets_the_published_recipe(layout, make):
     assert cfg.train_pipeline == published.train_pipeline
     assert cfg.optim_wrapper == published.optim_wrapper
     assert cfg.auto_scale_lr.base_batch_size == 16
+
+
+@pytest.mark.parametrize(('task', 'epoch'), [('labels', 1), ('boxes', 1), ('boxes', 7)])
+def test_every_schedule_reaches_its_peak_rate(task, epoch):
+    for epochs in range(1, 101):
+        recipe = Recipe('', '', None, {}, None, 1, epochs, epochs * epoch, 1e-3, {})
+        rates = rates_of(_schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
+        assert max(rates) == pytest.approx(1e-3), epochs
+
+
+@pytest.mark.parametrize('iters', [1, 2, 5, 9, 10, 60])
+def test_distillation_reaches_its_peak_rate(iters, tmp_path):
+    torch.save(Swin('tiny').state_dict(), tmp_path / 'teacher.pth')
+    model = dict(backbone=dict(type='mmca.CASwin', arch='tiny'))
+    cfg = Config(dict(model=model, data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3)))
+    cfg = distill_config(cfg, str(tmp_path / 'teacher.pth'), [], '', iters=iters, lr=1e-3)
+    assert max(rates_of(cfg, iters)) == pytest.approx(1e-3)
+
+
+def rates_of(cfg, iterations, epoch=1):
+    """The learning rate of each iteration, by mmengine's own schedulers."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    schedulers = [
+        PARAM_SCHEDULERS.build({**scheduler, 'optimizer': optimizer})
+        for scheduler in cfg['param_scheduler']
+    ]
+    rates = []
+    for iteration in range(1, iterations + 1):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            if not scheduler.by_epoch or iteration % epoch == 0:
+                scheduler.step()
+    return rates
 
 
 def test_arguments_replace_choices(make):

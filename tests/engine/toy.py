@@ -16,8 +16,11 @@ EPOCH = 5  # batches
 
 @DATASETS.register_module(name='ToyNumbers', force=True)
 class Numbers(Dataset):
+    def __init__(self, number=2 * EPOCH - 1):
+        self.number = number
+
     def __len__(self):
-        return 2 * EPOCH - 1
+        return self.number
 
     def __getitem__(self, index):
         return torch.tensor([float(index)])

@@ -1,17 +1,23 @@
 """Resume at the exact iteration, within an epoch or before a validation too."""
 
+from __future__ import annotations
+
 import os
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
+from mmca.errors import warn
 from mmca.registry import HOOKS
 
 VALIDATED = 'validated_iter'  # in the message hub: when the model was last validated
+EXTENT = 'extent'  # in a checkpoint's meta: what decides how many iterations a training has
 
 
 def batches_done(runner: Runner) -> int:
@@ -47,17 +53,29 @@ class ResumeHook(Hook):
 
     mmengine repeats an epoch from its start and skips a validation that was interrupted. This hook
     skips the batches already seen, without loading them, and runs the validation.
+
+    If images, batch size, processes or the length of the training have changed, it resumes after
+    the same share of the epoch, with the learning rate that the new settings have there.
     """
 
     priority = 'LOWEST'  # the others must be ready for a validation
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Point paths at this work dir: `CheckpointHook` must not remove files of its original."""
+        """Adapt a checkpoint to this run.
+
+        Paths point at this work dir: `CheckpointHook` must not remove files of its original.
+        """
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        if info and runner.cfg.get('resume'):
+            _adapt(runner, checkpoint, info)
         for key in [key for key in info if key.startswith(('best_ckpt', 'last_ckpt'))]:
             local = os.path.join(runner.work_dir, os.path.basename(str(info[key])))
             if os.path.isfile(local):
                 info[key] = local
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Record the extent of the training."""
+        checkpoint['meta'][EXTENT] = _extent(runner)
 
     def before_train(self, runner: Runner) -> None:
         """Skip the batches already seen, or run the validation that is due."""
@@ -89,3 +107,61 @@ def _validation_is_due(runner: Runner) -> bool:
         now, end = loop.iter, loop.max_iters
     due = now >= loop.val_begin and (now % loop.val_interval == 0 or now == end)
     return due and runner.message_hub.runtime_info.get(VALIDATED) != loop.iter
+
+
+def _extent(runner: Runner) -> dict[str, int | None]:
+    loop = runner.train_loop
+    dataset, sampler = loop.dataloader.dataset, loop.dataloader.batch_sampler
+    return {
+        'images': len(dataset) if hasattr(dataset, '__len__') else None,
+        'batch_size': getattr(sampler, 'batch_size', None),
+        'processes': get_world_size(),
+        'max_epochs': loop.max_epochs,
+        'max_iters': loop.max_iters,
+    }
+
+
+def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
+    """Move a checkpoint to the same place in a training of another extent, and report it."""
+    meta, loop, new = checkpoint['meta'], runner.train_loop, _extent(runner)
+    # mmengine itself records the last two, so checkpoints of any run have them.
+    old = {**new, **{key: info[key] for key in new if key in info}, **meta.get(EXTENT, {})}
+    changes = [f'{key} {old[key]} -> {new[key]}' for key in new if old[key] != new[key]]
+    if not changes:
+        return
+    before = meta['iter']
+    if isinstance(loop, EpochBasedTrainLoop):
+        length = old['max_iters'] // old['max_epochs']
+        done = (before - meta['epoch'] * length) * len(loop.dataloader) // length
+        meta['iter'] = meta['epoch'] * len(loop.dataloader) + done
+    if info.get(VALIDATED) == before:
+        info[VALIDATED] = meta['iter']
+    if any(old[key] != new[key] for key in ('max_epochs', 'max_iters')):
+        _reschedule(runner, checkpoint)
+    if is_main_process():
+        warn(
+            f'resume: {", ".join(changes)}: resuming at iteration {meta["iter"]} (saved at '
+            f'{before}); the result differs from an uninterrupted training'
+        )
+
+
+def _reschedule(runner: Runner, checkpoint: dict) -> None:
+    """Give a checkpoint the rates that this run's own schedule has at the checkpoint's place."""
+    own, wrapper = runner.param_schedulers, runner.optim_wrapper
+    if not isinstance(own, list) or any(getattr(one, 'need_val_args', False) for one in own):
+        return  # several optimizers, or rates that follow metrics
+    meta, length = checkpoint['meta'], len(runner.train_loop.dataloader)
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the optimizer makes no steps
+        for step in range(1, meta['iter'] + 1):
+            for scheduler in own:
+                epoch_ends = by_epoch and step % length == 0 and step // length <= meta['epoch']
+                if not scheduler.by_epoch or epoch_ends:
+                    scheduler.step()
+    checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in own]
+    state = checkpoint['optimizer']
+    if wrapper.base_param_settings is not None:
+        state['base_param_settings'] = wrapper.base_param_settings
+    for group, current in zip(state['param_groups'], wrapper.optimizer.param_groups, strict=True):
+        group.update({key: value for key, value in current.items() if key != 'params'})

@@ -1,12 +1,17 @@
 """What a resumed run finds as it was; see test_preemption.py for runs from end to end."""
 
+import os
+import signal
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED
+from tests.engine.toy import build
 
 
 def resumed(epoch):
@@ -51,8 +56,106 @@ def test_a_copied_work_dir_leaves_the_other_one_alone(tmp_path):
     (tmp_path / 'best_mIoU_iter_5.pth').touch()
     info = {'best_ckpt': '/old/best_mIoU_iter_5.pth', 'last_ckpt': '/old/iter_6.pth', 'iter': 6}
     checkpoint = {'message_hub': {'runtime_info': info}}
-    runner = SimpleNamespace(work_dir=str(tmp_path))
+    runner = SimpleNamespace(work_dir=str(tmp_path), cfg={})
     ResumeHook().after_load_checkpoint(runner, checkpoint)
     assert info['best_ckpt'] == str(tmp_path / 'best_mIoU_iter_5.pth')
     assert info['last_ckpt'] == '/old/iter_6.pth'
     ResumeHook().after_load_checkpoint(runner, {'state_dict': {}})
+
+
+class Stop(Hook):
+    """Records the learning rates, and stops after an iteration."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, iteration=None):
+        self.iteration, self.rates, self.epochs = iteration, {}, []
+
+    def before_train_iter(self, runner, **kwargs):
+        self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
+        self.epochs.append(runner.epoch)
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+SCHEDULE = [
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3),
+    dict(type='MultiStepLR', milestones=[2], gamma=0.1),
+    dict(type='CosineAnnealingLR', T_max=3, convert_to_iter_based=True),
+]
+
+
+def train(
+    work_dir, iteration=None, kind='Epoch', number=9, batch_size=2, max_epochs=3, resume=False
+):
+    """Train, to the end or to an iteration; returns the model's samples and the hook."""
+    hook = Stop(iteration)
+    length = {'max_epochs': max_epochs} if kind == 'Epoch' else {'max_iters': 15}
+    loader = {
+        'batch_size': batch_size,
+        'num_workers': 0,
+        'dataset': {'type': 'ToyNumbers', 'number': number},
+        'sampler': {'type': 'DefaultSampler' if kind == 'Epoch' else 'InfiniteSampler'},
+    }
+    train_cfg = {'type': f'{kind}BasedTrainLoop', 'val_interval': 1 if kind == 'Epoch' else 5}
+    runner = build(
+        work_dir,
+        hook,
+        kind=kind,
+        train_dataloader=loader,
+        train_cfg={**train_cfg, **length},
+        param_scheduler=SCHEDULE if kind == 'Epoch' else SCHEDULE[:1],
+        resume=resume,
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match='143') if iteration else nullcontext():
+        runner.train()
+    signal.signal(signal.SIGTERM, before)
+    return runner.model.seen, hook
+
+
+@pytest.mark.parametrize('stop', [1, 5, 7, 9, 10, 13])
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'batch_size': 1}, 'batch_size 2 -> 1, max_iters 15 -> 27'),
+        ({'batch_size': 4}, 'batch_size 2 -> 4, max_iters 15 -> 9'),
+        ({'batch_size': 9}, 'batch_size 2 -> 9, max_iters 15 -> 3'),
+        ({'number': 30}, 'images 9 -> 30, max_iters 15 -> 45'),
+        ({'max_epochs': 5}, 'max_epochs 3 -> 5, max_iters 15 -> 25'),
+        ({'number': 10}, 'images 9 -> 10: '),
+    ],
+)
+def test_another_extent_resumes_at_the_same_place(change, message, stop, tmp_path, capfd):
+    _, whole = train(tmp_path / 'whole', **change)
+    train(tmp_path / 'broken', stop)
+    capfd.readouterr()
+    seen, resumed = train(tmp_path / 'broken', resume=True, **change)
+    err = capfd.readouterr().err
+    assert f'warning: resume: {message}' in err
+    length = len(whole.rates) // change.get('max_epochs', 3)
+    epoch, done = divmod(stop, 5)
+    if done == 0:  # saved after the last iteration of an epoch, before its end
+        epoch, done = epoch - 1, 5
+    first = epoch * length + done * length // 5
+    assert f'resuming at iteration {first} (saved at {stop})' in err
+    assert list(resumed.rates) == list(range(first, len(whole.rates)))
+    assert resumed.rates == pytest.approx({i: whole.rates[i] for i in resumed.rates})
+    assert len(seen) == len(resumed.rates)
+    assert set(resumed.epochs) >= set(range(epoch + 1, change.get('max_epochs', 3)))
+
+
+def test_a_training_in_iterations_resumes_with_another_batch_size(tmp_path, capfd):
+    train(tmp_path, 7, kind='Iter')
+    seen, resumed = train(tmp_path, kind='Iter', batch_size=1, resume=True)
+    assert 'resume: batch_size 2 -> 1: resuming at iteration 7 ' in capfd.readouterr().err
+    assert list(resumed.rates) == list(range(7, 15))
+    assert {len(batch) for batch in seen} == {1}
+
+
+def test_nothing_is_said_where_nothing_changed(tmp_path, capfd):
+    train(tmp_path, 7)
+    train(tmp_path, resume=True)
+    assert 'resume: ' not in capfd.readouterr().err

@@ -1,0 +1,101 @@
+"""COCO data sets and metrics in which names decide, not positions or ids.
+
+mmdet numbers labels in the order of a file's categories, so two files that list the same categories
+differently disagree. `mmca.Runner` builds these classes wherever a config has mmdet's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmdet.datasets import CocoDataset as MMDetCocoDataset
+from mmdet.datasets import api_wrappers
+from mmdet.evaluation import CocoMetric as MMDetCocoMetric
+from mmengine.fileio import get_local_path
+
+from mmca.errors import InputError
+
+
+class COCO(api_wrappers.COCO):
+    """A COCO file whose annotations are numbered from 1, whatever ids they have or lack.
+
+    pycocotools takes the id 0 for "no match", and fails when it evaluates ids that are text.
+    """
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__()
+        if annotation_file is not None:
+            # json detects the encoding of bytes; pycocotools takes the system's.
+            self.dataset = json.loads(Path(annotation_file).read_bytes())
+            if not isinstance(self.dataset, dict):
+                raise InputError(f'{annotation_file} is not a COCO file: it needs a JSON object')
+            self.createIndex()
+
+    def createIndex(self) -> None:  # noqa: N802
+        """Number the annotations and index the file."""
+        for number, annotation in enumerate(self.dataset.get('annotations') or (), 1):
+            annotation['id'] = number
+        super().createIndex()
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
+
+    def loadCats(self, ids: Any = ()) -> list[dict]:  # noqa: N802
+        """The entries of categories; text is one id, not a list of letters."""
+        return super().loadCats([ids] if isinstance(ids, str) else ids)
+
+    def get_cat_ids(
+        self, cat_names: Sequence[str] = (), sup_names: Sequence[str] = (), cat_ids: Sequence = ()
+    ) -> list:
+        """The ids of categories, in the order of `cat_names`; None where the file lacks a name."""
+        ids = super().get_cat_ids(cat_names, sup_names, cat_ids)
+        known = {self.cats[key]['name']: key for key in ids}
+        return [known.get(name) for name in cat_names] or ids
+
+
+class CocoDataset(MMDetCocoDataset):
+    """mmdet's data set, whose label i is the class `metainfo['classes'][i]`."""
+
+    COCOAPI = COCO
+
+
+class CocoMetric(MMDetCocoMetric):
+    """mmdet's metric, whose label i is the class `dataset_meta['classes'][i]`.
+
+    Arguments are those of mmdet's metric; `sort_categories` changes nothing.
+    """
+
+    def __init__(
+        self, ann_file: str | None = None, *args: Any, sort_categories: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(None, *args, **kwargs)
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=self.backend_args) as path:
+                self._coco_api = COCO(path)  # as in mmdet 3.5.1, which reads the file here, too
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Evaluate predictions; those of classes that the file lacks are left out.
+
+        pycocotools sorts classes by id, so labels become positions among the sorted ids. Results
+        on disk keep the file's category ids.
+        """
+        if isinstance(self._coco_api, COCO):
+            ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
+            self.cat_ids = sorted(key for key in ids if key is not None)
+            places = np.array([-1 if key is None else self.cat_ids.index(key) for key in ids])
+            results = [(truth, _renumber(found, places)) for truth, found in results]
+        return super().compute_metrics(results)
+
+
+def _renumber(found: dict, places: np.ndarray) -> dict:
+    """The predictions of an image with label i as `places[i]`, without those of places < 0."""
+    labels = places[found['labels']]
+    keep = np.flatnonzero(labels >= 0)
+    rows = {
+        key: [found[key][i] for i in keep] if isinstance(found[key], list) else found[key][keep]
+        for key in ('bboxes', 'scores', 'masks', 'mask_scores')
+        if key in found
+    }
+    return {**found, **rows, 'labels': labels[keep]}

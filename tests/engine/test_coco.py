@@ -1,0 +1,204 @@
+"""Names decide on labels: perfect predictions score 1.0, however the files number things."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmca.engine import Runner
+from mmca.engine.launch import find_tool
+from tests.helpers import ROOT, error_line
+from tests.stress.good_data import HEIGHT, NAMES, WIDTH, write_config, write_good
+from tests.stress.malformed import edit
+
+SHUFFLED = {1: 9, 2: 3, 3: 5}  # category id -> another
+
+
+def each(key, change):
+    """Change every entry of a list in a COCO file."""
+    return edit(lambda content: [change(i, entry) for i, entry in enumerate(content[key])])
+
+
+def renamed(to):
+    """Change the ids of categories."""
+
+    def change(content):
+        for category in content['categories']:
+            category['id'] = to(category['id'])
+        for annotation in content['annotations']:
+            annotation['category_id'] = to(annotation['category_id'])
+
+    return edit(change)
+
+
+def text_image_ids(content):
+    for image in content['images']:
+        image['id'] = f'image {image["id"]}'
+    for annotation in content['annotations']:
+        annotation['image_id'] = f'image {annotation["image_id"]}'
+
+
+def reverse(files):
+    edit(lambda content: content['categories'].reverse())(files)
+
+
+CHANGES = {
+    'as it is': lambda files: None,
+    'categories in another order': reverse,
+    'other category ids': renamed(SHUFFLED.get),
+    'both': lambda files: (renamed(SHUFFLED.get)(files), reverse(files)),
+    'category ids are text': renamed(lambda key: f'c{4 - key}'),
+    'a category without objects is absent': edit(lambda content: content['categories'].pop()),
+    'annotation ids from 0': each('annotations', lambda i, entry: entry.update(id=i)),
+    'annotation ids are text': each('annotations', lambda i, entry: entry.update(id=f'a{i}')),
+    'annotation ids are equal': each('annotations', lambda i, entry: entry.update(id=7)),
+    'no annotation ids': each('annotations', lambda i, entry: entry.pop('id')),
+    'image ids are text': edit(text_image_ids),
+    'byte order mark': lambda f: f.json.write_bytes(b'\xef\xbb\xbf' + f.json.read_bytes()),
+}
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    """Evaluate predictions: the truth by the file's names, changed by a function."""
+    files = write_good(tmp_path, 'coco', 3)['test']
+
+    def run(change, classes=NAMES, wrong=()):
+        change(files)
+        source = dict(ann_file=str(files.json))
+        dataset = dict(type='CocoDataset', metainfo=dict(classes=classes), **source)
+        dataset['data_prefix'] = dict(img=str(files.images))
+        loader = dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler'))
+        metric = dict(type='CocoMetric', metric=['bbox', 'segm'], classwise=True, **source)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            dataset = dict(type='RepeatDataset', times=1, dataset=dict(dataset, test_mode=True))
+            loader = Runner.build_dataloader(dict(loader, dataset=dataset))
+            evaluator = object.__new__(Runner).build_evaluator(metric)
+        evaluator.dataset_meta = loader.dataset.metainfo
+        content = json.loads(files.json.read_bytes())
+        names = {c['id']: c['name'] for c in content['categories']}
+        for index, image in enumerate(content['images']):
+            objects = [a for a in content['annotations'] if a['image_id'] == image['id']]
+            labels = [classes.index(names[a['category_id']]) for a in objects]
+            info = loader.dataset.dataset.get_data_info(index)
+            assert [entry['bbox_label'] for entry in info['instances']] == labels
+            nut = classes.index('hazelnut')
+            labels = [nut if classes[label] in wrong else label for label in labels]
+            evaluator.process([prediction(image, objects, labels)])
+        return evaluator.evaluate(len(content['images']))
+
+    return run
+
+
+def prediction(image, objects, labels):
+    boxes = torch.tensor([a['bbox'] for a in objects], dtype=torch.float)
+    boxes[:, 2:] += boxes[:, :2]
+    masks = torch.zeros(len(boxes), HEIGHT, WIDTH, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = True
+    found = dict(bboxes=boxes, labels=torch.tensor(labels), scores=torch.ones(len(boxes)))
+    size = dict(img_id=image['id'], ori_shape=(HEIGHT, WIDTH))
+    return dict(size, pred_instances=dict(found, masks=masks))
+
+
+@pytest.mark.parametrize('classes', [NAMES, NAMES[::-1], NAMES[1:] + NAMES[:1]])
+@pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES)
+def test_perfect_predictions_score_one(change, classes, evaluate):
+    scores = evaluate(change, classes)
+    assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP'] == 1.0
+    assert scores['coco/date_precision'] == scores['coco/fig_precision'] == 1.0
+
+
+@pytest.mark.parametrize('classes', [NAMES, NAMES[::-1]])
+@pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES)
+def test_scores_of_classes_have_their_names(change, classes, evaluate):
+    scores = evaluate(change, classes, wrong=['fig'])
+    assert (scores['coco/date_precision'], scores['coco/fig_precision']) == (1.0, 0.0)
+
+
+ORACLE = """
+import torch
+from mmdet.registry import MODELS
+from mmdet.models.detectors.base import BaseDetector
+from mmengine.structures import InstanceData
+
+@MODELS.register_module(force=True)
+class Oracle(BaseDetector):
+    def __init__(self, data_preprocessor=None, init_cfg=None):
+        super().__init__(data_preprocessor, init_cfg)
+        self.weight = torch.nn.Parameter(torch.ones(1))
+    def loss(self, inputs, samples): return dict(loss=(self.weight ** 2).sum())
+    def _forward(self, inputs, samples): pass
+    def extract_feat(self, inputs): pass
+    def predict(self, inputs, samples):
+        for sample in samples:  # a date on the left, a fig on the right
+            boxes = torch.tensor([[4., 6, 28, 36], [34, 6, 58, 36]])
+            labels = torch.tensor([1, 2])
+            sample.pred_instances = InstanceData(bboxes=boxes, labels=labels, scores=torch.ones(2))
+        return samples
+"""
+
+
+SETTINGS = """
+custom_imports = dict(imports=['mmca.engine', 'oracle'])
+model = dict(_delete_=True, type='Oracle', data_preprocessor=dict(type='DetDataPreprocessor'))
+optim_wrapper = dict(_delete_=True, optimizer=dict(type='SGD', lr=1e-3))
+common['metainfo'] = dict(classes=('hazelnut', 'date', 'fig'))
+train_dataloader['dataset'].update(common)
+val_dataloader['dataset'].update(common)
+val_evaluator['metric'] = 'bbox'
+train_cfg['val_interval'] = 1
+default_hooks['checkpoint']['interval'] = 1
+"""
+
+
+def test_the_librarys_own_tools_order_labels_by_name(tmp_path):
+    files = write_good(tmp_path, 'coco', 2)
+    reverse(files['test'])
+    (tmp_path / 'oracle.py').write_text(ORACLE)
+    config = write_config(tmp_path, 'coco', SETTINGS)
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(tmp_path)])}
+
+    def run(tool, *words):
+        command = [sys.executable, find_tool('mmdet', tool), config, *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        return done.stdout + done.stderr
+
+    assert 'coco/bbox_mAP: 1.0000' in run('train')
+    checkpoint = tmp_path / 'work/epoch_1.pth'
+    assert 'coco/bbox_mAP: 1.0000' in run('test', checkpoint)
+    # The model's outputs keep the order of the training.
+    config.write_text(config.read_text().replace("('hazelnut', 'date', ", "('date', 'hazelnut', "))
+    classes = "metainfo.classes=('hazelnut', 'date', 'fig')"
+    assert f'in another order: set {classes}' in error_line(run('test', checkpoint))
+
+
+@pytest.mark.parametrize('elsewhere', [False, True])
+def test_images_of_one_name_are_drawn_into_several_files(elsewhere, tmp_path, monkeypatch):
+    files = write_good(tmp_path, 'coco', 3)['test']
+    names = ['cam1/frame.jpg', 'cam2/frame.jpg', 'cam1/sub/frame.jpg']
+    for index, name in enumerate(names):
+        path = (tmp_path / 'other' if elsewhere else files.images) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(files.images / f'{index}.jpg', path)
+        names[index] = str(path) if elsewhere else name
+    each('images', lambda i, entry: entry.update(file_name=names[i]))(files)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'oracle.py').write_text(ORACLE)
+    cfg = Config.fromfile(write_config(tmp_path, 'coco', SETTINGS))
+    cfg.default_hooks.visualization.update(draw=True, test_out_dir='drawn')
+    monkeypatch.chdir(tmp_path)
+    cfg.work_dir = 'work'
+    cfg.test_dataloader.batch_size = 2
+    Runner.from_cfg(cfg).test()
+    drawn = sorted(Path('work').rglob('frame.jpg'))
+    assert len(drawn) == 3
+    (folder,) = Path('work').glob('*/drawn')
+    assert all(path.is_relative_to(folder) for path in drawn)

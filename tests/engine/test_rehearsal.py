@@ -1,0 +1,51 @@
+"""What would fail in the first validation fails before training."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmca.engine import Runner
+from mmca.engine.rehearsal import rehearse_validation
+from tests.helpers import error_line
+from tests.stress.good_data import write_config, write_good
+
+FAULTS = {
+    "val_evaluator['metric'] = 'segm'\nmodel['roi_head']['mask_head'] = None\n"
+    "model['roi_head']['mask_roi_extractor'] = None": 'error: validation: KeyError: ',
+    "val_evaluator['metric_items'] = ['mAP_99']": 'error: validation: KeyError: ',
+    "default_hooks['checkpoint']['save_best'] = 'coco/bbox_map'": (
+        'waits for the metric coco/bbox_map, but the evaluator computes coco/bbox_mAP, '
+    ),
+    "custom_hooks = [dict(type='EarlyStoppingHook', monitor='bbox_mAP')]": (
+        'EarlyStoppingHook waits for the metric bbox_mAP, but'
+    ),
+    "steps[-1]['meta_keys'] = ('img_path', 'ori_shape', 'img_shape')": 'error: validation: ',
+    "visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])": 'ImportError',
+}
+
+
+@pytest.mark.parametrize(('text', 'message'), FAULTS.items())
+def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys):
+
+    write_good(tmp_path, 'coco', 2)
+    with pytest.raises(SystemExit) as caught:
+        Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco', text))).train()
+    assert caught.value.code == 2
+    assert message in error_line(capsys.readouterr().err)
+
+
+def test_a_rehearsal_leaves_no_trace(tmp_path, capfd):
+
+    write_good(tmp_path, 'coco', 3)
+    runner = Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco')))
+    runner.check()
+    capfd.readouterr()
+    state, model = torch.random.get_rng_state(), runner.model.train()
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rehearse_validation(runner)
+    assert capfd.readouterr().out == ''
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
+    assert model.training
+    (metric,) = runner.val_loop.evaluator.metrics
+    assert (metric.results, metric.img_ids) == ([], None)
