@@ -130,7 +130,7 @@ def size_of(row: Row, shape: tuple[int, int]) -> tuple[int, int]:
     from mmca.analysis import count_parts
     from mmca.config.reader import library_of, load_config
 
-    cfg = load_config(row.config, list(row.options))
+    cfg = load_config(row.config, list(row.model_options))
     library = library_of(cfg, row.config)
     with DefaultScope.overwrite_default_scope(library):
         parts = count_parts(MODELS.build(cfg.model), library, shape).values()

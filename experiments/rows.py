@@ -67,6 +67,12 @@ class Row:
     teacher: str | None = None
     table: str | None = None
 
+    @property
+    def model_options(self) -> tuple[str, ...]:
+        """`options`, and the position embedding that ImageNet's DeiT has."""
+        started = self.start != SCRATCH
+        return (*self.options, *(['model.backbone.pos_embed=True'] if started else []))
+
 
 @dataclass(frozen=True)
 class Table:

@@ -61,10 +61,9 @@ class Lab:
             return
         start = self.start_of(row)
         options = [f'randomness.seed={seed}', 'default_hooks.checkpoint.max_keep_ckpts=1']
-        options += row.options
+        options += row.model_options
         if start is not None:
             options += [f'{INIT}.type=Pretrained', f'{INIT}.checkpoint={start}']
-            options += ['model.backbone.pos_embed=True']  # as ImageNet's DeiT has
         work = self.work / table.name / f'{row.name}_seed{seed}'
         argv = ['train', row.config, '--work-dir', str(work), '--resume', '--cfg-options', *options]
         self.call(argv, work)

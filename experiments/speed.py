@@ -52,7 +52,7 @@ def training_step(row: Row) -> Callable[[], object]:
 
     from mmca.config.reader import library_of, load_config
 
-    cfg = load_config(row.config, list(row.options))
+    cfg = load_config(row.config, list(row.model_options))
     loader = dict(cfg.train_dataloader, num_workers=0, persistent_workers=False)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(library_of(cfg, row.config)):
