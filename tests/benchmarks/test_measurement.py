@@ -25,7 +25,7 @@ def test_wrong_gradients_disagree(monkeypatch, parse):
 
     monkeypatch.setattr(baselines, 'circulant_attention', wrong)
     args = parse('op', '--size', '1x3x4x8')
-    case, _ = op_cases(args)
+    case = op_cases(args)[0]
     with pytest.raises(DisagreementError, match='gradient of'):
         check(case, args)
 

@@ -23,9 +23,10 @@ def pairs(case):
 
 def test_op(report):
     cases = report('op', '--size', '1x5x6x8', '--size', '2x28x28x16')['cases']
-    assert len(cases) == 4
+    assert len(cases) == 6
     for case in cases:
-        assert pairs(case) == {('ours', 'baseline')}
+        keys = case['name'].startswith('key_logits')
+        assert pairs(case) == {('with keys', 'without') if keys else ('ours', 'baseline')}
         assert {check['dtype'] for check in case['checks']} == {'float32', 'float64'}
         assert all(check['error'] < 1e-3 for check in case['checks'])
 
