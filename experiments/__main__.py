@@ -1,4 +1,4 @@
-"""Repeat the results in docs/results: python -m experiments {run,transfer,time,report}.
+"""Repeat the results in docs: python -m experiments {run,transfer,zero-shot,time,report}.
 
 Runs that were stopped go on when the command is started again. To repeat a run,
 remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
@@ -14,6 +14,7 @@ from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS
 from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
 from experiments.speed import time_rows
+from experiments.zero_shot import count_right, labeled_images
 from mmca.cli.main import guarded
 
 
@@ -44,6 +45,14 @@ def main(argv: Sequence[str]) -> int:
         command.add_argument('--images', nargs='+', default=[], metavar='DIR', help='for transfers')
         command.add_argument('--jobs', type=int, default=2, help='runs at a time; default 2')
         command.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
+    shot = commands.add_parser('zero-shot', help='right ImageNet images of a converted DeiT-T')
+    shot.add_argument('attn', nargs='+', help='letters, one or one per block')
+    shot.add_argument('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
+    shot.add_argument(
+        '--images', nargs='+', required=True, metavar='DIR', help='a folder per class'
+    )
+    shot.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th image')
+    shot.add_argument('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='of K')
     timed = commands.add_parser('time', help='time training iterations of the rows of tables')
     timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
     timed.add_argument('--rounds', type=int, default=5, help='iterations a row; default 5')
@@ -57,6 +66,12 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if args.command == 'time':
             time_rows([TABLES[name] for name in args.tables], args.rounds, RESULTS / SECONDS)
+            return 0
+        if args.command == 'zero-shot':
+            files = labeled_images(args.images, args.every)
+            for attn in args.attn:
+                right = count_right(args.teacher, attn, files, args.gains)
+                print(f'{attn}: {right} of {len(files)} right', flush=True)
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
         if args.command == 'run':
