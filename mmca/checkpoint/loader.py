@@ -136,8 +136,8 @@ def check_attention_options(
         for attn in (module for module in backbone.modules() if type(module) is kind):
             expected = build_attention(name, attn.spec, options)
             for key, value in options.items():
-                own = getattr(attn, key)
-                if not isinstance(own, nn.Module) and own != getattr(expected, key):
+                own = getattr(attn, key, None)  # modules differ in their tensors, too
+                if not isinstance(own, nn.Module) and own != getattr(expected, key, None):
                     raise InputError(
                         f'{source} needs {name} attention with {key}={value!r}, not {own!r}: set '
                         f'model.backbone.attn_cfg.{name}.{key}={value}'

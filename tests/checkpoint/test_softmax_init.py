@@ -108,3 +108,11 @@ def test_a_start_that_is_not_the_projection_is_mentioned(tmp_path):
     state = CADeiT(SHORT_DEIT).state_dict()
     torch.save(state, tmp_path / 'ca_deit.pth')
     assert 'head_dim' not in load_pretrained(CADeiT(SHORT_DEIT), tmp_path / 'ca_deit.pth')
+
+
+def test_options_of_a_file_that_are_modules_or_no_attributes(tmp_path):
+    """Their tensors differ, so the comparison leaves them to the report."""
+    options = {'keyed_circulant': {'gate': True, 'cpe': True}}
+    model = DeiT(SHORT_DEIT, attn='K', attn_cfg=options)
+    torch.save({'model': model.state_dict(), 'meta': {'attn_cfg': options}}, tmp_path / 'k.pth')
+    assert '0 missing' in load_pretrained(model, tmp_path / 'k.pth')
