@@ -1,6 +1,7 @@
 """Arguments that several sub-commands share."""
 
 import argparse
+from collections.abc import Iterator, Mapping
 
 CONFIG_HELP = 'a file, or the name of a shipped config: mmca config --list'
 
@@ -38,3 +39,12 @@ def add_cfg_options(
 def add_shape(parser: argparse.ArgumentParser, help: str) -> None:
     """Add `--shape H W`."""
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help=help)
+
+
+def backbone_options(settings: Mapping, prefix: str = 'model.backbone') -> Iterator[str]:
+    """Write settings of a backbone as KEY=VALUE of --cfg-options."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from backbone_options(value, f'{prefix}.{key}')
+        else:
+            yield f'{prefix}.{key}={value}'

@@ -6,9 +6,10 @@ whole model, that model with the new backbone.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
-from mmca.cli.arguments import add_cfg_options, add_config
+from mmca.cli.arguments import add_cfg_options, add_config, backbone_options
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -80,19 +81,16 @@ def run(args: argparse.Namespace) -> int:
     errors = runner.message_hub.runtime_info[ERRORS]
     settings = {name: getattr(args, name) for name in ('config', *SETTINGS)}
     info = provenance(args.teacher, len(images), settings, errors)
-    attn_cfg = cfg.model.student.get('attn_cfg', {})
-    attn_cfg = {name: dict(options) for name, options in attn_cfg.items()}
+    needed = {k: v for k, v in cfg.model.student.items() if k in ('pos_embed', 'attn_cfg')}
+    attn_cfg = {name: dict(options) for name, options in needed.get('attn_cfg', {}).items()}
     save(args.out, args.model_out, student, rest, info, attn_cfg)
     print_table(('held-out images', 'relative error', 'cosine'), before_and_after(errors))
     words = list(args.cfg_options)
-    student_cfg = cfg.model.student
-    needed = [f'pos_embed={student_cfg.pos_embed}'] if 'pos_embed' in student_cfg else []
-    for name, options in attn_cfg.items():
-        needed += [f'attn_cfg.{name}.{key}={value}' for key, value in options.items()]
-    words += [word for word in (f'{BACKBONE}.{part}' for part in needed) if word not in words]
-    init = [f'{BACKBONE}.init_cfg.type=Pretrained', f'{BACKBONE}.init_cfg.checkpoint={args.out}']
-    print(f'{args.out} is for --cfg-options {" ".join([*words, *init])}')
+    words += [word for word in backbone_options(needed) if word not in words]
+    init = backbone_options({'init_cfg': {'type': 'Pretrained', 'checkpoint': args.out}})
+    print(f'{args.out} is for --cfg-options {shlex.join([*words, *init])}')
     if args.model_out:
-        end = ' '.join(['', '--cfg-options', *words] if words else [])
-        print(f'{args.model_out} is for mmca test {args.config} {args.model_out}{end}')
+        command = ['mmca', 'test', args.config, args.model_out]
+        command += ['--cfg-options', *words] if words else []
+        print(f'{args.model_out} is for {shlex.join(command)}')
     return 0
