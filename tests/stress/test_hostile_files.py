@@ -4,6 +4,7 @@ No code runs, no process dies, no memory of gigabytes is taken, and a refusal is
 The long form takes every file through every entry point.
 """
 
+import pickle
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile import WRAPS, beside_weights, corpus, odd_files, saved
+from tests.hostile import WRAPS, beside_weights, call, corpus, name, odd_files, saved, text
 from tests.stress import forked
 from tests.stress.good_data import write_config, write_good
 
@@ -136,6 +137,26 @@ def test_a_sample_through_every_entry_point(site):
         if what := fault(site, site.run(entry_point, path)):
             faults[entry_point, path.name] = what
     assert not faults
+
+
+def test_data_files_and_configs_execute_nothing(site):
+    touch = f'touch {site.planted}'
+    (site.folder / 'hostile.yaml').write_text(f'a: !!python/object/apply:os.system ["{touch}"]')
+    code = call(name('os', 'system'), text(touch))
+    (site.folder / 'hostile.pkl').write_bytes(WRAPS['bare pickle'](code))
+    (site.folder / 'good.pkl').write_bytes(pickle.dumps({'metainfo': {}, 'data_list': []}))
+    dataset = "dict(_delete_=True, type='mmdet.BaseDetDataset', pipeline=[], ann_file={!r})"
+    for file in ('hostile.pkl', 'hostile.yaml', 'good.pkl'):
+        data = dataset.format(str(site.folder / file))
+        config = site.config.with_name('reads.py')
+        config.write_text(f"_base_ = 'tiny.py'\ntrain_dataloader = dict(dataset={data})\n")
+        outcome = forked.run(lambda path=str(config): forked.mmca(['train', path]), site.folder)
+        assert outcome.refused, outcome.text
+        assert ('which could run code' in outcome.text) == (file == 'hostile.pkl')
+    for argv in (['check', 'hostile.yaml'], ['train', 'hostile.yaml']):
+        outcome = forked.run(lambda argv=argv: forked.mmca(argv), site.folder)
+        assert outcome.refused, outcome.text
+    assert not site.planted.exists()
 
 
 @pytest.mark.stress
