@@ -101,7 +101,7 @@ def _config_text(info: DatasetInfo, recipe: Recipe) -> str:
         'Splits.': data,
         'Tests use the validation split.': {} if 'test' in info.splits else aliases,
         "The model's differences from the base.": _model(info, recipe),
-        'The schedule.': _schedule(info, recipe),
+        'The schedule.': schedule(info, recipe),
     }
     text = f'# Written by: mmca config --data {info.root}\n'
     text += ''.join(f'# {name}: {reason}\n' for name, reason in recipe.reasons.items())
@@ -182,7 +182,8 @@ def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     return model
 
 
-def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+def schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe's schedule, by their keys in a config."""
     end = min(WARM_UP if recipe.lr else 10 * WARM_UP, recipe.iterations // 10)
     ramp = {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
     if info.task == 'labels':
@@ -193,7 +194,7 @@ def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
         drops = sorted({max(1, round(share * last)) for share in (0.75, 0.92)} - {last})
         decay = {'type': 'MultiStepLR', 'milestones': drops, 'gamma': 0.1, 'begin': 0}
     interval = max(1, last // parts)
-    schedule = {
+    settings = {
         f'train_cfg.{unit}': last,
         'train_cfg.val_interval': interval,
         # LinearLR starts at `begin` and is done at `end - 1`: one iteration has no ramp.
@@ -202,9 +203,9 @@ def _schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
         'default_hooks.checkpoint.interval': interval,
     }
     if recipe.lr:
-        schedule |= {
+        settings |= {
             'optim_wrapper.optimizer.lr': recipe.lr,
             'optim_wrapper.clip_grad.max_norm': max_norm,
             'auto_scale_lr.base_batch_size': recipe.batch,
         }
-    return schedule
+    return settings

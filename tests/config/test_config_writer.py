@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mmca.backbones import DeiT, Swin
-from mmca.config.config_writer import _schedule, write
+from mmca.config.config_writer import schedule, write
 from mmca.config.dataset_info import inspect_folder
 from mmca.config.recipe import Recipe, choose
 from mmca.distill.config import distill_config
@@ -73,7 +73,7 @@ def test_a_gpu_gets_the_published_recipe(layout, make):
 def test_every_schedule_reaches_its_peak_rate(task, epoch):
     for epochs in range(1, 101):
         recipe = Recipe('', '', None, {}, None, 1, epochs, epochs * epoch, 1e-3, {})
-        rates = rates_of(_schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
+        rates = rates_of(schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
         assert max(rates) == pytest.approx(1e-3), epochs
 
 
