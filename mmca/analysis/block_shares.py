@@ -18,7 +18,7 @@ from mmca.ops.naive import bccb
 
 GAINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 FLOOR = 1e-6  # times the mean weight 1/N: what a weight of zero, outside a window, counts as
-NOISE = 1e-10  # smaller squared norms of A - 1/N are rounding: that of A is 1 or more
+NOISE = 1e-10  # smaller squared norms of A - 1/N are rounding errors: |A|^2 is 1 or more
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Mixture:
 
     Attributes:
         attn: one letter per stage.
-        error: relative error of the backbone's outputs, |y - y_S| / |y_S| with y_S those of
+        error: relative error of the backbone's outputs, |y - y_S| / |y_S| with y_S from
             attn='S', mean over outputs and images.
         macs: multiply-adds of the backbone.
     """

@@ -28,7 +28,7 @@ class Recommendation:
         blocks: in the order of the forward pass.
         macs: letter -> path of a block -> its multiply-adds, for 'S' and all replacements.
         path: from softmax in all stages, see :func:`mmca.analysis.mixtures.search_mixtures`.
-        options: the settings that `best` adds to those of the config's backbone.
+        options: the settings that `best` adds to the config's backbone.
     """
 
     loss: float

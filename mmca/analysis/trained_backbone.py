@@ -48,7 +48,7 @@ def softmax_backbone(settings: dict, path: str) -> Backbone:
 def converted_backbone(settings: dict, path: str) -> Backbone:
     """Load a backbone that starts from softmax weights, in evaluation mode.
 
-    Its options are those of :func:`mmca.backbones.catalog.start_settings`.
+    Its options come from :func:`mmca.backbones.catalog.start_settings`.
     """
     model = MODELS.build(start_settings(settings, read_checkpoint(path)))
     load_pretrained(model, path)

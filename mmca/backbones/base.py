@@ -138,7 +138,7 @@ class Backbone(BaseModule):
 
     @classmethod
     def resolve_attn_cfg(cls, attn_cfg: Mapping[str, Mapping] | None) -> dict[str, dict]:
-        """Collect options under registered names; check those of unused attentions as well."""
+        """Collect options under registered names; check unused attentions as well."""
         resolved: dict[str, dict] = {}
         for name, options in (attn_cfg or {}).items():
             name = cls.attention_name(name)

@@ -7,22 +7,21 @@ the same keys) and by `both`: logits g_a a_{m-n} + g_b b_m, the projection of lo
 gains of each head; `g_a` and `g_b` are their means. Keys of a spatial reduction stand for all their
 patches, windows are blocks of an N x N matrix. `entropy` is 1 if all patches weigh the same.
 
-The second table tells what the whole network loses. Stage by stage (block by block in DeiT), the
-replacement that costs least for the multiply-adds that it saves is made, and the converted, not
-trained, network runs on the images: `error` is the relative error of its output maps against
-those of attn=S. Recommended is the cheapest mixture with an error of at most --loss.
+The second table shows the loss of the whole network. Each row replaces one more stage (a block in
+DeiT), the one with the smallest loss per saved multiply-add, and runs the converted, untrained
+network on the images: `error` is the relative error of its output maps against attn=S. The
+cheapest mixture with an error of at most --loss is recommended.
 """
 
 import argparse
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from mmca.cli.arguments import add_cfg_options, add_config, add_shape
+from mmca.cli.arguments import add_cfg_options, add_config, add_shape, backbone_options
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -95,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     start = {'type': 'Pretrained', 'checkpoint': args.checkpoint}
-    options = [*args.cfg_options, *_options({**found.options, 'init_cfg': start})]
+    options = [*args.cfg_options, *backbone_options({**found.options, 'init_cfg': start})]
     print('\nto use the recommendation (--loss moves it along the path):')
     print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:
@@ -127,11 +126,3 @@ def _cells(block: dict) -> tuple:
     macs = (f'{macs / 1e6:.1f}' for macs in block['macs'].values())
     figures = (*shares, *means, f'{block["entropy"]:.3f}', *macs)
     return block['path'], grid, len(gains), *figures, block['attn']
-
-
-def _options(settings: dict, prefix: str = 'model.backbone.') -> Iterator[str]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _options(value, f'{prefix}{key}.')
-        else:
-            yield f'{prefix}{key}={value}'

@@ -41,7 +41,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     """mmengine's hook, which removes old checkpoints after the new one is written, not before.
 
     A run that dies in between leaves one checkpoint too many instead of none. `mmca.Runner` writes
-    each file atomically. Arguments are those of mmengine's hook.
+    each file atomically. It takes the arguments of mmengine's hook.
     """
 
     def before_train(self, runner: Runner) -> None:

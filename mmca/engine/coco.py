@@ -64,7 +64,7 @@ class CocoDataset(MMDetCocoDataset):
 class CocoMetric(MMDetCocoMetric):
     """mmdet's metric, whose label i is the class `dataset_meta['classes'][i]`.
 
-    Arguments are those of mmdet's metric; `sort_categories` changes nothing.
+    It takes the arguments of mmdet's metric; `sort_categories` has no effect.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CocoMetric(MMDetCocoMetric):
                 self._coco_api = COCO(path)  # as in mmdet 3.5.1, which reads the file here, too
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Evaluate predictions; those of classes that the file lacks are left out.
+        """Evaluate predictions; leave out classes that the file lacks.
 
         pycocotools sorts classes by id, so labels become positions among the sorted ids. Results
         on disk keep the file's category ids.
@@ -90,7 +90,7 @@ class CocoMetric(MMDetCocoMetric):
 
 
 def _renumber(found: dict, places: np.ndarray) -> dict:
-    """The predictions of an image with label i as `places[i]`, without those of places < 0."""
+    """Map label i of an image's predictions to `places[i]`; drop negative places."""
     labels = places[found['labels']]
     keep = np.flatnonzero(labels >= 0)
     rows = {

@@ -1,6 +1,6 @@
 """Start the library's own train or test tool for a config.
 
-The tool runs in a process of its own, as python -m mmca.engine.launch SCRIPT [words ...]: some
+The tool runs in a separate process, as python -m mmca.engine.launch SCRIPT [words ...]: some
 tools build mmengine's own runner, and all read the config before any runner could report an error.
 """
 

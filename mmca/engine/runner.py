@@ -58,11 +58,11 @@ def _naming(method: str, part: str) -> Callable:
 
 @RUNNERS.register_module()
 class Runner(MMEngineRunner):
-    """mmengine's Runner, made safe. Arguments are those of mmengine's class.
+    """mmengine's Runner, made safe; it takes the same arguments.
 
     It loads checkpoints without executing them, writes them atomically, resumes from the last one
     that can be resumed, adds the hooks in `HOOKS`, trains on CPUs in several processes, and turns
-    errors into one line as `mmca.engine.failures` says.
+    errors into one line, see `mmca.engine.failures`.
 
     Example (in a config):
         runner_type = 'mmca.Runner'

@@ -22,7 +22,7 @@ from mmca.inference.predictor import Predictor, Result
 from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
 from mmca.io import IMAGE_SUFFIXES, image_size
 
-VIDEOS = (  # found in folders; a file that is named may have any suffix
+VIDEOS = (  # in folders; a file that is named may have any suffix
     *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts'),
     *('.3gp', '.mts', '.m2ts', '.ogv', '.asf', '.vob'),
 )
@@ -93,12 +93,11 @@ class _Job:
         sources, missing, skipped = find_sources(inputs)
         videos = [source for source in sources if _is_video(source.path)]
         self.images = [source for source in sources if source not in videos]
-        written = [self.out / 'images' / f'{source.name}.jpg' for source in self.images]
-        written += [self.out / 'labels' / f'{source.name}.png' for source in self.images]
-        written += [self.out / f'{source.name}.mp4' for source in videos]
-        for path in {source.path for source in sources} & {
-            Path(os.path.abspath(p)) for p in written
-        }:
+        results = [f'images/{source.name}.jpg' for source in self.images]
+        results += [f'labels/{source.name}.png' for source in self.images]
+        results += [f'{source.name}.mp4' for source in videos]
+        root = os.path.abspath(out)
+        for path in {source.path for source in sources} & {Path(root, name) for name in results}:
             raise InputError(f'--out {out}: a result would replace the input {path}')
         self.videos = {source: VideoReader(str(source.path)) for source in videos}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())

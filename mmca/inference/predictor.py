@@ -64,7 +64,7 @@ Result = Detections | Segmentation
 
 
 class Predictor:
-    """A trained detector or segmentor. Its results equal those of `mmca test`.
+    """A trained detector or segmentor. Its results equal `mmca test`'s.
 
     The inferencers of mmdet and mmseg unpickle checkpoints and ignore how the config reads files,
     so they are not used.

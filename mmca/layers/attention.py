@@ -36,7 +36,7 @@ SOFTMAX = 'softmax'  # every family's own attention goes by this name, too
 
 @dataclass(frozen=True)
 class StageSpec:
-    """What a backbone tells an attention about its place.
+    """The place of an attention in a backbone.
 
     Attributes:
         embed_dims: C.
@@ -78,14 +78,14 @@ class Attention(nn.Module):
             leave undecayed.
         resized_parameters: parameters learned on a grid or window of a certain size -> 'bilinear'
             or 'bicubic', how a checkpoint of another size is resized.
-        signature: name of a parameter that tells this attention in a checkpoint; '' for none.
+        signature: name of a parameter that identifies this attention in a checkpoint; '' for none.
         replaces_softmax: whether :meth:`from_softmax` makes it act like the softmax attention
             without training, which makes it a candidate of `mmca analyze` if it has a letter.
         softmax_options: options with which it is nearest to the softmax attention whose weights
             it starts from; distillation and written configs use them.
         method: what stands before the name of a family that uses this attention, such as 'CA-'.
         special_tokens: whether tokens that have no place in the H x W grid, such as a class token,
-            may stand before those of the grid.
+            may precede the grid's.
         has_kernel: whether all queries share one kernel of displacements, see
             :meth:`attention_kernel`.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
@@ -122,7 +122,7 @@ class Attention(nn.Module):
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> Mapping[str, Tensor]:
-        """Start weights from those of the softmax attention in the same place.
+        """Start weights from the softmax attention in the same place.
 
         Args:
             tensors: the softmax attention's, without prefix. Its projections are there under both

@@ -32,7 +32,7 @@ class KeyedCirculantAttention(Attention):
     transformer are mostly circulant; in late ones all queries look at the same keys.
 
     Parameters: `qkv` with its bias, `proj`, `gains` (num_heads, 2) for g_a and g_b, and `gate.0`
-    if there is a gate. Special tokens, such as a class token, may stand before those of the grid;
+    if there is a gate. Special tokens, such as a class token, may precede the grid's;
     attention to and from them is exact softmax attention, O(N). In PVT it replaces attention with
     spatial reduction, and in Swin windows with position biases, by attention over all tokens of
     the grid: there it starts from the same projections, but not from the nearest matrix.

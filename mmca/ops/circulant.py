@@ -203,9 +203,9 @@ def circulant_attention(
         O = (e^a (*) (e^b V)) / (e^a (*) e^b)
 
     Transforms have an absolute error, and the divisor can be as small as exp(-range of a) of its
-    largest value: the relative error is about 1e-7 * exp(range of a) in float32, whatever the
-    range of b. A divisor below the transform's precision is replaced by that precision, which
-    keeps such tokens finite.
+    largest value: relative to the values, the error stays below 1e-7 * exp(range of a) in float32,
+    whatever the range of b. A divisor below the transform's precision is replaced by that
+    precision, which keeps such tokens finite.
 
     Gradients are of first order only.
 
@@ -360,7 +360,7 @@ def _exported(
 class _CirculantAttention(torch.autograd.Function):
     """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W), logsumexp of the logits (B, h).
 
-    The D projected channels are those of q and of k, heads * head_dim each, and of the values, V.
+    The D projected channels belong to q and k, heads * head_dim each, and to the values, V.
     Without a weight, x holds them. Without `with_lse`, the second result is empty.
     """
 

@@ -172,10 +172,10 @@ def _focus_backward(
         (B, N, C), and one of the shape of the scale.
     """
     buffer = grad * phi
-    length = phi.norm(dim=-1, keepdim=True)  # that of u, too
+    length = phi.norm(dim=-1, keepdim=True)  # equal to the length of u
     along = buffer.sum(-1, keepdim=True).div_(length**2)
     u = buffer.copy_(x).clamp_(min=0).add_(EPS).div_(scale)
-    # d phi / d u: the direction's part, orthogonal to phi, and that of the length.
+    # d phi / d u: the direction's part, orthogonal to phi, and the length's.
     grad_u = grad.addcmul_(along, phi, value=-1).mul_(phi).div_(u)
     grad_u.addcmul_(along / focusing_factor, u).mul_(focusing_factor / scale)
     grad_scale = -u.mul_(grad_u).flatten(0, 1).sum(0).view_as(scale)

@@ -1,4 +1,4 @@
-"""Draw each image of a detector's test into a file of its own."""
+"""Draw each test image of a detector into a separate file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmca.registry import HOOKS
 class DetVisualizationHook(MMDetVisualizationHook):
     """mmdet's hook, with the images' subfolders: cam1/1.jpg and cam2/1.jpg are two drawings.
 
-    `mmca.Runner` builds it in place of mmdet's. Arguments are those of mmdet's hook.
+    `mmca.Runner` builds it in place of mmdet's, with the same arguments.
     """
 
     def before_test(self, runner: Runner) -> None:
