@@ -19,6 +19,7 @@ def distill_config(
     work_dir: str,
     *,
     iters: int = 1000,
+    calibrate: int = 0,
     block_iters: int | None = None,
     batch_size: int = 16,
     lr: float = 5e-4,
@@ -98,7 +99,7 @@ def distill_config(
             param_scheduler=[
                 *([ramp] if warmup else []),
                 dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=iters),
-            ],
+            ][: 2 * iters],
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
                 checkpoint=dict(
@@ -107,7 +108,7 @@ def distill_config(
             ),
             custom_hooks=[
                 dict(type='mmca.SeedHook'),
-                dict(type='mmca.DistillationReportHook'),
+                dict(type='mmca.DistillationReportHook', calibrate=calibrate),
             ],
             log_processor=dict(by_epoch=False),
             randomness=dict(seed=seed),
