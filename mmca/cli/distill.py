@@ -23,7 +23,7 @@ example:
 
 Several processes, one per GPU (or on CPUs without a GPU):
   torchrun --nproc_per_node 8 -m mmca distill CONFIG TEACHER ... --launcher pytorch"""
-SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
+SETTINGS = ('iters', 'calibrate', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
 RUN = ('workers', 'amp', 'resume', 'launcher')
 BACKBONE = 'model.backbone'
 
@@ -36,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--out', required=True, metavar='FILE', help='the .pth file to write')
     whole = "also write TEACHER's whole model with the new backbone, for `mmca test CONFIG FILE`"
     add('--model-out', metavar='FILE', help=whole)
-    add('--iters', type=int, default=1000, help='iterations in total; default 1000')
+    iters = 'iterations in total; default 1000; 0 only calibrates'
+    add('--iters', type=int, default=1000, help=iters)
+    calibrate = 'images to calibrate on first, without gradients; default 200, 0 for none'
+    add('--calibrate', type=int, default=200, metavar='N', help=calibrate)
     blocks = 'iterations in which the teacher feeds each block; default half of --iters'
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')

@@ -19,7 +19,7 @@ def distill_config(
     work_dir: str,
     *,
     iters: int = 1000,
-    calibrate: int = 0,
+    calibrate: int = 200,
     block_iters: int | None = None,
     batch_size: int = 16,
     lr: float = 5e-4,
