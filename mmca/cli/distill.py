@@ -23,8 +23,8 @@ example:
 
 Several processes, one per GPU (or on CPUs without a GPU):
   torchrun --nproc_per_node 8 -m mmca distill CONFIG TEACHER ... --launcher pytorch"""
-SETTINGS = ('iters', 'calibrate', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
-RUN = ('workers', 'amp', 'resume', 'launcher')
+SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
+RUN = ('calibrate', 'workers', 'amp', 'resume', 'launcher')
 BACKBONE = 'model.backbone'
 
 
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--model-out', metavar='FILE', help=whole)
     iters = 'iterations in total; default 1000; 0 only calibrates'
     add('--iters', type=int, default=1000, help=iters)
-    calibrate = 'images to calibrate on first, without gradients; default 200, 0 for none'
-    add('--calibrate', type=int, default=200, metavar='N', help=calibrate)
+    calibrate = 'images to calibrate on first, without gradients; default 200 if --iters is 0'
+    add('--calibrate', type=int, metavar='N', help=calibrate)
     blocks = 'iterations in which the teacher feeds each block; default half of --iters'
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     student = getattr(model, 'module', model).student.state_dict()
     errors = runner.message_hub.runtime_info[ERRORS]
-    settings = {name: getattr(args, name) for name in ('config', *SETTINGS)}
+    settings = {name: getattr(args, name) for name in ('config', *SETTINGS, 'calibrate')}
     info = provenance(args.teacher, len(images), settings, errors)
     attn_cfg = cfg.model.student.get('attn_cfg', {})
     attn_cfg = {name: dict(options) for name, options in attn_cfg.items()}

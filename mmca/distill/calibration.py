@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mmca.analysis.maps import watch
 from mmca.layers import Block
 
-RIDGE = 2.0  # of the mean square of the hidden channels
+RIDGE = 1.0  # of the mean square of the hidden channels
 AT_ONCE = 10  # images
 Taught = tuple[nn.Module, Tensor, Tensor]  # the teacher's block, its input and its output
 
@@ -24,9 +24,7 @@ def changed_blocks(student: nn.Module, teacher: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def calibrate(
-    student: nn.Module, teacher: nn.Module, images: Tensor, ridge: float = RIDGE
-) -> None:
+def calibrate(student: nn.Module, teacher: nn.Module, images: Tensor, ridge: float = RIDGE) -> None:
     """Bring a student's blocks nearer to its teacher's, in place, from unlabeled images.
 
     Block after block, each on what the calibrated ones before it give: an attention that differs

@@ -146,7 +146,7 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))
 
     def add_positions(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """x + cpe(x); x without `cpe`."""
+        """Return x + cpe(x), or x without `cpe`."""
         if self.cpe is None:
             return x
         special = x.shape[1] - hw_shape[0] * hw_shape[1]

@@ -80,7 +80,7 @@ def test_gains_weigh_the_kernel_and_the_keys():
 
 
 def test_calibration_finds_the_gains_of_each_head():
-    teacher, student = pair(gate=True)
+    _, student = pair(gate=True)
     x = torch.randn(3, 1 + 35, 16, dtype=torch.float64)
     gains = torch.tensor([[1.25, 0.5], [0.75, 0.0]])
     with torch.no_grad():
