@@ -25,7 +25,7 @@ example:
 Several processes, one per GPU (or on CPUs without a GPU):
   torchrun --nproc_per_node 8 -m mmca distill CONFIG TEACHER ... --launcher pytorch"""
 SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
-RUN = ('workers', 'amp', 'resume', 'launcher')
+RUN = ('calibrate', 'workers', 'amp', 'resume', 'launcher')
 BACKBONE = 'model.backbone'
 
 
@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--out', required=True, metavar='FILE', help='the .pth file to write')
     whole = "also write TEACHER's whole model with the new backbone, for `mmca test CONFIG FILE`"
     add('--model-out', metavar='FILE', help=whole)
-    add('--iters', type=int, default=1000, help='iterations in total; default 1000')
+    iters = 'iterations in total; default 1000; 0 only calibrates'
+    add('--iters', type=int, default=1000, help=iters)
+    calibrate = 'images to calibrate on first, without gradients; default 200 if --iters is 0'
+    add('--calibrate', type=int, metavar='N', help=calibrate)
     blocks = 'iterations in which the teacher feeds each block; default half of --iters'
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     student = getattr(model, 'module', model).student.state_dict()
     errors = runner.message_hub.runtime_info[ERRORS]
-    settings = {name: getattr(args, name) for name in ('config', *SETTINGS)}
+    settings = {name: getattr(args, name) for name in ('config', *SETTINGS, 'calibrate')}
     info = provenance(args.teacher, len(images), settings, errors)
     needed = {k: v for k, v in cfg.model.student.items() if k in ('pos_embed', 'attn_cfg')}
     attn_cfg = {name: dict(options) for name, options in needed.get('attn_cfg', {}).items()}

@@ -19,6 +19,7 @@ def distill_config(
     work_dir: str,
     *,
     iters: int = 1000,
+    calibrate: int | None = None,
     block_iters: int | None = None,
     batch_size: int = 16,
     lr: float = 5e-4,
@@ -38,7 +39,8 @@ def distill_config(
         teacher: file of softmax weights, which the student starts from as well.
         images: folders.
         work_dir: for logs and checkpoints.
-        iters, ...: as in `mmca distill --help`; `block_iters` is half of `iters` by default.
+        iters, ...: as in `mmca distill --help`; `block_iters` is half of `iters` by default,
+            `calibrate` 200 without iterations and 0 with them.
 
     Raises:
         InputError: not a backbone of mmca, an unreadable file, or a bad side.
@@ -50,6 +52,7 @@ def distill_config(
     weights = dict(type='Pretrained', checkpoint=teacher)
     student = {**start_settings(settings, content), 'drop_path_rate': 0.0}
     original = softmax_settings(student, content)
+    calibrate = (0 if iters else 200) if calibrate is None else calibrate
     warmup, interval = min(50, iters // 10 + 1), max(iters // 5, 1)
     warmup = 0 if warmup < 2 else warmup  # LinearLR is done at `end - 1`: one has no ramp
     ramp = dict(type='LinearLR', start_factor=0.01, by_epoch=False, end=warmup)
@@ -98,7 +101,7 @@ def distill_config(
             param_scheduler=[
                 *([ramp] if warmup else []),
                 dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=iters),
-            ],
+            ][: 2 * iters],
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
                 checkpoint=dict(
@@ -107,7 +110,7 @@ def distill_config(
             ),
             custom_hooks=[
                 dict(type='mmca.SeedHook'),
-                dict(type='mmca.DistillationReportHook'),
+                dict(type='mmca.DistillationReportHook', calibrate=calibrate),
             ],
             log_processor=dict(by_epoch=False),
             randomness=dict(seed=seed),

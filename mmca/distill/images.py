@@ -54,6 +54,12 @@ class UnlabeledImages(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
+    def middle_views(self, number: int) -> list[Tensor]:
+        """Centered squares, (3, side, side), of at most `number` images, evenly spaced."""
+        number = min(number, len(self))
+        files = [self.files[i * len(self) // number] for i in range(number)]
+        return [middle_view(read_image(file), self.side) for file in files]
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`inputs`: (3, side, side), uint8, BGR."""
         image = read_image(self.files[index])

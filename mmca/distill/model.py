@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmca.analysis.maps import relative_errors, watch
+from mmca.distill.calibration import calibrate, changed_blocks
 from mmca.errors import InputError
 from mmca.layers import Block
 from mmca.registry import MODELS
@@ -63,11 +64,7 @@ class Distiller(BaseModel):
         self.block_iters = block_iters
         self.sizes = list(sizes)
         blocks = {p: m for p, m in self.student.named_modules() if isinstance(m, Block)}
-        self.changed = [
-            path
-            for path, block in blocks.items()
-            if type(block.attn) is not type(self.teacher.get_submodule(path).attn)
-        ]
+        self.changed = changed_blocks(self.student, self.teacher)
         if not self.changed and (train != 'all' or block_iters):
             raise InputError(
                 'every block of the student has the attention of the teacher: only its maps are '
@@ -81,6 +78,11 @@ class Distiller(BaseModel):
                 parts = [block] if train == 'blocks' else [block.attn, block.norm1, block.cpe]
                 for part in filter(None, parts):
                     part.requires_grad_(True)
+
+    def calibrate(self, views: Sequence[Tensor]) -> None:
+        """:func:`mmca.distill.calibrate` on views, uint8 and BGR, (3, H, W) each."""
+        inputs = self.data_preprocessor({'inputs': list(views)})['inputs']
+        calibrate(self.student, self.teacher, inputs)
 
     def train(self, mode: bool = True) -> 'Distiller':
         """Switch the student's mode; the teacher stays in evaluation mode."""

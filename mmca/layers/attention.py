@@ -140,6 +140,17 @@ class Attention(nn.Module):
         """What it costs to start this attention from softmax weights, in a line; '' for nothing."""
         return ''
 
+    def calibrate(self, x: Tensor, hw_shape: tuple[int, int], target: Tensor) -> None:
+        """Set parameters that a small search finds, so that the output for x is near to target.
+
+        Called without gradients; by default nothing is set.
+
+        Args:
+            x: (B, N, C), inputs of a few images; special tokens may stand before the grid's.
+            hw_shape: (H, W).
+            target: (B, N, C), what the softmax attention gives for these images.
+        """
+
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
         """Multiply-adds for one image that torch's counter cannot see, such as transforms."""
         return 0

@@ -141,9 +141,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W; special tokens may stand before the grid's."""
-        if self.cpe is not None:
-            special = x.shape[1] - hw_shape[0] * hw_shape[1]
-            positions = to_tokens(self.cpe(to_maps(x[:, special:], hw_shape)))
-            x = x + (F.pad(positions, (0, 0, special, 0)) if special else positions)
+        x = self.add_positions(x, hw_shape)
         x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))
+
+    def add_positions(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Return x + cpe(x), or x without `cpe`."""
+        if self.cpe is None:
+            return x
+        special = x.shape[1] - hw_shape[0] * hw_shape[1]
+        positions = to_tokens(self.cpe(to_maps(x[:, special:], hw_shape)))
+        return x + (F.pad(positions, (0, 0, special, 0)) if special else positions)

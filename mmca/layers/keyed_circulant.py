@@ -1,6 +1,7 @@
 """Circulant attention with keys: softmax attention projected on one kernel and one weight a key."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,9 @@ from mmca.ops.dft import dft_macs, matrix_macs
 from mmca.ops.layout import check_tokens
 from mmca.ops.naive import bccb
 from mmca.ops.precision import wide_dtype, without_autocast
+
+KERNEL_GAINS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5)  # that calibration chooses from
+KEY_GAINS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @register_attention('keyed_circulant', letter='K')
@@ -100,6 +104,10 @@ class KeyedCirculantAttention(Attention):
             InputError: there are fewer than H * W tokens, or C is not embed_dims.
         """
         check_tokens(x, hw_shape, self.embed_dims, special_tokens=True)
+        return self.proj_drop(self.proj(self._attend(x, hw_shape)))
+
+    def _attend(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """All but the output projection, (B, T + N, C)."""
         special = x.shape[1] - hw_shape[0] * hw_shape[1]
         q, k, v = self._project(x, special)
         grid_q, keys = self._logits(q[:, special:], k[:, special:])
@@ -109,7 +117,7 @@ class KeyedCirculantAttention(Attention):
         )
         if special:
             out = self._join_special(q, k, v, out, lse, special)
-        return self.proj_drop(self.proj(out if self.gate is None else out * self.gate(x)))
+        return out if self.gate is None else out * self.gate(x)
 
     def _project(self, x: Tensor, special: int) -> tuple[Tensor, Tensor, Tensor]:
         """q, k and v, (B, T + N, C). The grid's keys have zero mean, which softmax ignores."""
@@ -158,6 +166,22 @@ class KeyedCirculantAttention(Attention):
             'gate.0.weight': torch.zeros_like(weight),
             'gate.0.bias': weight.new_full((len(weight),), GATE_ONE),
         }
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, hw_shape: tuple[int, int], target: Tensor) -> None:
+        """Choose the gains of every head from a grid, head by head, twice."""
+        choices, found = list(product(KERNEL_GAINS, KEY_GAINS)), []
+        for choice in choices:
+            self.gains.copy_(self.gains.new_tensor(choice))
+            found.append(self._attend(x, hw_shape).unflatten(2, (self.num_heads, -1)))
+        weights = self.proj.weight.unflatten(1, (self.num_heads, -1))
+        best = [choices.index((1.0, 1.0))] * self.num_heads
+        for head in [*range(self.num_heads)] * 2:
+            others = [found[b][:, :, i] @ weights[:, i].mT for i, b in enumerate(best) if i != head]
+            rest = target - self.proj.bias - sum(others)
+            errors = [(rest - out[:, :, head] @ weights[:, head].mT).norm() for out in found]
+            best[head] = int(torch.stack(errors).argmin())
+        self.gains.copy_(self.gains.new_tensor([choices[b] for b in best]))
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
         """The transforms and spectral products."""

@@ -75,7 +75,7 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     assert provenance['images'] == 24
     assert len(provenance['teacher_sha256']) == 64
     assert provenance['settings']['iters'] == 6
-    assert sorted(provenance['errors']) == [0, 1, 2, 3, 4, 5, 6]
+    assert list(provenance['errors']) == [0, 1, 2, 3, 4, 5, 6]
 
     forget()
     argv, work = job('part.pth', '--work-dir', tmp_path / 'part'), str(tmp_path / 'part')
@@ -90,6 +90,24 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     part = read_checkpoint(tmp_path / 'part.pth').tensors
     assert part.keys() == whole.keys()
     assert all(torch.equal(part[name], whole[name]) for name in whole)
+
+
+def test_without_iterations_it_only_calibrates(job, tmp_path, capsys):
+    argv = job('calibrated.pth', '--iters', 0, '--work-dir', tmp_path)
+    assert main([*argv, '--calibrate', '8']) == 0
+    assert '->' in capsys.readouterr().out
+    content = torch.load(tmp_path / 'calibrated.pth', weights_only=True)
+    assert content['distill']['settings']['calibrate'] == 8
+    errors = content['distill']['errors']
+    assert list(errors) == [0, 'calibrated']
+    assert errors['calibrated']['mean/error'] < errors[0]['mean/error']
+    teacher = read_checkpoint(argv[2]).tensors
+    assert torch.equal(
+        content['model']['blocks.0.mlp.fc1.weight'], teacher['blocks.0.mlp.fc1.weight']
+    )
+    assert not torch.equal(
+        content['model']['blocks.3.mlp.fc2.bias'], teacher['blocks.3.mlp.fc2.bias']
+    )
 
 
 def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):

@@ -79,6 +79,18 @@ def test_gains_weigh_the_kernel_and_the_keys():
     torch.testing.assert_close(rows, rows[:, :, :1].expand_as(rows))
 
 
+def test_calibration_finds_the_gains_of_each_head():
+    _, student = pair(gate=True)
+    x = torch.randn(3, 1 + 35, 16, dtype=torch.float64)
+    gains = torch.tensor([[1.25, 0.5], [0.75, 0.0]])
+    with torch.no_grad():
+        student.gains.copy_(gains)
+        target = student(x, (5, 7))
+        student.gains.fill_(1)
+        student.calibrate(x, (5, 7), target)
+    assert torch.equal(student.gains, gains.double())
+
+
 def test_special_tokens_and_a_positional_convolution():
     attn = build_attention('keyed_circulant', SPEC, {'cpe': True})
     assert attn.uses_cpe
