@@ -2,7 +2,7 @@
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
 arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method and
-the 'eager' backend. The form below it takes less time and memory; its backward pass is written out.
+the 'eager' backend. `mmca.ops.fused_circulant` has the form that takes less time and memory.
 
 Key logits go beyond the paper: softmax attention is nearest, among all matrices with one kernel and
 one weight per key, to exp(a_{m-n} + b_m). A circulant matrix and a matrix of equal rows have only
@@ -14,22 +14,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
 from mmca.ops.backend import choose_backend
 from mmca.ops.dft import real_form
-from mmca.ops.fft import (
-    inverse,
-    mul_conj,
-    parseval_product,
-    project,
-    spread_heads,
-    sum_heads,
-)
+from mmca.ops.fused_circulant import FusedCirculantAttention
 from mmca.ops.layout import check_tokens, to_maps, to_tokens
-from mmca.ops.opaque import as_node, opaque
-from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
+from mmca.ops.precision import wide_dtype, without_autocast
 
 Scale = Literal['sqrt', 'paper'] | float
 
@@ -244,22 +235,31 @@ def circulant_attention(
         )
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
     tokens, heads = q.shape[1], q.shape[2] // head_dim
-    factor = logit_scale(scale, tokens, head_dim)
     with without_autocast(q.device):
-        q, k, values = (x.to(dtype) for x in (q, k, v))
-        b = None if key_logits is None else key_logits.to(dtype)
-        if exporting:
-            out, lse = _exported(q * factor, k, values, b, hw_shape, head_dim)
-        elif b is None:
-            qkv = torch.cat([q * (factor / tokens), k, values / tokens], 2)
-            x = to_maps(qkv, hw_shape).contiguous()
-            out, lse = _CirculantAttention.apply(x, None, heads, head_dim, return_lse)
-            out, lse = to_tokens(out).contiguous(), lse[..., None]
-        else:
-            args = q, k, values, b, tuple(hw_shape), head_dim, factor, return_lse
-            out, lse = _KeyedAttention.apply(*args)
-    out = out.to(v.dtype)
+        q, k, values = (x.to(dtype).mT for x in (q, k, v))  # (B, C, N)
+        parts = [values / tokens]
+        if key_logits is not None:
+            weights, largest = _key_weights(key_logits.to(dtype))
+            parts = _weigh(values, weights / tokens)
+        q = q * (logit_scale(scale, tokens, head_dim) / tokens)
+        x = torch.cat([q, k, *parts], 1).unflatten(2, hw_shape)
+        attend = real_form if exporting else FusedCirculantAttention.apply
+        out, lse = attend(x, None, heads, head_dim, return_lse)
+        out, lse = out.flatten(2), lse[..., None]
+        if key_logits is not None:
+            out, total = out.unflatten(1, (heads, -1)).split([head_dim, 1], 2)
+            total = _safe_divisor(total[:, :, 0])
+            out = (out * total.reciprocal()[:, :, None]).flatten(1, 2)
+            lse = lse + largest + total.log() if return_lse else lse
+    out = out.mT.contiguous().to(v.dtype)
     return (out, lse.expand(-1, -1, tokens)) if return_lse else out
+
+
+def _weigh(values: Tensor, weights: Tensor) -> list[Tensor]:
+    """Each head's values (B, C, N) times its weights (B, h, N), followed by these weights."""
+    heads = values.unflatten(1, (weights.shape[1], -1)) * weights[:, :, None]
+    pairs = zip(heads.unbind(1), weights.split(1, 1), strict=True)
+    return [part for pair in pairs for part in pair]
 
 
 def _key_weights(key_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -322,203 +322,5 @@ def circulant_self_attention(
         scaled = torch.cat([w_q * (factor / tokens), w_k, w_v / tokens])
         x_map = to_maps(x.to(dtype), hw_shape).contiguous()
         heads = channels // head_dim
-        out, _ = _CirculantAttention.apply(x_map, scaled, heads, head_dim, False)
+        out, _ = FusedCirculantAttention.apply(x_map, scaled, heads, head_dim, False)
     return to_tokens(out).contiguous().to(x.dtype)
-
-
-def _exported(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    key_logits: Tensor | None,
-    hw_shape: tuple[int, int],
-    head_dim: int,
-) -> tuple[Tensor, Tensor]:
-    """:func:`circulant_attention` and the logsumexp in the operators of ONNX; q is scaled."""
-    heads = q.shape[2] // head_dim
-    if key_logits is not None:
-        weights, largest = _key_weights(key_logits)
-        weights = weights.mT[..., None]
-        v = torch.cat([v.unflatten(2, (heads, -1)) * weights, weights], 3).flatten(2)
-    out, lse = real_form(*(to_maps(x, hw_shape) for x in (q, k, v)), head_dim)
-    out, lse = to_tokens(out), lse[..., None]
-    if key_logits is not None:
-        out = out.unflatten(2, (heads, -1))
-        total = _safe_divisor(out[..., -1].mT)
-        out = (out[..., :-1] / total.mT[..., None]).flatten(2)
-        lse = lse + largest + total.log()
-    return out, lse
-
-
-# Below: maps (B, C, H, W) and their half spectra (B, C, H, W'). The logits are built reversed,
-# r_m = a_{-m}, with the spectrum q_hat * conj(k_hat): softmax ignores the order, and correlating
-# with the kernel becomes a plain product with the spectrum of the reversed kernel. No transform is
-# normalized: q comes multiplied by scale / N and v by 1 / N, which by the chain rule also makes up
-# for the transforms of the backward pass.
-
-
-class _CirculantAttention(torch.autograd.Function):
-    """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W), logsumexp of the logits (B, h).
-
-    The D projected channels belong to q and k, heads * head_dim each, and to the values, V.
-    Without a weight, x holds them. Without `with_lse`, the second result is empty.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        weight: Tensor | None,
-        heads: int,
-        head_dim: int,
-        with_lse: bool,
-    ) -> tuple[Tensor, Tensor]:
-        out, lse, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim, with_lse)
-        ctx.save_for_backward(x_hat, weight, kernel)
-        ctx.head_dim, ctx.with_lse = head_dim, with_lse
-        return out, lse
-
-    @staticmethod
-    @first_order_backward
-    def backward(ctx: FunctionCtx, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        need_x, need_weight, *_ = ctx.needs_input_grad
-        grads = grad_out, grad_lse if ctx.with_lse else None
-        grad_x, grad_weight = as_node(_attend_backward)(
-            *grads, *ctx.saved_tensors, ctx.head_dim, need_x, need_weight
-        )
-        return grad_x if need_x else None, grad_weight if need_weight else None, None, None, None
-
-
-class _KeyedAttention(torch.autograd.Function):
-    """q, k, v (B, N, C), key logits (B, h, N) -> (B, N, C), logsumexp (B, h, N).
-
-    The divisor takes one more channel of each head's values. What the backward pass needs beside
-    :class:`_CirculantAttention` are the values and the output, which the layers around it keep
-    anyway.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        key_logits: Tensor,
-        hw_shape: tuple[int, int],
-        head_dim: int,
-        factor: float,
-        with_lse: bool,
-    ) -> tuple[Tensor, Tensor]:
-        tokens, channels = q.shape[1:]
-        heads = channels // head_dim
-        weights, largest = _key_weights(key_logits)
-        x = q.new_empty(q.shape[0], 3 * channels + heads, *hw_shape)
-        # By slices: an export traces this, and torch refuses writing to the views of a split.
-        x[:, :channels] = to_maps(q, hw_shape) * (factor / tokens)
-        x[:, channels : 2 * channels] = to_maps(k, hw_shape)
-        values = x[:, 2 * channels :].unflatten(1, (heads, -1))
-        values[:, :, -1] = weights.unflatten(2, hw_shape) / tokens
-        values[:, :, :-1] = to_maps(v, hw_shape).unflatten(1, (heads, -1))
-        values[:, :, :-1] *= values[:, :, -1:]
-        sums, lse, x_hat, kernel = as_node(_attend)(x, None, heads, head_dim, with_lse)
-        sums = sums.unflatten(1, (heads, -1)).flatten(3)  # (B, h, d + 1, N)
-        total = _safe_divisor(sums[:, :, -1])
-        out = (sums[:, :, :-1] / total[:, :, None]).flatten(1, 2).mT.contiguous()
-        ctx.save_for_backward(v, weights, out, total, sums[:, :, -1] == total, x_hat, kernel)
-        ctx.hw_shape, ctx.head_dim, ctx.factor, ctx.with_lse = hw_shape, head_dim, factor, with_lse
-        return out, lse[..., None] + largest + total.log() if with_lse else lse
-
-    @staticmethod
-    @first_order_backward
-    def backward(ctx: FunctionCtx, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        v, weights, out, total, exact, x_hat, kernel = ctx.saved_tensors
-        tokens, channels = v.shape[1:]
-        heads = weights.shape[1]
-        grad_sums = total.new_empty(v.shape[0], heads, ctx.head_dim + 1, tokens)
-        grad_sums[:, :, :-1] = grad_out.mT.unflatten(1, (heads, -1))
-        grad_sums[:, :, -1] = -(grad_out * out).unflatten(2, (heads, -1)).sum(3).mT
-        if ctx.with_lse:
-            grad_sums[:, :, -1] += grad_lse
-        grad_sums /= total[:, :, None]
-        grad_sums[:, :, -1] *= exact
-        grad_x, _ = as_node(_attend_backward)(
-            grad_sums.flatten(1, 2).unflatten(2, ctx.hw_shape),
-            grad_lse.sum(2) if ctx.with_lse else None,
-            *(x_hat, None, kernel, ctx.head_dim, True, False),
-        )
-        grad_q, grad_k, grad_values = _split(grad_x.flatten(2), channels, 1)
-        grad_values = grad_values.unflatten(1, (heads, -1)) / tokens
-        weighted = grad_values[:, :, :-1] * weights[:, :, None]  # (B, h, d, N)
-        grad_key_logits = grad_values[:, :, -1] * weights
-        grad_key_logits += (weighted * v.mT.unflatten(1, (heads, -1))).sum(2)
-        grad_q = grad_q * (ctx.factor / tokens)
-        grads = grad_q.mT, grad_k.mT, weighted.flatten(1, 2).mT, grad_key_logits
-        return *grads, None, None, None, None
-
-
-@opaque
-def _attend(
-    x: Tensor, weight: Tensor | None, heads: int, head_dim: int, with_lse: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two results, and for the backward pass the spectrum of x and the reversed kernels."""
-    x_hat = torch.fft.rfft2(x)
-    q_hat, k_hat, v_hat = _split(project(weight, x_hat), heads * head_dim, 1)
-    logits_hat = sum_heads(mul_conj(q_hat, k_hat), head_dim)
-    logits_hat[..., 0, 0] = 0  # the mean of the logits, see _kernel_logits
-    logits = inverse(logits_hat, x.shape[3])
-    kernel = logits.flatten(2).softmax(2).view_as(logits)
-    out_hat = spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
-    lse = logits.flatten(2).logsumexp(2) if with_lse else logits.new_empty(0)
-    return inverse(out_hat, x.shape[3]), lse, x_hat, kernel
-
-
-@opaque
-def _attend_backward(
-    grad_out: Tensor,
-    grad_lse: Tensor | None,
-    x_hat: Tensor,
-    weight: Tensor | None,
-    kernel: Tensor,
-    head_dim: int,
-    need_x: bool,
-    need_weight: bool,
-) -> tuple[Tensor, Tensor]:
-    """The gradients of x and the weight; empty where not needed."""
-    heads, width = kernel.shape[1], kernel.shape[3]
-    channels, grad_out_hat = heads * head_dim, torch.fft.rfft2(grad_out)
-    # The gradients of q and k are written to each other's memory: swap them beforehand.
-    if weight is None:
-        spectra = _swap_q_k(x_hat, channels, 1)
-    else:
-        spectra = project(_swap_q_k(weight, channels, 0), x_hat)
-    k_hat, q_hat, v_hat = _split(spectra, channels, 1)
-    products = v_hat.conj_physical_().mul_(grad_out_hat)
-    value_dim = v_hat.shape[1] // heads
-    grad_logits = inverse(sum_heads(products, value_dim), width).mul_(kernel)
-    mean = grad_logits.sum((2, 3), keepdim=True)
-    grad_logits.sub_(kernel * (mean if grad_lse is None else mean - grad_lse[..., None, None]))
-    kernel_hat = spread_heads(torch.fft.rfft2(kernel), value_dim)
-    v_hat.copy_(kernel_hat.conj_physical_().mul_(grad_out_hat))
-    grad_logits_hat = torch.fft.rfft2(grad_logits)
-    grad_logits_hat[..., 0, 0] = 0
-    grad_logits_hat = spread_heads(grad_logits_hat, head_dim)
-    k_hat.mul_(grad_logits_hat)
-    q_hat.mul_(grad_logits_hat.conj_physical_())
-    # `spectra` now holds the spectra of the gradients of q, k and v, divided by N.
-    grad_x = grad_weight = grad_out.new_empty(0)
-    if need_x:
-        grad_x = inverse(spectra if weight is None else project(weight.mT, spectra), width)
-    if need_weight:
-        grad_weight = parseval_product(spectra, x_hat, width)
-    return grad_x, grad_weight
-
-
-def _split(x: Tensor, channels: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts q and k, of `channels` each, and v, which has the rest."""
-    return x.split([channels, channels, x.shape[dim] - 2 * channels], dim)
-
-
-def _swap_q_k(x: Tensor, channels: int, dim: int) -> Tensor:
-    """The parts q, k, v along a dimension in the order k, q, v."""
-    q, k, v = _split(x, channels, dim)
-    return torch.cat([k, q, v], dim)

@@ -9,27 +9,31 @@ Planes = tuple[Tensor, Tensor]
 Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def real_form(q: Tensor, k: Tensor, v: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """What :func:`mmca.ops.circulant_attention` computes, by separable DFT matrices.
+def real_form(
+    x: Tensor, weight: None, heads: int, head_dim: int, with_lse: bool
+) -> tuple[Tensor, Tensor]:
+    """`mmca.ops.fused_circulant.FusedCirculantAttention` by separable DFT matrices.
 
-    O(N (H + W)) products a channel: slower than the FFT on large grids, but ONNX knows neither
+    O(N (H + W)) products per channel: slower than the FFT on large grids, but ONNX knows neither
     complex numbers nor, in most of its runtimes, a transform. torch.onnx gets this form.
 
     Args:
-        q, k: (B, C, H, W), float32 or float64; q multiplied by the scale of the logits.
-        v: (B, V, H, W), V a multiple of C / d.
-        head_dim: d.
+        x: (B, D, H, W), float32 or float64; the channels of q, k and the values as there.
+        weight, with_lse: not used.
+        heads, head_dim: as there.
 
     Returns:
-        (B, V, H, W), and log sum_m exp(a_m) of the mean-free logits, (B, C / d).
+        The values (B, V, H, W), and log sum_m exp(a_m) of the mean-free logits, (B, heads).
     """
-    waves = (*_waves(q.shape[3], q.shape[3] // 2 + 1, q), *_waves(q.shape[2], q.shape[2], q))
-    q_hat, k_hat, v_hat = (_forward(x, waves) for x in (q, k, v))
+    channels = heads * head_dim
+    value_dim = x.shape[1] // heads - 2 * head_dim
+    waves = (*_waves(x.shape[3], x.shape[3] // 2 + 1, x), *_waves(x.shape[2], x.shape[2], x))
+    parts = x.split([channels, channels, heads * value_dim], 1)
+    q_hat, k_hat, v_hat = (_forward(part, waves) for part in parts)
     products = _times(q_hat, _conj(k_hat))  # the reversed logits' spectrum, channel by channel
     logits = _inverse(tuple(x.unflatten(1, (-1, head_dim)).sum(2) for x in products), waves)
     logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it; preserves precision
     weights = logits.flatten(2).softmax(2).reshape(logits.shape)
-    value_dim = v.shape[1] // weights.shape[1]
     weights_hat = tuple(x.repeat_interleave(value_dim, 1) for x in _forward(weights, waves))
     return _inverse(_times(weights_hat, v_hat), waves), logits.flatten(2).logsumexp(2)
 
@@ -106,11 +110,11 @@ def _forward(x: Tensor, waves: Waves) -> Planes:
 
 
 def _inverse(x_hat: Planes, waves: Waves) -> Tensor:
-    """Real and imaginary part (B, C, H, W') -> (B, C, H, W)."""
+    """H * W times the inverse transform, real and imaginary part (B, C, H, W') -> (B, C, H, W)."""
     cos_w, sin_w, cos_h, sin_h = waves
     width, kept = cos_w.shape
     columns = torch.arange(kept, device=cos_w.device)
     single = (columns == 0) | (2 * columns == width)  # the others stand for their mirror image too
-    counts = (2 - single.to(cos_w.dtype)) / (cos_h.shape[0] * width)
+    counts = 2 - single.to(cos_w.dtype)
     real, imag = cos_h @ x_hat[0] - sin_h @ x_hat[1], cos_h @ x_hat[1] + sin_h @ x_hat[0]
     return (real * counts) @ cos_w.mT - (imag * counts) @ sin_w.mT

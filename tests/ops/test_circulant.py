@@ -210,9 +210,9 @@ def test_the_form_for_onnx_is_real_and_equal(shape, monkeypatch):
 @pytest.mark.parametrize('head_dim', [1, 2])
 def test_the_macs_of_that_form_are_those_that_torch_counts(head_dim):
     height, width, channels = 6, 9, 4
-    q, k, v = torch.randn(3, 1, channels, height, width)
+    qkv = torch.randn(1, 3 * channels, height, width)
     with FlopCounterMode(display=False) as counter:
-        real_form(q, k, v, head_dim)
+        real_form(qkv, None, channels // head_dim, head_dim, False)
     spectral = 4 * height * width * channels  # element by element, which torch does not count
     counted = counter.get_total_flops() // 2
     assert matrix_macs((height, width), channels, head_dim) == counted + spectral
