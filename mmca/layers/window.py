@@ -1,8 +1,8 @@
 """Softmax attention in (shifted) windows, Swin's own."""
 
 import math
-from functools import lru_cache, partial
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -89,56 +89,49 @@ class WindowAttention(Attention):
         """
         check_tokens(x, hw_shape, self.embed_dims)
         grid = self._grid(x, hw_shape)
-        layout = self._layout(grid, hw_shape)
-        windows = grid.flatten(0, 2)[layout.order].unflatten(0, (-1, self.window_size**2))
-        bias, width = self._bias(), self.window_size**2 * 3 * self.embed_dims
-        outs, start = [], 0
-        for count, mask in layout.masks:
-            if count:
-                kind = partial(self._attend, bias=bias if mask is None else bias + mask)
-                outs.append(in_chunks(kind, windows[start : start + count], width=width))
-            start += count
-        out = torch.cat(outs).flatten(0, 1)[layout.inverse].view(*grid.shape[:3], -1)
+        order, regions = self._windows(grid, hw_shape)
+        windows = grid.flatten(1, 2)[:, order.flatten()].unflatten(1, order.shape).flatten(0, 1)
+        rows = [windows] if regions is None else [windows, regions.repeat(x.shape[0], 1)]
+        attend = partial(self._attend, bias=self._bias())
+        width = self.window_size**2 * 3 * self.embed_dims
+        out = in_chunks(attend, *rows, width=width).unflatten(0, (x.shape[0], -1))
+        out = out.flatten(1, 2)[:, inverse_permutation(order.flatten())].view_as(grid)
         return self.proj_drop(crop(out, hw_shape))
 
-    def _attend(self, windows: Tensor, bias: Tensor) -> Tensor:
+    def _attend(self, windows: Tensor, regions: Tensor | None = None, *, bias: Tensor) -> Tensor:
+        if regions is not None:
+            far = regions[:, None, :, None] != regions[:, None, None]
+            bias = bias.masked_fill(far, float('-inf'))  # (n, h, M^2, M^2)
         drop = self.attn_drop if self.training else 0.0
         return self.proj(window_attention(self.qkv(windows), bias, drop))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): zero outside of the query's window."""
-        (height, width), size = hw_shape, self.window_size**2
-        grid = self._grid(x, hw_shape)
-        layout, padded = self._layout(grid[:1], hw_shape), grid.shape[1:3]
-        row, column = divmod(token, width)
-        window, query = divmod(layout.inverse[row * padded[1] + column].item(), size)
-        members = layout.order[window * size : (window + 1) * size]
-        bias = self._bias()[:, query]
-        for count, mask in layout.masks:
-            if window < count:
-                bias = bias if mask is None else bias + mask[query]
-                break
-            window -= count
-        tokens = grid.flatten(1, 2)[:, members]
-        q, k, _ = self.qkv(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        weights = softmax_weights(q[:, :, query], k, bias)
-        out = weights.new_zeros(*weights.shape[:2], math.prod(padded))
-        out[..., members] = weights
-        return out.unflatten(2, padded)[:, :, :height, :width]
+        (height, width), grid = hw_shape, self._grid(x, hw_shape)
+        order, regions = self._windows(grid, hw_shape)
+        place = token // width * grid.shape[2] + token % width
+        window, query = divmod((order.flatten() == place).int().argmax().item(), order.shape[1])
+        members, bias = order[window], self._bias()[:, query]
+        if regions is not None:
+            far = regions[window] != regions[window, query]
+            bias = bias.masked_fill(far, float('-inf'))
+        qkv = self.qkv(grid.flatten(1, 2)[:, members])
+        q, k, _ = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        out = qkv.new_zeros(len(x), self.num_heads, math.prod(grid.shape[1:3]))
+        out[..., members] = softmax_weights(q[:, :, query], k, bias)
+        return out.unflatten(2, grid.shape[1:3])[:, :, :height, :width]
 
     def _grid(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, H', W', C), padded to whole windows."""
         return pad_to_multiple(to_maps(x, hw_shape), self.window_size).permute(0, 2, 3, 1)
 
-    def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> 'WindowLayout':
+    def _windows(self, grid: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """:func:`window_order` of a padded grid; no regions without a shift."""
         # Without a branch, which would hold for all sizes of an export: 0 for a single window.
         several = torch.sym_min((torch.sym_max(*hw_shape) - 1) // self.window_size, 1)
         shift = self.shift_size * several
-        batch, *padded = grid.shape[:3]
-        # What is cached while a program is traced would hold tensors without data.
-        tracing = torch.compiler.is_compiling() or type(grid) is not Tensor
-        layout = window_layout if tracing else _cached_window_layout
-        return layout(batch, tuple(padded), self.window_size, shift, grid.device)
+        order, regions = window_order(grid.shape[1:3], self.window_size, shift, grid.device)
+        return order, regions if self.shift_size else None
 
     def _bias(self) -> Tensor:
         """(h, M^2, M^2), query by key."""
@@ -160,69 +153,37 @@ def relative_position_index(window_size: int) -> Tensor:
     return index.reshape(window_size**2, window_size**2)
 
 
-class WindowLayout(NamedTuple):
-    """Which tokens of the images are in which window.
-
-    Attributes:
-        order: (n,) int64, index in the flattened (B, H, W) grid of the tokens of the first
-            window, then of the second, and so on; windows of one kind follow each other.
-        inverse: (n,) int64, the inverse permutation.
-        masks: for each kind of window how many there are and the mask of its pairs of tokens,
-            (M^2, M^2) of 0 and -inf where the roll brought two distant regions together, or None.
-    """
-
-    order: Tensor
-    inverse: Tensor
-    masks: tuple[tuple[int, Tensor | None], ...]
-
-
-def window_layout(
-    batch: int, hw_shape: tuple[int, int], window_size: int, shift_size: int, device: torch.device
-) -> WindowLayout:
-    """Where the tokens of each window come from.
+def window_order(
+    hw_shape: tuple[int, int], window_size: int, shift: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Which tokens are in which window.
 
     Args:
-        batch: B.
         hw_shape: (H, W), multiples of window_size.
         window_size: M.
-        shift_size: tokens by which the grid is rolled up and left before it is cut; may be
-            symbolic, like the sizes.
-        device: of the result.
+        shift: tokens by which the grid is rolled up and left before it is cut into n windows; may
+            be symbolic, like the sizes.
+        device: of the results.
 
     Returns:
-        The layout. With a shift there are four kinds of windows: those in the last row and
-        column of the grid hold tokens of up to four regions that are not adjacent.
+        (n, M^2) int64, index in the flattened grid of every token of every window; and (n, M^2)
+        int64, numbers that differ for tokens of a window that the roll brought together.
     """
-    rows, cols = (size // window_size for size in hw_shape)
-    images = torch.arange(batch, device=device)[:, None, None] * math.prod(hw_shape)
-    y, x = (_rolled(size, shift_size, device) for size in hw_shape)
-    grid = images + y[:, None] * hw_shape[1] + x
-    windows = grid.view(batch, rows, window_size, cols, window_size).transpose(2, 3)
-    if isinstance(shift_size, int) and shift_size == 0:
-        order, masks = windows.flatten(), ((batch * rows * cols, None),)
-    else:
-        cut = torch.arange(window_size, device=device) >= window_size - shift_size
-        kinds, masks = [], []
-        for last_row in (False, True):
-            for last_col in (False, True):
-                down = slice(rows - 1, None) if last_row else slice(rows - 1)
-                right = slice(cols - 1, None) if last_col else slice(cols - 1)
-                kinds.append(windows[:, down, right].flatten())
-                region = (cut * last_row)[:, None] * 2 + cut * last_col
-                far = region.flatten()[:, None] != region.flatten()
-                mask = torch.zeros(far.shape, device=device).masked_fill(far, float('-inf'))
-                count = batch * (1 if last_row else rows - 1) * (1 if last_col else cols - 1)
-                masks.append((count, mask if last_row or last_col else None))
-        order, masks = torch.cat(kinds), tuple(masks)
-    index = torch.arange(order.shape[0], device=device)
-    return WindowLayout(order, torch.empty_like(order).scatter_(0, order, index), masks)
+    y, x = (_rolled(size, shift, device) for size in hw_shape)
+    below, right = (torch.arange(size, device=device) >= size - shift for size in hw_shape)
+    grid = torch.stack([y[:, None] * hw_shape[1] + x, below[:, None] * 2 + right.long()])
+    windows = grid.unflatten(2, (-1, window_size)).unflatten(1, (-1, window_size))
+    order, regions = windows.transpose(2, 3).flatten(3).flatten(1, 2)
+    return order, regions
+
+
+def inverse_permutation(order: Tensor) -> Tensor:
+    """(n,) int64 -> (n,) int64."""
+    index = torch.arange(order.shape[0], device=order.device)  # len would freeze an export's size
+    return torch.empty_like(order).scatter_(0, order, index)
 
 
 def _rolled(size: int, shift: int, device: torch.device) -> Tensor:
     """(size,) indices, rolled down by a shift which may be a symbolic size of an export."""
     index = torch.arange(size, device=device) + shift
     return torch.where(index < size, index, index - size)
-
-
-# Outside of inference mode, so that what is cached serves training, too.
-_cached_window_layout = lru_cache(maxsize=32)(torch.inference_mode(False)(window_layout))

@@ -10,7 +10,7 @@ def window_attention(qkv: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
 
     Args:
         qkv: (n, M, 3 C), n windows of M tokens, columns by q / k / v, head, channel.
-        bias: (h, M, M), query by key, h heads; may hold -inf.
+        bias: (h, M, M) or (n, h, M, M), query by key, h heads; may hold -inf.
         dropout: rate at which weights are dropped.
 
     Returns:
@@ -20,10 +20,10 @@ def window_attention(qkv: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
         >>> window_attention(torch.randn(6, 4, 24), torch.zeros(2, 4, 4)).shape
         torch.Size([6, 4, 8])
     """
-    q, k, v = qkv.unflatten(2, (3, len(bias), -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = qkv.unflatten(2, (3, bias.shape[-3], -1)).permute(2, 0, 3, 1, 4)
     bias = bias.to(qkv.dtype)
     if torch.onnx.is_in_onnx_export():  # it cannot decompose torch's fused attention with a bias
         out = (q * q.shape[-1] ** -0.5 @ k.mT + bias).softmax(-1) @ v
     else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], dropout_p=dropout)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
     return out.transpose(1, 2).flatten(2)

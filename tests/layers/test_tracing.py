@@ -5,16 +5,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
-from mmca.layers.window import _cached_window_layout
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
 COMPILES_SLOWLY = ('circulant', 'linear', 'window')
 every_attention = pytest.mark.parametrize('name', registered_attentions())
-
-
-@pytest.fixture(autouse=True)
-def empty_caches():
-    _cached_window_layout.cache_clear()
 
 
 def skip_on_torch_2_6(name):
