@@ -1,4 +1,4 @@
-"""Repeat the results in docs: python -m experiments {run,transfer,zero-shot,time,report}.
+"""Repeat the results in docs: python -m experiments {run,transfer,zero-shot,border,time,report}.
 
 Runs that were stopped go on when the command is started again. To repeat a run,
 remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.border import border_table
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS
@@ -53,6 +54,12 @@ def main(argv: Sequence[str]) -> int:
     )
     shot.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th image')
     shot.add_argument('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='of K')
+    border = commands.add_parser('border', help='test a model on padded images, and unwrapped')
+    border.add_argument('config')
+    border.add_argument('checkpoint')
+    border.add_argument('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
+    border.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments/border'))
+    border.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     timed = commands.add_parser('time', help='time training iterations of the rows of tables')
     timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
     timed.add_argument('--rounds', type=int, default=5, help='iterations a row; default 5')
@@ -72,6 +79,12 @@ def main(argv: Sequence[str]) -> int:
             for attn in args.attn:
                 right = count_right(args.teacher, attn, files, args.gains)
                 print(f'{attn}: {right} of {len(files)} right', flush=True)
+            return 0
+        if args.command == 'border':
+            lab = Lab(args.work_dir.resolve(), args.checkpoint, [])
+            tests = border_table(lab, args.config, args.checkpoint, args.divisors, args.cfg_options)
+            for name, metrics in tests:
+                print(f'{name}: {metrics}', flush=True)
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
         if args.command == 'run':

@@ -116,6 +116,10 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
         ),
         Row('keyed_converted', 'with keys, converted', circulant, CONVERTED, KEYED),
         Row('five_keyed_converted', 'CCCCCKKKKKKK, converted', circulant, CONVERTED, FIVE_KEYED),
+        *(
+            Row(f'{start.name}', start.label, circulant, start, start.options)
+            for start in (*CALIBRATED, *DISTILLED)
+        ),
         Row('hybrid_converted', 'SCCSSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
         Row('hybrid_transferred', 'SCCSSSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
         Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
@@ -215,7 +219,23 @@ SIZES = (
         folder='camvid/images/training',
     ),
 )
-TRANSFERS = {transfer.name: transfer for transfer in (*LONG.values(), *ABLATIONS, *SIZES)}
+MIXTURES = {
+    'heads': ('CA-DeiT-T, d = 64', HEADS_OF_SOFTMAX),
+    'keyed': ('with keys', KEYED),
+    'five_keyed': ('CCCCCKKKKKKK', FIVE_KEYED),
+}
+CALIBRATED = tuple(
+    Transfer(f'{name}_calibrated', f'{label}, calibrated', ('--iters', '0'), options)
+    for name, (label, options) in MIXTURES.items()
+)
+DISTILLED = tuple(
+    Transfer(f'{name}_distilled', f'{label}, 1,000 iterations', ('--iters', '1000'), options)
+    for name, (label, options) in MIXTURES.items()
+)
+TRANSFERS = {
+    transfer.name: transfer
+    for transfer in (*LONG.values(), *ABLATIONS, *SIZES, *CALIBRATED, *DISTILLED)
+}
 HEADS = {'fpn': 'Semantic FPN', 'upernet': 'UperNet'}
 LABELS = {
     'pvt_t': 'PVT-T',

@@ -90,9 +90,13 @@ class Lab:
         self.call([*argv, *self._resumed(work)], work)
         tested = work.with_name(f'{work.name}_test')
         self.call(['test', row.config, str(whole), '--work-dir', str(tested)], tested)
-        (figures,) = sorted(tested.glob('*/*.json'))[-1:]
-        log = [*read_scalars(work), json.loads(figures.read_text())]
+        log = [*read_scalars(work), self.tested(tested)]
         self.keep(self.log_of(table, row, seed), argv, log, whole)
+
+    @staticmethod
+    def tested(work: Path) -> dict:
+        """The figures of the last `mmca test` in a folder."""
+        return json.loads(sorted(work.glob('*/*.json'))[-1].read_text())
 
     @staticmethod
     def _resumed(work: Path) -> list[str]:
