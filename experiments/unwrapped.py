@@ -31,8 +31,8 @@ def unwrapped_attention(
 
     a_k is the mean of q_n . k_{n+k} over the pairs inside the grid, times scale * N.
 
-    Args, Returns: as for `mmca.ops.circulant_attention`. Computed in float64: the sums of far tokens
-    are small differences of transforms.
+    Args, Returns: as for `mmca.ops.circulant_attention`. Computed in float64: the sums of far
+    tokens are small differences of transforms.
     """
     dtype, (height, width) = v.dtype, hw_shape
     q = q - q.mean(1, keepdim=True)
