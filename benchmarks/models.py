@@ -29,6 +29,8 @@ from benchmarks.measurement import summary
 from mmca.config.packages import require
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
+from mmca.layers import registered_attentions
+from mmca.layers.attention import attention_letters
 
 OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
 BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
@@ -115,7 +117,7 @@ def check_names(names: Sequence[str]) -> None:
     require('mmengine')
     known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
     for name in names:
-        if name not in known:
+        if name.partition('@')[0] not in known:
             raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
@@ -146,13 +148,22 @@ def _our_backbones() -> dict[str, tuple[type, str]]:
 
 
 def build_backbone(name: str) -> nn.Module:
-    """A backbone by its name, such as 'capvt_s' or 'mmdet_pvt_s', without stochastic depth."""
+    """A backbone by its name, such as 'capvt_s' or 'mmdet_pvt_s', without stochastic depth.
+
+    'deit_t@K' has other attention, with the options that it starts from softmax weights with.
+    """
     if name in MMDET_BACKBONES:
         return mmdet_backbone(name)
     if name in TIMM_BACKBONES:
         return timm_backbone(name)
+    name, _, attn = name.partition('@')
     backbone, arch = _our_backbones()[name]
-    return backbone(arch, drop_path_rate=0.0)
+    if not attn:
+        return backbone(arch, drop_path_rate=0.0)
+    known, letters = registered_attentions(), attention_letters()
+    kinds = {kind: known[kind] for kind in map(letters.get, attn) if kind in known}
+    attn_cfg = {kind: dict(cls.softmax_options) for kind, cls in kinds.items()}
+    return backbone(arch, attn=attn, attn_cfg=attn_cfg, drop_path_rate=0.0)
 
 
 def _init_weights(model: nn.Module) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.run import Lab
-from experiments.unwrapped import LETTERS, NAMES
 from mmca.config.reader import library_of, load_config
 
 DIVISORS = {'mmdet': 'model.data_preprocessor.pad_size_divisor'}
 MMSEG = 'model.data_preprocessor.test_cfg.size_divisor'
+LETTERS = {'C': 'U', 'K': 'V'}  # wrapped -> unwrapped
+NAMES = {'circulant': 'unwrapped', 'keyed_circulant': 'unwrapped_keyed'}
 UNWRAPPED = 'custom_imports.imports=[mmca,experiments.unwrapped]'
 
 

@@ -1,7 +1,8 @@
 """Circulant attention whose grid does not wrap around, to measure what wrapping costs.
 
 The kernel has a weight for each of (2H - 1) x (2W - 1) displacements, and every query divides by
-the sum of the weights that fall into the grid. Weights of 'circulant' and 'keyed_circulant' load.
+the sum of the weights that fall into the grid. Importing this registers two attentions, which load
+the weights of 'circulant' and 'keyed_circulant'.
 """
 
 import torch
@@ -13,9 +14,6 @@ from mmca.layers.circulant import CirculantAttention
 from mmca.layers.keyed_circulant import KeyedCirculantAttention
 from mmca.ops.circulant import Scale, correlate, logit_scale
 from mmca.ops.layout import to_maps, to_tokens
-
-LETTERS = {'C': 'U', 'K': 'V'}  # wrapped -> unwrapped
-NAMES = {'circulant': 'unwrapped', 'keyed_circulant': 'unwrapped_keyed'}
 
 
 def unwrapped_attention(

@@ -128,12 +128,12 @@ def test_scaling(report):
 
 
 def test_backbone(report):
-    argv = ['--ours', 'cadeit_t', 'pvt_s', '--baselines', 'mmdet_pvt_s', '--shape', '32', '48']
+    argv = ['--ours', 'deit_t@K', 'pvt_s', '--baselines', 'mmdet_pvt_s', '--shape', '32', '48']
     (case,) = report('backbone', *argv, '--import-rounds', '0')['cases']
-    assert pairs(case) == {('cadeit_t', 'mmdet_pvt_s'), ('pvt_s', 'mmdet_pvt_s')}
+    assert pairs(case) == {('deit_t@K', 'mmdet_pvt_s'), ('pvt_s', 'mmdet_pvt_s')}
     assert {check['ours'] for check in case['checks']} == {'pvt_s'}
     parameters = {name: result['parameters'] for name, result in case['results'].items()}
-    assert parameters['pvt_s'] == parameters['mmdet_pvt_s'] != parameters['cadeit_t']
+    assert parameters['pvt_s'] == parameters['mmdet_pvt_s'] != parameters['deit_t@K']
 
 
 def test_detector(report):

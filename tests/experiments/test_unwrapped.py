@@ -3,11 +3,21 @@
 import pytest
 import torch
 
-from experiments.unwrapped import unwrapped_attention
+from experiments.border import NAMES
+from mmca.layers.attention import unregister_attention
+
+
+@pytest.fixture(scope='module')
+def unwrapped_attention():
+    from experiments.unwrapped import unwrapped_attention
+
+    yield unwrapped_attention
+    for name in NAMES.values():
+        unregister_attention(name)
 
 
 @pytest.mark.parametrize('keys', [False, True])
-def test_it_is_its_dense_form(keys):
+def test_it_is_its_dense_form(keys, unwrapped_attention):
     torch.manual_seed(0)
     (height, width), dim, scale = (3, 5), 2, 0.05
     tokens = height * width
