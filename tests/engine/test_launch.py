@@ -1,6 +1,5 @@
 """`mmca train` and `mmca test` from end to end: the libraries' own tools, in processes."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -62,15 +61,14 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     assert len(list(images.glob('**/*.png'))) == 2
 
 
-@pytest.mark.parametrize('door', ['mmca', 'mmseg', 'script'])
-def test_the_same_line_through_every_door(door, tiny_run):
-    doors = {
-        'mmca': ('-m', 'mmca', 'train'),
-        'mmseg': (find_tool('mmseg', 'train'),),
-        'script': (ROOT / 'tools/train.py',),
-    }
-    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=doors[door], status=2)
-    assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
+def test_the_same_line_through_every_door(tiny_run):
+    doors = ('-m', 'mmca', 'train'), (find_tool('mmseg', 'train'),), (ROOT / 'tools/train.py',)
+    lines = [
+        error_line(mmca(*tiny_run, 'model.backbone.arch=huge', door=door, status=2)[1])
+        for door in doors
+    ]
+    assert lines[0].startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
+    assert set(lines) == {lines[0]}
 
 
 @pytest.fixture
@@ -89,19 +87,14 @@ def tiny_classifier(tmp_path, monkeypatch):
 
 
 @needs_mmpretrain
-def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
-    work = tmp_path / 'work'
+def test_a_classifier_trains_and_resumes(tiny_classifier, tmp_path):
     out, err = mmca('train', *tiny_classifier, '--auto-scale-lr')
     assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
     more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
     out, err = mmca('train', *tiny_classifier, *more)
     assert 'resumed epoch: 1, iter: 2' in out + err
     assert 'Epoch(val)' not in out + err
-    assert iteration_of(work / 'epoch_2.pth') == 4
-    config, *options = tiny_classifier
-    metrics = ['--out', tmp_path / 'metrics.json', '--out-item', 'metrics']
-    mmca('test', config, work / 'epoch_2.pth', *metrics, *options)
-    assert json.loads((tmp_path / 'metrics.json').read_text()).keys() == {'accuracy/top1'}
+    assert iteration_of(tmp_path / 'work/epoch_2.pth') == 4
 
 
 @needs_mmpretrain
