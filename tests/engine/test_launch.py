@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmca.backbones import CAPVT, PVT
+from mmca.backbones import CAPVT
 from mmca.engine.launch import find_tool, launch, options_in
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, ROOT, error_line, iteration_of, needs_mmpretrain, write_image
@@ -61,14 +61,10 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     assert len(list(images.glob('**/*.png'))) == 2
 
 
-def test_the_same_line_through_every_door(tiny_run):
-    doors = ('-m', 'mmca', 'train'), (find_tool('mmseg', 'train'),), (ROOT / 'tools/train.py',)
-    lines = [
-        error_line(mmca(*tiny_run, 'model.backbone.arch=huge', door=door, status=2)[1])
-        for door in doors
-    ]
-    assert lines[0].startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
-    assert set(lines) == {lines[0]}
+@pytest.mark.parametrize('door', [find_tool('mmseg', 'train'), ROOT / 'tools/train.py'], ids=str)
+def test_the_same_line_through_every_door(door, tiny_run):
+    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=[door], status=2)
+    assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
 
 
 @pytest.fixture
@@ -99,7 +95,7 @@ def test_a_classifier_trains_and_resumes(tiny_classifier, tmp_path):
 
 @needs_mmpretrain
 def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
-    """A file in the original names, and its head; files that do not fit are refused."""
+    """A file in the original names, and its head."""
     model = CAPVT(TINY_CAPVT, out_indices=(3,))
     # The norm leaves its bias alone; the head reads its first channel.
     norm = {'norm.weight': torch.zeros(32), 'norm.bias': torch.eye(32)[0]}
@@ -113,9 +109,6 @@ def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     expected = torch.tensor([1.0, 0.0]).softmax(0)
     assert all(torch.allclose(item['pred_score'], expected) for item in found)
-    softmax = PVT(TINY_CAPVT).state_dict()  # a start for circulant attention, not a trained model
-    torch.save(softmax | head, tmp_path / 'third.pth')
-    assert 'third.pth' in error_line(mmca('test', *argv, status=2)[1])
 
 
 def test_options_of_a_command_line():
