@@ -63,14 +63,6 @@ def test_variants(report, monkeypatch):
     assert case['skipped'] == {'float16': 'needs a GPU'}
 
 
-def test_skipped_workloads_are_reported(report, monkeypatch, capsys):
-    monkeypatch.setattr(layers, 'find_spec', lambda name: None)
-    (case,) = report('layer', '--size', '1x6x7x8', '--softmax-tokens', '41')['cases']
-    assert set(case['results']) == ATTENTIONS - {'global'}
-    assert set(case['skipped']) == MMDET | {'global'}
-    assert 'no global: 42 tokens exceed' in capsys.readouterr().out
-
-
 def test_a_kernel_is_profiled_once():
     def event(name, device_type):
         return SimpleNamespace(name=name, device_type=device_type, self_device_time_total=5e3)
