@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmca.errors import InputError
 from mmca.layers import (
     Block,
     CirculantAttention,
@@ -102,3 +103,8 @@ def test_special_tokens_and_a_positional_convolution():
 def test_the_heads_of_the_softmax_attention_for_circulant_attention():
     attn = build_attention('circulant', SPEC, {'head_dim': 'softmax', 'scale': 'paper'})
     assert attn.head_dim == 8
+
+
+def test_fewer_tokens_than_the_grid_are_refused():
+    with pytest.raises(InputError, match='N=34'):
+        KeyedCirculantAttention(16, 2)(torch.zeros(1, 34, 16), (5, 7))
