@@ -3,14 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
-from torch import nn
 from torch.autograd import DeviceType
 
 from benchmarks import layers, variants
 from benchmarks.profiling import sum_by_kind
-from mmca.layers import Attention, register_attention, registered_attentions
-from mmca.layers.attention import unregister_attention
+from mmca.layers import registered_attentions
 
 ATTENTIONS = {'baseline', *registered_attentions()}
 UNCOMPILED = ('eager', 'bfloat16', 'float16')
@@ -64,45 +61,6 @@ def test_variants(report, monkeypatch):
     assert case['images'] == 1
     assert pairs(case) == {('bfloat16', 'eager')}
     assert case['skipped'] == {'float16': 'needs a GPU'}
-
-
-@pytest.mark.slow
-def test_compiled_variants(report, parse):
-    """Equal in float32, and built at all in half precision."""
-    argv = ('variants', '--backbone', 'capvt_t', '--shape', '32', '64')
-    (case,) = variants.variant_cases(parse(*argv))
-    x = torch.randn(1, 3, 32, 64)
-    runs = {name: workload.call.eval() for name, workload in case.build(0).items()}
-    with torch.no_grad():
-        for ours, eager in zip(runs['compiled'](x), runs['eager'](x), strict=True):
-            torch.testing.assert_close(ours, eager, atol=1e-4, rtol=1e-4)
-        for ours in runs['bfloat16, compiled'](x):
-            assert ours.isfinite().all()
-
-
-def test_a_new_attention_is_a_row(report):
-    @register_attention('identity_test')
-    class Identity(Attention):
-        def __init__(self, embed_dims):
-            super().__init__()
-            self.proj = nn.Linear(embed_dims, embed_dims)
-
-        def forward(self, x, hw_shape):
-            return self.proj(x)
-
-    try:
-        found = report('scaling', '--sides', '4', '--channels', '8')
-    finally:
-        unregister_attention('identity_test')
-    assert ('circulant', 'identity_test') in pairs(found['cases'][0])
-
-
-def test_skipped_workloads_are_reported(report, monkeypatch, capsys):
-    monkeypatch.setattr(layers, 'find_spec', lambda name: None)
-    (case,) = report('layer', '--size', '1x6x7x8', '--softmax-tokens', '41')['cases']
-    assert set(case['results']) == ATTENTIONS - {'global'}
-    assert set(case['skipped']) == MMDET | {'global'}
-    assert 'no global: 42 tokens exceed' in capsys.readouterr().out
 
 
 def test_a_kernel_is_profiled_once():

@@ -7,9 +7,13 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmca.cli.main import main
 from mmca.config.reader import read_config
-from tests.helpers import forget_mmengine, write_ade, write_coco
+from tests.helpers import SMALL_IMAGES, forget_mmengine, write_ade, write_coco
 
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
+SMALL = [
+    'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+    'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+]
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +28,7 @@ def data(tmp_path, monkeypatch):
 
 
 def test_a_table_of_data_model_and_checkpoint(capsys, data):
-    assert main(['check', DET]) == 0
+    assert main(['check', DET, '--cfg-options', *SMALL]) == 0
     out, err = capsys.readouterr()
     head, *rows, model, checkpoint = out.splitlines()[-5:]
     assert head.split() == ['data', 'set', 'type', 'images', 'classes', 'source']
@@ -42,9 +46,10 @@ def test_weights_are_compared(capsys, refused, data):
     with DefaultScope.overwrite_default_scope('mmseg'):
         state = MODELS.build(read_config(SEG).model).state_dict()
     torch.save({'state_dict': state, 'meta': {}}, data / 'whole.pth')
-    assert main(['check', SEG, '--load-from', 'whole.pth']) == 0
+    options = ['--cfg-options', *SMALL_IMAGES]
+    assert main(['check', SEG, '--load-from', 'whole.pth', *options]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == 'checkpoint: whole.pth'
-    assert 'whole.pth' in refused('check', SEG, '--resume', 'whole.pth')  # no optimizer
+    assert 'whole.pth' in refused('check', SEG, '--resume', 'whole.pth', *options)  # no optimizer
     assert 'absent.pth' in refused('check', SEG, '--load-from', 'absent.pth')
 
 
@@ -58,7 +63,7 @@ def test_problems_are_one_line(refused, data):
 
 
 def test_every_image(capsys, refused, data):
-    assert main(['check', SEG, '--images']) == 0
+    assert main(['check', SEG, '--images', '--cfg-options', *SMALL_IMAGES]) == 0
     capsys.readouterr()
     forget_mmengine()
     for index in range(2):

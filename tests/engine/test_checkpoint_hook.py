@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, and one is always left."""
 
 import os
+from signal import SIGKILL
 
 import pytest
 import torch
@@ -50,6 +51,28 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='disk'):
         runner.save_checkpoint(str(tmp_path), 'epoch_3.pth')
     assert (tmp_path / 'epoch_3.pth').read_bytes() == before
+
+
+@pytest.mark.parametrize('saves', [1, 2, 3])
+def test_a_run_killed_while_it_saves_ends_like_an_unbroken_one(saves, tmp_path):
+    """tests/stress/test_faults.py kills whole trainings, at any moment."""
+    whole = build(tmp_path / 'whole')
+    whole.train()
+    pid = os.fork()
+    if not pid:
+        calls = iter(range(saves))
+        with pytest.MonkeyPatch.context() as patch:
+            flushed = lambda _: next(calls) + 1 == saves and os.kill(os.getpid(), SIGKILL)  # noqa: E731
+            patch.setattr(os, 'fsync', flushed)
+            build(tmp_path / 'broken').train()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -SIGKILL
+    assert len(list((tmp_path / 'broken').glob('*.pth'))) == min(saves - 1, 1)
+    broken = build(tmp_path / 'broken', resume=saves > 1)
+    broken.train()
+    assert whole.model.seen[5 * (saves - 1) :] == broken.model.seen
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, broken.model.state_dict()[name]), name
 
 
 def write(path, time, **content):

@@ -1,6 +1,5 @@
 """`mmca train` and `mmca test` from end to end: the libraries' own tools, in processes."""
 
-import json
 import os
 import pickle
 import subprocess
@@ -11,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmca.backbones import CAPVT, PVT
+from mmca.backbones import CAPVT
 from mmca.engine.launch import find_tool, launch, options_in
 from mmca.errors import InputError
 from tests.helpers import CONFIGS, ROOT, error_line, iteration_of, needs_mmpretrain, write_image
@@ -62,14 +61,9 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     assert len(list(images.glob('**/*.png'))) == 2
 
 
-@pytest.mark.parametrize('door', ['mmca', 'mmseg', 'script'])
+@pytest.mark.parametrize('door', [find_tool('mmseg', 'train'), ROOT / 'tools/train.py'], ids=str)
 def test_the_same_line_through_every_door(door, tiny_run):
-    doors = {
-        'mmca': ('-m', 'mmca', 'train'),
-        'mmseg': (find_tool('mmseg', 'train'),),
-        'script': (ROOT / 'tools/train.py',),
-    }
-    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=doors[door], status=2)
+    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=[door], status=2)
     assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
 
 
@@ -89,24 +83,19 @@ def tiny_classifier(tmp_path, monkeypatch):
 
 
 @needs_mmpretrain
-def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
-    work = tmp_path / 'work'
+def test_a_classifier_trains_and_resumes(tiny_classifier, tmp_path):
     out, err = mmca('train', *tiny_classifier, '--auto-scale-lr')
     assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
     more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
     out, err = mmca('train', *tiny_classifier, *more)
     assert 'resumed epoch: 1, iter: 2' in out + err
     assert 'Epoch(val)' not in out + err
-    assert iteration_of(work / 'epoch_2.pth') == 4
-    config, *options = tiny_classifier
-    metrics = ['--out', tmp_path / 'metrics.json', '--out-item', 'metrics']
-    mmca('test', config, work / 'epoch_2.pth', *metrics, *options)
-    assert json.loads((tmp_path / 'metrics.json').read_text()).keys() == {'accuracy/top1'}
+    assert iteration_of(tmp_path / 'work/epoch_2.pth') == 4
 
 
 @needs_mmpretrain
 def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
-    """A file in the original names, and its head; files that do not fit are refused."""
+    """A file in the original names, and its head."""
     model = CAPVT(TINY_CAPVT, out_indices=(3,))
     # The norm leaves its bias alone; the head reads its first channel.
     norm = {'norm.weight': torch.zeros(32), 'norm.bias': torch.eye(32)[0]}
@@ -120,9 +109,6 @@ def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     expected = torch.tensor([1.0, 0.0]).softmax(0)
     assert all(torch.allclose(item['pred_score'], expected) for item in found)
-    softmax = PVT(TINY_CAPVT).state_dict()  # a start for circulant attention, not a trained model
-    torch.save(softmax | head, tmp_path / 'third.pth')
-    assert 'third.pth' in error_line(mmca('test', *argv, status=2)[1])
 
 
 def test_options_of_a_command_line():

@@ -100,18 +100,6 @@ def test_initial_weights_need_no_file(seg, segmentor):
     assert_equal(predictor(noise(0)), segmentor(noise(0)))
 
 
-class Harmful:
-    def __reduce__(self):
-        return print, ('this ran',)
-
-
-def test_nothing_in_a_checkpoint_runs(seg, tmp_path, capsys):
-    content = torch.load(seg.checkpoint)
-    torch.save(content | {'meta': Harmful()}, tmp_path / 'bad.pth')
-    Predictor(seg.config, tmp_path / 'bad.pth', 'cpu')  # from the weights alone
-    assert 'this ran' not in capsys.readouterr().out
-
-
 def test_bad_input(det, detector, tmp_path):
     with pytest.raises(InputError, match='does not match this model'):
         Predictor(SEG, det.checkpoint, 'cpu')

@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mmca.errors import InputError
 from mmca.layers import Block, CirculantAttention
 from mmca.ops import naive
 
@@ -51,19 +50,6 @@ def test_dropout_acts_in_training_only():
     x = torch.randn(1, 12, 8)
     assert (layer(x, (3, 4)) == 0).any()
     assert not (layer.eval()(x, (3, 4)) == 0).any()
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ({'embed_dims': 30, 'head_dim': 4}, 'head_dim=4, embed_dims=30'),
-        ({'embed_dims': 8, 'reweighting': 'after'}, "'after'"),
-        ({'embed_dims': 8, 'scale': 'papr'}, "'papr'"),
-    ],
-)
-def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(InputError, match=message):
-        CirculantAttention(**arguments)
 
 
 @pytest.mark.parametrize('reentrant', [False, True])

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmca.errors import InputError
 from mmca.layers import FocusedLinearAttention
 from mmca.ops import naive
 
@@ -35,16 +34,3 @@ def test_is_its_formula_written_out(hw_shape, split):
     local = F.conv2d(maps, weight, bias, padding=2, groups=12)
     expected = layer.proj(out + local.flatten(2).transpose(1, 2))
     torch.testing.assert_close(layer(x, hw_shape), expected)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        ({'embed_dims': 30, 'num_heads': 4}, 'embed_dims=30, num_heads=4'),
-        ({'embed_dims': 8, 'num_heads': 2, 'kernel_size': 4}, 'odd, got 4'),
-        ({'embed_dims': 8, 'num_heads': 2, 'focusing_factor': 0.0}, 'positive, got 0.0'),
-    ],
-)
-def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(InputError, match=message):
-        FocusedLinearAttention(**arguments)

@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
-COMPILES_SLOWLY = ('circulant', 'linear', 'window')
+COMPILES_SLOWLY = ('circulant', 'keyed_circulant', 'linear', 'window')
 every_attention = pytest.mark.parametrize('name', registered_attentions())
 
 

@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 def run(job: Callable[[], int | None], folder: Path) -> Outcome:
     """Run a job in a fork, in a folder."""
     with tempfile.TemporaryFile() as printed:
-        gc.freeze()  # data sets collect garbage, which would look at all that was imported
+        gc.freeze()
         pid = os.fork()
         if not pid:
             for descriptor in (1, 2):
@@ -67,7 +67,6 @@ def run(job: Callable[[], int | None], folder: Path) -> Outcome:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(int(code or 0))
-        gc.unfreeze()
         _, status, usage = os.wait4(pid, 0)
         printed.seek(0)
         text = printed.read().decode(errors='replace')

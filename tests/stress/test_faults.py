@@ -43,15 +43,13 @@ def stop_again_and_again(kind, folder, stops, length=1):
     assert not broken.leaves_processes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('kind', 'phase', 'number'),
     [
         ('iterations', 'saving', signal.SIGKILL),
-        pytest.param('epochs', 'training 8', signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(
-            *('classifier', 'training 8', signal.SIGKILL),
-            marks=[pytest.mark.slow, needs_mmpretrain],
-        ),
+        ('epochs', 'training 8', signal.SIGTERM),
+        pytest.param('classifier', 'training 8', signal.SIGKILL, marks=needs_mmpretrain),
     ],
 )
 def test_one_stop(kind, phase, number, tmp_path):

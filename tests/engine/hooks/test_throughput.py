@@ -24,12 +24,9 @@ def test_images_per_second(inputs, runner):
         assert 10 < hub.get_scalar('train/memory').current() < 1e6  # MiB
 
 
-def test_what_has_no_images_is_left_out(runner):
+def test_without_a_timer_or_images_nothing_is_logged(runner):
+    ThroughputHook().after_train_iter(runner, 0, {'inputs': [0]})
+    assert not runner.message_hub.log_scalars
     runner.message_hub.update_scalar('train/time', 0.5)
     ThroughputHook().after_train_iter(runner, 0, {'images': []})
     assert 'train/images_per_s' not in runner.message_hub.log_scalars
-
-
-def test_without_a_timer_nothing_is_logged(runner):
-    ThroughputHook().after_train_iter(runner, 0, {'inputs': [0]})
-    assert not runner.message_hub.log_scalars
