@@ -55,20 +55,26 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
 
 
 def read_coco(path: str | Path) -> dict:
-    """Read a COCO file, and add what other programs leave out.
-
-    A missing `area` becomes width x height, `iscrowd` 0, Windows' backslashes in file names become
-    slashes, and of several categories with the same name, those without objects are dropped.
+    """Read a COCO file and complete it, as :func:`complete_coco`.
 
     Raises:
         InputError: not JSON, or not an object.
     """
     try:
-        content = json.loads(Path(path).read_bytes())  # of any Unicode encoding
+        content = json.loads(Path(path).read_bytes())  # in any Unicode encoding
     except ValueError as error:
         raise InputError(f'cannot read {path}: {error}') from error
     if not isinstance(content, dict):
         raise InputError(f'{path} is not a COCO file: it needs a JSON object')
+    return complete_coco(content)
+
+
+def complete_coco(content: dict) -> dict:
+    """Add in place what some programs leave out of a COCO file's content, and return it.
+
+    A missing `area` becomes width x height, `iscrowd` 0, Windows' backslashes in file names become
+    slashes, and of several categories with the same name, those without objects are dropped.
+    """
     annotations, categories = content.get('annotations') or (), content.get('categories') or ()
     for entry in annotations:
         if entry.get('iscrowd') is None:

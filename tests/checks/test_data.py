@@ -98,7 +98,7 @@ def test_turned_images_and_listed_sizes(coco, check, capsys):
     with pytest.raises(InputError, match=f'2.jpg is {HEIGHT} x {WIDTH}, but its annotations say'):
         check(coco.build(masks=False))
     one('images', width=3, height=3)(coco.files)  # all boxes are outside, for the same reason
-    with pytest.raises(InputError, match='say 3 x 3; correct width and height in its COCO file'):
+    with pytest.raises(InputError, match='say 3 x 3; correct width and height in the file'):
         check(coco.build(masks=False))
     assert capsys.readouterr().err == ''
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_scores_of_classes_have_their_names(change, classes, evaluate):
 
 
 class Data(CocoDataset):
-    METAINFO = dict(classes=NAMES)
+    METAINFO: ClassVar = dict(classes=NAMES)
 
 
 class Metric(CocoMetric):
