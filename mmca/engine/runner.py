@@ -191,9 +191,12 @@ def _prepare(cfg: Config) -> Config:
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
     drawing = hooks.get('visualization') or {}
-    if str(drawing.get('type')).rpartition('.')[2] == 'DetVisualizationHook':
-        import_module('mmca.engine.hooks.drawing')
-        hooks['visualization'] = dict(drawing, type='mmca.DetVisualizationHook')
+    name = str(drawing.get('type')).rpartition('.')[2]
+    if name == {'mmdet': 'DetVisualizationHook', 'mmpretrain': 'VisualizationHook'}.get(
+        cfg.get('default_scope')
+    ):
+        register = import_module('mmca.engine.hooks.drawing').register
+        hooks['visualization'] = dict(drawing, type=register(name))
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)

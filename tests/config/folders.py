@@ -98,8 +98,8 @@ def as_tiff(data):
 
 def as_mixed(data):
     """Several formats, one image without a label map, and one folder of label maps."""
-    for split, names in (('train', 'abc'), ('val', 'def')):
-        for name, end in zip(names, ('.jpg', '.jpeg', '.png'), strict=True):
+    for split, names in (('train', 'ab'), ('val', 'cd')):
+        for name, end in zip(names, ('.JPEG', '.png'), strict=True):
             write_labels(data / 'images' / split, data / 'masks', [name], ends=(end, '.png'))
     write_image(data / 'images/train/x.jpg', np.zeros((48, 64, 3)))
 

@@ -26,7 +26,7 @@ from tests.helpers import write_image
         (folders.as_one_folder, {'train': ('images', 4), 'val': ('images', 1)}),
         (folders.as_gray, {'train': ('images', 4), 'val': ('images', 1)}),
         (folders.as_tiff, {'train': ('train/images', 2), 'val': ('val/images', 2)}),
-        (folders.as_mixed, {'train': ('images/train', 3), 'val': ('images/val', 3)}),
+        (folders.as_mixed, {'train': ('images/train', 2), 'val': ('images/val', 2)}),
         (folders.side_by_side, {'train': ('.', 4), 'val': ('.', 1)}),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
