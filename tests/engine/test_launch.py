@@ -82,7 +82,7 @@ def tiny_classifier(tmp_path, monkeypatch):
             for i in range(2):
                 values = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
                 values += np.uint8(120 * (name == 'light'))
-                write_image(tmp_path / 'imagenet' / split / name / f'{name}{i}.png', values)
+                write_image(tmp_path / 'imagenet' / split / name / f'{i}.png', values)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
     (tmp_path / 'tiny.py').write_text(TINY_CLASSIFIER)
     return [str(tmp_path / 'tiny.py'), '--work-dir', str(tmp_path / 'work')]
@@ -100,7 +100,10 @@ def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
     assert iteration_of(work / 'epoch_2.pth') == 4
     config, *options = tiny_classifier
     metrics = ['--out', tmp_path / 'metrics.json', '--out-item', 'metrics']
-    mmca('test', config, work / 'epoch_2.pth', *metrics, *options)
+    drawn = tmp_path / 'drawn'
+    mmca('test', config, work / 'epoch_2.pth', *metrics, '--show-dir', drawn, *options)
+    names = [path.relative_to(drawn).parts[-2] for path in drawn.rglob('*.png')]
+    assert sorted(names) == sorted(2 * ['dark', 'light'])
     assert json.loads((tmp_path / 'metrics.json').read_text()).keys() == {'accuracy/top1'}
 
 

@@ -21,7 +21,7 @@ FOLDERS = {
 
 
 def register(name: str) -> str:
-    """Derive a hook that draws into the images' subfolders: cam1/1.jpg and cam2/1.jpg are two files.
+    """Derive a hook that keeps the images' subfolders: cam1/1.jpg and cam2/1.jpg are two drawings.
 
     `mmca.Runner` builds it in place of the library's, with the same arguments.
 
