@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +52,46 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
         if isinstance(error, OSError):
             error.filename = str(path)  # errors of write() name no file
         raise
+
+
+def read_coco(path: str | Path) -> dict:
+    """Read a COCO file and complete it, as :func:`complete_coco`.
+
+    Raises:
+        InputError: not JSON, or not an object.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())  # in any Unicode encoding
+    except ValueError as error:
+        raise InputError(f'cannot read {path}: {error}') from error
+    if not isinstance(content, dict):
+        raise InputError(f'{path} is not a COCO file: it needs a JSON object')
+    return complete_coco(content)
+
+
+def complete_coco(content: dict) -> dict:
+    """Add in place what some programs leave out of a COCO file's content, and return it.
+
+    A missing `area` becomes width x height, `iscrowd` 0, Windows' backslashes in file names become
+    slashes, and of several categories with the same name, those without objects are dropped.
+    """
+    annotations, categories = content.get('annotations') or (), content.get('categories') or ()
+    for entry in annotations:
+        if entry.get('iscrowd') is None:
+            entry['iscrowd'] = 0
+        if entry.get('area') is None and len(entry.get('bbox') or ()) == 4:
+            entry['area'] = entry['bbox'][2] * entry['bbox'][3]
+    for image in content.get('images') or ():
+        if isinstance(image.get('file_name'), str):
+            image['file_name'] = image['file_name'].replace('\\', '/')
+    used = {entry.get('category_id') for entry in annotations}
+    names = {category.get('name') for category in categories if category.get('id') in used}
+    content['categories'] = []
+    for category in categories:
+        if category.get('id') in used or category.get('name') not in names:
+            content['categories'].append(category)
+            names.add(category.get('name'))
+    return content
 
 
 def find_images(folder: str | Path) -> list[Path]:

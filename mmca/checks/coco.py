@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import mmca
 from mmca.errors import InputError, warn
-from mmca.io import atomic_write
+from mmca.io import atomic_write, read_coco
 
 SHOWN = 8  # names in a message
 
@@ -46,10 +46,9 @@ LEAVES = Fault('have a box that leaves the image', 'bbox is [x, y, width, height
 NO_POLYGON = Fault('have no polygon of three or more points', 'they are ignored like crowds', False)
 RLE_IGNORED = Fault('have RLE masks', 'with poly2mask=False they are ignored like crowds', False)
 NO_NUMBER = Fault('have a bbox or polygon with NaN or infinity', 'correct or remove it')
-NO_CROWD = Fault('have no iscrowd, needed for evaluation', 'write 0, or 1 for groups')
 NO_MASK = Fault(
     'have no segmentation, but the config trains masks',
-    'add masks, or train boxes alone: mmca config --data DIR --model fasterrcnn',
+    'add them, or train boxes alone, as mmca config --data chooses',
 )
 BAD_MASK = Fault('have a segmentation of unknown form', 'write [[x, y, x, y, ...], ...] or RLE')
 SHORT_POLYGON = Fault('begin with a polygon of one or two points', 'pycocotools fails; remove it')
@@ -72,7 +71,7 @@ def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -
     try:
         warnings = json.loads(cache.read_text(encoding='utf-8'))
     except (OSError, ValueError):
-        content = json.loads(Path(path).read_bytes())
+        content = read_coco(path)
         try:
             warnings = examine(content, classes, use)
         except InputError as error:
@@ -116,7 +115,7 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
     annotations = content.get('annotations') or []
     if len(images) < len(content['images']):  # the same entry twice does no harm
         pairs = {(image['id'], image['file_name']) for image in content['images']}
-        _check_unique('images', [key for key, _ in pairs])
+        _check_unique('images', [key for key, _ in pairs], 'image_id')
     if use.boxes_evaluated and not annotations:
         warnings.append('no annotations to compare predictions with')
     used = {c['id'] for c in content['categories'] if not classes or c['name'] in classes}
@@ -141,7 +140,7 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
 
 
 def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) -> list[str]:
-    _check_unique('categories', [category['id'] for category in categories])
+    _check_unique('categories', [category['id'] for category in categories], 'category_id')
     if not classes:
         return []
     ids = {category['name']: category['id'] for category in categories}
@@ -164,10 +163,13 @@ def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) 
     return warnings + [f'{len(extra)} categories are not used: {_some(extra)}'] * bool(extra)
 
 
-def _check_unique(noun: str, ids: list) -> None:
+def _check_unique(noun: str, ids: list, reference: str) -> None:
     for value, count in Counter(ids).most_common(1):
         if count > 1:
-            raise InputError(f'{count} {noun} share the id {value!r}; each needs its own')
+            raise InputError(
+                f'{count} {noun} share the id {value!r}: number them 1, 2, 3, ..., and set '
+                f'{reference} of each annotation to match'
+            )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -183,8 +185,6 @@ def _fault(annotation: dict, images: dict, known: set, used: set, use: CocoUse) 
         return UNKNOWN_CATEGORY
     if category not in used:
         return None
-    if use.boxes_evaluated and 'iscrowd' not in annotation:
-        return NO_CROWD
     if annotation.get('ignore'):
         return None
     x, y, width, height = annotation['bbox']

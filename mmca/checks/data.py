@@ -29,7 +29,10 @@ class Split:
     @property
     def classes(self) -> list[str]:
         """Its class names; empty if it has none."""
-        return list(getattr(self.dataset, 'metainfo', {}).get('classes') or ())
+        names = getattr(self.dataset, 'metainfo', {}).get('classes') or ()
+        if isinstance(names, str):
+            raise InputError(f'{self.key}: metainfo.classes is text: write classes=({names!r},)')
+        return list(names)
 
     @property
     def source(self) -> str:
@@ -74,10 +77,11 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
         InputError: the first thing that would make results wrong.
     """
     for split in splits:
-        if _is_coco(split.dataset):
-            check_coco_file(split.key, split.dataset.ann_file, split.classes, _use_of(split))
+        classes = split.classes
         if sample and hasattr(split.dataset, 'get_data_info'):
             check_sample(split.key, split.dataset)
+        if _is_coco(split.dataset):
+            check_coco_file(split.key, split.dataset.ann_file, classes, _use_of(split))
     _compare_classes(splits)
 
 

@@ -31,7 +31,7 @@ def check_sample(key: str, dataset: Any) -> None:
             check_image(info, dataset, loaders)
         except InputError as error:
             raise InputError(
-                f'{key}: {error} (mmca check CONFIG --images lists all such files)'
+                f'{key}: {error} (--images of mmca check lists all such files)'
             ) from error
 
 
@@ -54,7 +54,7 @@ def check_image(info: dict, dataset: Any, loaders: list) -> None:
     size = image_size(path, upright)
     listed = info.get('width'), info.get('height')
     if None not in listed and listed != size:
-        advice = 'correct width and height in the file, and boxes and masks with them'
+        advice = 'correct width and height in the file, and the boxes if they fit that size'
         if upright and listed == image_size(path, upright=False):
             advice = (
                 'its EXIF data rotates it: if the boxes refer to stored pixels, set '

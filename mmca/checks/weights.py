@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 from torch import nn
@@ -42,7 +43,7 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
     if use == 'resume' and any(key not in content for key in STATE):
         raise InputError(
             f'{source} holds weights, not the state of a training; start from it with '
-            f'--cfg-options load_from={source} instead of --resume'
+            f'--cfg-options {shlex.quote(f"load_from={source}")} instead of --resume'
         )
     absent = [*report.missing, *report.mismatched]
     if absent:

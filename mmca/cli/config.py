@@ -7,6 +7,7 @@ Without an option, prints the path of CONFIG.
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(find_config(args.config))
     if args.inherit or args.copy:
-        print(f'wrote {out}; train it with: mmca train {out}')
+        print(f'wrote {out}; train it with: {shlex.join(["mmca", "train", out])}')
     return 0
 
 
@@ -125,8 +126,9 @@ def _report(info: DatasetInfo, recipe: Recipe, out: Path) -> None:
     labels = info.task == 'labels'
     kind = 'label maps' if labels else 'objects'
     splits = [
-        (name, len(split.names), split.images or '.', split.listing or f'all with {kind}')
+        (name, len(split.names), split.images or '.', ', '.join(listed) or f'all with {kind}')
         for name, split in info.splits.items()
+        for listed in [split.lists.values() or filter(None, [split.listing])]
     ]
     print(f'{info.root}: {kind}, classes: {len(info.classes)}')
     print_table(('split', 'images', 'folder', 'listed in'), splits)
@@ -136,13 +138,13 @@ def _report(info: DatasetInfo, recipe: Recipe, out: Path) -> None:
     for note in info.notes:
         print(f'note: {note}')
     last = f'iter_{recipe.iterations}' if labels else f'epoch_{recipe.epochs}'
-    scaled = '--cfg-options auto_scale_lr.enable=True' if labels else '--auto-scale-lr'
-    flags = '' if recipe.lr else f' --amp {scaled}'
-    checkpoint = f'work_dirs/{out.stem}/{last}.pth'
-    images = info.root / info.splits.get('test', info.splits['val']).images
-    print(
-        f'\nwrote {out}; its checks passed\n'
-        f'  mmca train {out}{flags}\n'
-        f'  mmca test {out} {checkpoint}\n'
-        f'  mmca predict {out} {checkpoint} {images} --out predictions'
-    )
+    scaled = ['--cfg-options', 'auto_scale_lr.enable=True'] if labels else ['--auto-scale-lr']
+    trained = str(out), f'work_dirs/{out.stem}/{last}.pth'
+    images = str(info.root / info.splits.get('test', info.splits['val']).images)
+    print(f'\nwrote {out}; its checks passed')
+    for words in (
+        ('train', str(out), *([] if recipe.lr else ['--amp', *scaled])),
+        ('test', *trained),
+        ('predict', *trained, images, '--out', 'predictions'),
+    ):
+        print(f'  {shlex.join(["mmca", *words])}')

@@ -10,7 +10,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from mmca.config.dataset_info import DatasetInfo, Split
+from mmca.config.dataset_info import DatasetInfo
 from mmca.config.models import class_counts
 from mmca.config.reader import read_config
 from mmca.config.recipe import Recipe
@@ -51,9 +51,12 @@ def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
     files = {}
     for name, split in info.splits.items():
         if split.content is not None:
-            suffix = 'json' if split.labels is None else 'txt'
-            file = path.with_name(f'{path.stem}_{name}.{suffix}').resolve()
+            file = path.with_name(f'{path.stem}_{name}.json').resolve()
             files[file], split.listing = split.content, str(file)
+        for index, (ends, stems) in enumerate(() if split.whole else split.pairs.items()):
+            file = path.with_name(f'{path.stem}_{name}{index or ""}.txt').resolve()
+            files[file] = ''.join(f'{stem}\n' for stem in stems)
+            split.lists[ends] = str(file)
     files[path] = _config_text(info, recipe)
     return write_new(files)
 
@@ -147,7 +150,7 @@ def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
 def _data(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     data: dict[str, Any] = {'train_dataloader.batch_size': recipe.batch}
     for name, split in info.splits.items():
-        data[f'{name}_dataloader.dataset'] = _dataset(split, name, recipe)
+        data[f'{name}_dataloader.dataset'] = _dataset(info, name, recipe)
         if info.task != 'labels' and name != 'train':
             file = split.listing
             inside = Name(f'data_root + {"/" + file!r}')
@@ -155,17 +158,26 @@ def _data(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     return data
 
 
-def _dataset(split: Split, name: str, recipe: Recipe) -> dict[str, Any]:
+def _dataset(info: DatasetInfo, name: str, recipe: Recipe) -> dict[str, Any]:
+    split, pipeline = info.splits[name], f'{"train" if name == "train" else "test"}_pipeline'
     dataset = {'data_root': Name('data_root'), 'metainfo': Name('metainfo')}
     if split.listing:
         dataset['ann_file'] = split.listing
-    if recipe.size:
-        dataset['pipeline'] = Name(f'{"train" if name == "train" else "test"}_pipeline')
+    if recipe.size or len(split.pairs) > 1:
+        dataset['pipeline'] = Name(pipeline if recipe.size else f'{{{{_base_.{pipeline}}}}}')
     if split.labels is None:
         return {**dataset, 'data_prefix': {'img': split.images}}
-    prefix = {'img_path': split.images, 'seg_map_path': split.labels}
-    suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), split.suffixes, strict=True))
-    return {'type': 'BaseSegDataset', **dataset, 'data_prefix': prefix, **suffixes}
+    dataset['data_prefix'] = {'img_path': split.images, 'seg_map_path': split.labels}
+    if info.reduce_zero_label:
+        dataset['reduce_zero_label'] = True
+    parts = []
+    for ends in split.pairs:
+        suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), ends, strict=True))
+        listed = {'ann_file': split.lists[ends]} if ends in split.lists else {}
+        parts.append({'type': 'BaseSegDataset', **dataset, **listed, **suffixes})
+    if len(parts) == 1:
+        return parts[0]
+    return {'_delete_': True, 'type': 'ConcatDataset', 'datasets': parts}
 
 
 def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:

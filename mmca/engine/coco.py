@@ -1,23 +1,22 @@
 """COCO data sets and metrics in which names decide, not positions or ids.
 
 mmdet numbers labels in the order of a file's categories, so two files that list the same categories
-differently disagree. `mmca.Runner` builds these classes wherever a config has mmdet's.
+differently disagree. `mmca.Runner` builds these classes wherever a config has mmdet's, and derives
+from them what a config has derived from mmdet's.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from mmdet.datasets import CocoDataset as MMDetCocoDataset
 from mmdet.datasets import api_wrappers
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.fileio import get_local_path
 
-from mmca.errors import InputError
+from mmca.io import read_coco
 
 
 class COCO(api_wrappers.COCO):
@@ -29,10 +28,7 @@ class COCO(api_wrappers.COCO):
     def __init__(self, annotation_file: str | None = None) -> None:
         super().__init__()
         if annotation_file is not None:
-            # json detects the encoding of bytes; pycocotools takes the system's.
-            self.dataset = json.loads(Path(annotation_file).read_bytes())
-            if not isinstance(self.dataset, dict):
-                raise InputError(f'{annotation_file} is not a COCO file: it needs a JSON object')
+            self.dataset = read_coco(annotation_file)
             self.createIndex()
 
     def createIndex(self) -> None:  # noqa: N802
@@ -55,10 +51,28 @@ class COCO(api_wrappers.COCO):
         return [known.get(name) for name in cat_names] or ids
 
 
-class CocoDataset(MMDetCocoDataset):
-    """mmdet's data set, whose label i is the class `metainfo['classes'][i]`."""
+def by_names(kind: type) -> Callable:
+    """What builds a data set or metric of a class, with labels in the order of its class names.
 
-    COCOAPI = COCO
+    Args:
+        kind: any class; mmdet's `CocoDataset` and `CocoMetric` and their subclasses change.
+    """
+    if getattr(kind, 'COCOAPI', None) is api_wrappers.COCO:
+        return partial(_build_dataset, kind)
+    if kind is MMDetCocoMetric:
+        return CocoMetric
+    if issubclass(kind, MMDetCocoMetric) and not issubclass(kind, CocoMetric):
+        return type(
+            kind.__name__, (kind, CocoMetric), {}
+        )  # what the subclass overrides comes first
+    return kind
+
+
+def _build_dataset(kind: type, **settings: Any) -> Any:
+    dataset = object.__new__(kind)
+    dataset.COCOAPI = COCO  # of the object, not of the class, which loading processes import
+    dataset.__init__(**settings)
+    return dataset
 
 
 class CocoMetric(MMDetCocoMetric):

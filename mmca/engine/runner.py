@@ -21,7 +21,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
-from mmengine.registry import DATASETS, METRICS
+from mmengine.registry import DATASETS, METRICS, Registry
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -156,11 +156,11 @@ class Runner(MMEngineRunner):
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
         """Build a data loader; names decide on labels, see `mmca.engine.coco`."""
-        return MMEngineRunner.build_dataloader(_by_names(dataloader), *args, **kwargs)
+        return MMEngineRunner.build_dataloader(_by_names(dataloader, DATASETS), *args, **kwargs)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
         """Build an evaluator; names decide on labels, see `mmca.engine.coco`."""
-        return super().build_evaluator(_by_names(evaluator))
+        return super().build_evaluator(_by_names(evaluator, METRICS))
 
     build_model = _naming('build_model', 'model')
     build_train_loop = _naming('build_train_loop', 'train_dataloader')
@@ -191,9 +191,12 @@ def _prepare(cfg: Config) -> Config:
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
     drawing = hooks.get('visualization') or {}
-    if str(drawing.get('type')).rpartition('.')[2] == 'DetVisualizationHook':
-        import_module('mmca.engine.hooks.drawing')
-        hooks['visualization'] = dict(drawing, type='mmca.DetVisualizationHook')
+    name = str(drawing.get('type')).rpartition('.')[2]
+    if name == {'mmdet': 'DetVisualizationHook', 'mmpretrain': 'VisualizationHook'}.get(
+        cfg.get('default_scope')
+    ):
+        register = import_module('mmca.engine.hooks.drawing').register
+        hooks['visualization'] = dict(drawing, type=register(name))
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)
@@ -201,23 +204,24 @@ def _prepare(cfg: Config) -> Config:
     return cfg
 
 
-def _by_names(node: Any) -> Any:
-    """The config of a data loader or evaluator with our classes for mmdet's of the same name."""
+def _by_names(node: Any, registry: Registry) -> Any:
+    """The config of data sets or evaluators with our classes for mmdet's and their subclasses."""
     if isinstance(node, (list, tuple)):
-        return [_by_names(child) for child in node]
+        return [_by_names(child, registry) for child in node]
     if not isinstance(node, dict):
         return node
     inside = ('dataset', 'datasets', 'metrics')
-    node = {key: _by_names(value) if key in inside else value for key, value in node.items()}
+    node = {
+        key: _by_names(value, registry) if key in inside else value for key, value in node.items()
+    }
     kind = node.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-    name = name.rpartition('.')[2]
-    registry = {'CocoDataset': DATASETS, 'CocoMetric': METRICS}.get(name)
-    if registry is not None:
+    if isinstance(kind, str):
         with registry.switch_scope_and_registry(None) as scoped:
-            kind = scoped.get(kind) if isinstance(kind, str) else kind
-        if kind is not None and kind.__module__.startswith('mmdet.'):
-            node['type'] = getattr(import_module('mmca.engine.coco'), name)
+            kind = scoped.get(kind)
+    if isinstance(kind, type) and any(
+        base.__module__.startswith('mmdet.') for base in kind.__mro__
+    ):
+        node['type'] = import_module('mmca.engine.coco').by_names(kind)
     return node
 
 

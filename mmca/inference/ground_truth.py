@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from textwrap import shorten
 
@@ -12,6 +13,12 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
 from mmca.inference.predictor import Detections, Predictor, Segmentation, type_name
+from mmca.io import read_coco
+
+
+def next_free(ids: Iterable[int | str]) -> int:
+    """An id that is larger than all those that are numbers."""
+    return max((key for key in ids if isinstance(key, int)), default=0) + 1
 
 
 class CocoTruth:
@@ -21,7 +28,7 @@ class CocoTruth:
 
     Attributes:
         category_ids: name -> id, of all categories in the file.
-        next_id: larger than the ids of all images.
+        next_id: larger than all ids of images that are numbers.
     """
 
     def __init__(self, path: str | Path, predictor: Predictor) -> None:
@@ -29,9 +36,11 @@ class CocoTruth:
 
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._coco = COCO(str(path))
+                self._coco = COCO()
+                self._coco.dataset = read_coco(path)
+                self._coco.createIndex()
             self.category_ids = {c['name']: c['id'] for c in self._coco.dataset['categories']}
-            self.next_id = max(self._coco.imgs, default=0) + 1
+            self.next_id = next_free(self._coco.imgs)
             self._by_name: dict[str, list[dict]] = {}
             for image in self._coco.imgs.values():
                 self._by_name.setdefault(Path(image['file_name']).name, []).append(image)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mmca.errors import InputError
-from mmca.inference.ground_truth import CocoTruth
+from mmca.inference.ground_truth import CocoTruth, next_free
 from mmca.inference.predictor import Detections, Segmentation
 from mmca.io import atomic_write
 
@@ -31,7 +31,7 @@ class DetectionTable:
     def __init__(self, names: tuple[str, ...], truth: CocoTruth | None = None) -> None:
         ids = dict(truth.category_ids) if truth else {}
         for name in names:
-            ids.setdefault(name, max(ids.values(), default=0) + 1)
+            ids.setdefault(name, next_free(ids.values()))
         self._ids = [ids[name] for name in names]
         self._free = count(truth.next_id if truth else 1)
         categories = [{'id': ids[name], 'name': name} for name in names]

@@ -3,13 +3,14 @@
 from types import SimpleNamespace
 
 import pytest
+from mmdet.datasets import CocoDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from mmseg.datasets import BaseSegDataset
 
 from mmca.checks import check_data, splits_of
-from mmca.engine.coco import CocoDataset
+from mmca.engine.coco import by_names
 from tests.stress.good_data import NAMES, write_good
 
 import_modules_from_strings(['mmdet.datasets', 'mmdet.evaluation', 'mmseg.datasets'])
@@ -20,14 +21,14 @@ def coco(tmp_path):
     """The training split of a COCO data set: its files, and a function that builds it."""
     files = write_good(tmp_path / 'coco', 'coco', 3)['train']
 
-    def build(kind=CocoDataset, masks=True, color='color', poly2mask=True, **options):
+    def build(kind=None, masks=True, color='color', poly2mask=True, **options):
         options.setdefault('metainfo', dict(classes=NAMES))
         steps = [
             dict(type='LoadImageFromFile', color_type=color),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=masks, poly2mask=poly2mask),
         ]
         with DefaultScope.overwrite_default_scope('mmdet'):
-            return kind(
+            return (kind or by_names(CocoDataset))(
                 ann_file=str(files.json),
                 data_prefix=dict(img=str(files.images)),
                 pipeline=steps,

@@ -60,6 +60,12 @@ def test_classes_of_splits(coco, ade, check):
     assert check(ade.build(), ade.build(metainfo=None)) == []
 
 
+def test_a_missing_comma_in_classes(coco, ade, check):
+    for data in (coco, ade):
+        with pytest.raises(InputError, match=r"metainfo.classes is text: write classes=\('fig',\)"):
+            check(data.build(metainfo=dict(classes='fig')))
+
+
 # --- Images
 
 
@@ -81,7 +87,7 @@ def test_unusual_images_pass(change, coco, ade, check):
         assert data.build()[2]['img'].shape == (HEIGHT, WIDTH, 3)
 
 
-def test_turned_images_and_listed_sizes(coco, check):
+def test_turned_images_and_listed_sizes(coco, check, capsys):
     turned(coco.files)
     with pytest.raises(InputError, match='color_type=color_ignore_orientation'):
         check(coco.build())
@@ -91,6 +97,10 @@ def test_turned_images_and_listed_sizes(coco, check):
     one('images', width=3 * WIDTH, height=WIDTH)(coco.files)
     with pytest.raises(InputError, match=f'2.jpg is {HEIGHT} x {WIDTH}, but its annotations say'):
         check(coco.build(masks=False))
+    one('images', width=3, height=3)(coco.files)  # all boxes are outside, for the same reason
+    with pytest.raises(InputError, match='say 3 x 3; correct width and height in the file'):
+        check(coco.build(masks=False))
+    assert capsys.readouterr().err == ''
 
 
 def test_images_that_only_their_own_loader_can_read(ade, check):

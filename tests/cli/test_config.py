@@ -1,6 +1,7 @@
 """mmca config: listing, finding, printing, copying and inheriting from shipped configs."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,15 @@ def test_a_config_for_a_folder_is_checked_and_reported(layout, device, flags, ou
     assert ('note: the classes have no names' in said) == (layout is folders.as_ade)
 
 
+def test_printed_commands_can_be_typed(out, tmp_path):
+    folders.as_mixed(tmp_path / 'Fruits and Nuts.v1i')
+    said = out('--data', 'Fruits and Nuts.v1i', '--device', 'cuda', '--out', 'my nuts.py')
+    train, test, predict = (shlex.split(line) for line in said.splitlines()[-3:])
+    assert train[:3] == ['mmca', 'train', 'my nuts.py']
+    assert test[3].startswith('work_dirs/my nuts/iter_')
+    assert predict[4] == 'Fruits and Nuts.v1i/images/val'
+
+
 def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     folders.as_one_file(tmp_path / 'fruits')
@@ -130,7 +140,7 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, refuse
         (folders.as_coco, 'fasterrcnn'),
         (folders.as_coco, 'retinanet'),
         pytest.param(folders.as_coco, 'cascade_maskrcnn', marks=pytest.mark.slow),
-        (folders.as_ade, 'fpn'),
+        (folders.as_mixed, 'fpn'),
     ],
 )
 def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, tmp_path):
@@ -159,7 +169,7 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
     images = next((tmp_path / 'fruits').rglob('*.jpg')).parent
     assert main(['predict', 'fruits.py', checkpoint, str(images), '--out', 'found']) == 0
     drawn = {path.stem for path in Path('found/images').glob('*.jpg')}
-    assert drawn == {path.stem for path in images.glob('*.jpg')}
+    assert drawn == {path.stem for path in images.iterdir()}
     if layout is folders.as_coco:
         objects = json.loads(Path('found/predictions.json').read_text())['annotations']
         assert all(('segmentation' in item) == ('mask' in model) for item in objects)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from PIL import Image
 
 from tests.helpers import write_image
 
@@ -28,10 +29,13 @@ def write_coco(file, images, number=2, masks=True, first=0):
     file.write_text(json.dumps(content))
 
 
-def write_labels(images, labels, names=('a', 'b'), values=(0, 1), ends=('.jpg', '.png')):
-    """Images with label maps of stripes."""
+def write_labels(
+    images, labels, names=('a', 'b'), values=(0, 1), ends=('.jpg', '.png'), mode='RGB'
+):
+    """Images of noise with label maps of stripes."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     for name in names:
-        write_image(images / f'{name}{ends[0]}', np.zeros((48, 64, 3)))
+        write_image(images / f'{name}{ends[0]}', np.asarray(Image.fromarray(noise).convert(mode)))
         stripes = np.resize(np.repeat(values, 8), (48, 64)).astype(np.uint8)
         write_image(labels / f'{name}{ends[1]}', stripes)
 
@@ -80,6 +84,28 @@ def as_voc(data):
     lists.mkdir(parents=True)
     (lists / 'train.txt').write_text('a\nc\n')
     (lists / 'val.txt').write_text('b\n')
+
+
+def as_gray(data):
+    """Gray photographs."""
+    write_labels(data / 'images', data / 'masks', 'abcde', ends=('.png', '.png'), mode='L')
+
+
+def as_tiff(data):
+    for split in ('train', 'val'):
+        write_labels(data / split / 'images', data / split / 'labels', ends=('.TIF', '.tif'))
+
+
+def as_mixed(data):
+    """Several formats, one image without a label map, and one folder of label maps."""
+    for split, names in (('train', 'ab'), ('val', 'cd')):
+        for name, end in zip(names, ('.JPEG', '.png'), strict=True):
+            write_labels(data / 'images' / split, data / 'masks', [name], ends=(end, '.png'))
+    write_image(data / 'images/train/x.jpg', np.zeros((48, 64, 3)))
+
+
+def side_by_side(data):
+    write_labels(data, data, [f'{i}' for i in range(5)], ends=('.png', '_mask.png'))
 
 
 def as_one_folder(data):

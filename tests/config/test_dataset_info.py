@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mmca.config.dataset_info import inspect_folder
 from mmca.errors import InputError
 from tests.config import folders
 from tests.config.folders import write_coco, write_labels
+from tests.helpers import write_image
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,10 @@ from tests.config.folders import write_coco, write_labels
         (folders.as_cityscapes, {'train': ('leftImg8bit/train', 2), 'val': ('leftImg8bit/val', 2)}),
         (folders.as_voc, {'train': ('JPEGImages', 2), 'val': ('JPEGImages', 1)}),
         (folders.as_one_folder, {'train': ('images', 4), 'val': ('images', 1)}),
+        (folders.as_gray, {'train': ('images', 4), 'val': ('images', 1)}),
+        (folders.as_tiff, {'train': ('train/images', 2), 'val': ('val/images', 2)}),
+        (folders.as_mixed, {'train': ('images/train', 2), 'val': ('images/val', 2)}),
+        (folders.side_by_side, {'train': ('.', 4), 'val': ('.', 1)}),
     ],
     ids=lambda value: getattr(value, '__name__', ''),
 )
@@ -65,11 +71,55 @@ def test_files_may_be_named_and_lie_elsewhere(tmp_path):
     assert info.splits['val'].listing == str(tmp_path / 'other.json')
 
 
-def test_classes_of_label_maps(tmp_path):
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'cp1252'])
+def test_classes_of_label_maps(encoding, tmp_path):
     folders.as_ade(tmp_path)
-    (tmp_path / 'classes.txt').write_text('sky\nroad\n')
-    assert inspect_folder(tmp_path).classes == ['sky', 'road']
+    (tmp_path / 'classes.txt').write_bytes('Bäume\r\nStraße\r\n'.encode(encoding))
+    assert inspect_folder(tmp_path).classes == ['Bäume', 'Straße']
     assert inspect_folder(tmp_path, classes='a, b,c').classes == ['a', 'b', 'c']
+
+
+def test_classes_that_begin_at_one(tmp_path):
+    write_labels(tmp_path / 'x', tmp_path / 'y', values=(1, 2, 255))
+    info = inspect_folder(tmp_path, classes='a,b')
+    assert info.reduce_zero_label
+    assert info.splits['val'].objects == {'a': 1, 'b': 1}
+    assert not inspect_folder(tmp_path, classes='background,a,b').reduce_zero_label
+    with pytest.raises(InputError, match='label 2: name 3'):
+        inspect_folder(tmp_path, classes='a')
+
+
+def test_images_without_a_label_map_are_counted(tmp_path):
+    folders.as_mixed(tmp_path)
+    note, _ = inspect_folder(tmp_path).notes
+    assert note == '1 images of train without a label map are left out, such as x.jpg'
+
+
+def test_lists_of_names(tmp_path):
+    write_labels(tmp_path / 'x', tmp_path / 'y', 'abc')
+    (tmp_path / 'train.txt').write_bytes(b'\xef\xbb\xbfx/a.jpg y/a.png\r\nx/c.jpg y/c.png\r\n')
+    (tmp_path / 'val.txt').write_text('b')
+    splits = inspect_folder(tmp_path).splits
+    assert [split.names for split in splits.values()] == [['a.jpg', 'c.jpg'], ['b.jpg']]
+
+
+def test_boxes_are_trained_where_some_objects_have_no_mask(tmp_path):
+    folders.as_coco(tmp_path)
+    file = tmp_path / 'annotations/instances_val2017.json'
+    file.write_text(file.read_text().replace('[[4, 4, 20, 4, 20, 20, 4, 20]]', '[]', 1))
+    info = inspect_folder(tmp_path)
+    assert info.task == 'boxes'
+    assert info.notes == ['1 of 5 objects have no mask, so boxes alone are trained']
+
+
+@pytest.mark.parametrize('text', ['', '{"a": 1', '[1]', '{"images": [1], "annotations": [2]}'])
+@pytest.mark.parametrize('name', ['notes.json', 'train/notes.json'])
+@pytest.mark.parametrize('layout', [folders.as_flat_files, folders.as_ade])
+def test_unrelated_files_beside_the_data(layout, name, text, tmp_path):
+    layout(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert set(inspect_folder(tmp_path).splits) == {'train', 'val'}
 
 
 def yolo(data):
@@ -100,9 +150,10 @@ def changed(name, old, new):
     return layout
 
 
-def unlabeled(data):
+def color_maps(data):
     folders.as_ade(data)
-    (data / 'annotations/training/a.png').unlink()
+    for file in (data / 'annotations').rglob('*.png'):
+        write_image(file, np.full((48, 64, 3), (0, 128, 255)))
 
 
 @pytest.mark.parametrize(
@@ -119,8 +170,9 @@ def unlabeled(data):
         (lambda data: write_labels(data / 'x/val', data / 'y/val'), {}, 'needs train and val'),
         (lambda data: write_labels(data / 'x', data / 'y', values=(0, 255)), {}, 'no labels but 0'),
         (lambda data: write_labels(data / 'x', data / 'y', values=(0, 75)), {}, 'labels up to 75'),
-        (unlabeled, {}, 'training/a.jpg has no label map .*training/a.png'),
-        (folders.as_ade, {'classes': 'sky'}, 'names 1 classes, but the label maps'),
+        (lambda d: write_labels(d / 'x', d / 'y', ends=('.png', '.jpg')), {}, 'y has .* in JPEG'),
+        (color_maps, {}, r'annotations/training has .* the colors \(0, 128, 255\).*own_data.md'),
+        (folders.as_ade, {'classes': 'sky'}, 'names 1 classes.* use --classes background,sky'),
     ],
 )
 def test_a_folder_that_cannot_be_used(layout, options, expected, tmp_path):

@@ -6,9 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -70,13 +73,13 @@ def evaluate(tmp_path):
     """Evaluate predictions: the truth by the file's names, changed by a function."""
     files = write_good(tmp_path, 'coco', 3)['test']
 
-    def run(change, classes=NAMES, wrong=()):
+    def run(change, classes=NAMES, wrong=(), kinds=('CocoDataset', 'CocoMetric')):
         change(files)
         source = dict(ann_file=str(files.json))
-        dataset = dict(type='CocoDataset', metainfo=dict(classes=classes), **source)
+        dataset = dict(type=kinds[0], metainfo=dict(classes=classes), **source)
         dataset['data_prefix'] = dict(img=str(files.images))
         loader = dict(batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler'))
-        metric = dict(type='CocoMetric', metric=['bbox', 'segm'], classwise=True, **source)
+        metric = dict(type=kinds[1], metric=['bbox', 'segm'], classwise=True, **source)
         with DefaultScope.overwrite_default_scope('mmdet'):
             dataset = dict(type='RepeatDataset', times=1, dataset=dict(dataset, test_mode=True))
             loader = Runner.build_dataloader(dict(loader, dataset=dataset))
@@ -115,6 +118,23 @@ def test_predictions_are_scored_by_their_names(change, classes, evaluate):
     assert scores['coco/bbox_mAP'] == scores['coco/segm_mAP'] == 1.0
     scores = evaluate(lambda files: None, classes, wrong=['fig'])
     assert (scores['coco/date_precision'], scores['coco/fig_precision']) == (1.0, 0.0)
+
+
+class Data(CocoDataset):
+    METAINFO: ClassVar = dict(classes=NAMES)
+
+
+class Metric(CocoMetric):
+    def compute_metrics(self, results):
+        return super().compute_metrics(results) | {'own': len(results)}
+
+
+@pytest.mark.parametrize('kinds', [(Data, Metric), (Data, 'CocoMetric'), ('CocoDataset', Metric)])
+@pytest.mark.parametrize('change', [CHANGES['both'], CHANGES['annotation ids from 0']])
+def test_subclasses_of_a_config_order_labels_by_name(change, kinds, evaluate):
+    scores = evaluate(change, NAMES[1:] + NAMES[:1], wrong=['fig'], kinds=kinds)
+    assert (scores['coco/date_precision'], scores['coco/fig_precision']) == (1.0, 0.0)
+    assert ('coco/own' in scores) == (kinds[1] is Metric)
 
 
 ORACLE = """

@@ -76,21 +76,29 @@ def tiny_classifier(tmp_path, monkeypatch):
             for i in range(2):
                 values = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
                 values += np.uint8(120 * (name == 'light'))
-                write_image(tmp_path / 'imagenet' / split / name / f'{name}{i}.png', values)
+                write_image(tmp_path / 'imagenet' / split / name / f'{i}.png', values)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
     (tmp_path / 'tiny.py').write_text(TINY_CLASSIFIER)
     return [str(tmp_path / 'tiny.py'), '--work-dir', str(tmp_path / 'work')]
 
 
 @needs_mmpretrain
-def test_a_classifier_trains_and_resumes(tiny_classifier, tmp_path):
+def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
+    work = tmp_path / 'work'
     out, err = mmca('train', *tiny_classifier, '--auto-scale-lr')
     assert 'Epoch(val) [1][2/2]    accuracy/top1: ' in out + err
     more = ['--resume', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=2']
     out, err = mmca('train', *tiny_classifier, *more)
     assert 'resumed epoch: 1, iter: 2' in out + err
     assert 'Epoch(val)' not in out + err
-    assert iteration_of(tmp_path / 'work/epoch_2.pth') == 4
+    assert iteration_of(work / 'epoch_2.pth') == 4
+    config, *options = tiny_classifier
+    metrics = ['--out', tmp_path / 'metrics.json', '--out-item', 'metrics']
+    drawn = tmp_path / 'drawn'
+    mmca('test', config, work / 'epoch_2.pth', *metrics, '--show-dir', drawn, *options)
+    names = [path.relative_to(drawn).parts[-2] for path in drawn.rglob('*.png')]
+    assert sorted(names) == sorted(2 * ['dark', 'light'])
+    assert json.loads((tmp_path / 'metrics.json').read_text()).keys() == {'accuracy/top1'}
 
 
 @needs_mmpretrain

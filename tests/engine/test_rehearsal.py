@@ -20,6 +20,14 @@ FAULTS = {
         'EarlyStoppingHook waits for the metric bbox_mAP, but'
     ),
     "steps[-1]['meta_keys'] = ('img_path', 'ori_shape', 'img_shape')": 'error: validation: ',
+    "val_evaluator['outfile_prefix'] = '/dev/null/x/y'": 'CocoMetric cannot write to /dev/null/x',
+    "val_evaluator = [dict(type='DumpResults', out_file_path='/dev/null/x.pkl')]": (
+        'DumpResults cannot write to /dev/null'
+    ),
+    "default_hooks['checkpoint']['out_dir'] = '/dev/null/x'": 'CheckpointHook cannot write to',
+    "param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='mAP', by_epoch=True)]": (
+        'ReduceOnPlateauLR waits for the metric mAP, but'
+    ),
     "visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])": 'ImportError',
 }
 
@@ -37,8 +45,13 @@ def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys
 def test_a_rehearsal_leaves_no_trace(tmp_path, capfd):
 
     write_good(tmp_path, 'coco', 3)
-    runner = Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco')))
+    text = """val_evaluator = [
+        dict(type='CocoMetric', ann_file=root + '/test.json', outfile_prefix=root + '/results'),
+        dict(type='DumpResults', out_file_path=root + '/results.pkl')]"""
+    runner = Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco', text)))
+    files = {*tmp_path.iterdir()}
     runner.check()
+    assert {*tmp_path.iterdir()} == files
     capfd.readouterr()
     state, model = torch.random.get_rng_state(), runner.model.train()
     tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -47,5 +60,5 @@ def test_a_rehearsal_leaves_no_trace(tmp_path, capfd):
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
     assert model.training
-    (metric,) = runner.val_loop.evaluator.metrics
-    assert (metric.results, metric.img_ids) == ([], None)
+    metric, dump = runner.val_loop.evaluator.metrics
+    assert (metric.results, metric.img_ids, dump.results) == ([], None, [])

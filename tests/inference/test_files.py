@@ -13,6 +13,7 @@ from mmca.errors import InputError
 from mmca.inference import Summary, predict_files
 from mmca.inference.files import find_sources
 from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
+from mmca.inference.writers import DetectionTable
 from tests.helpers import write_coco, write_image
 from tests.inference.trained import noise
 
@@ -182,11 +183,29 @@ def test_unknown_categories_are_ignored(truth, capsys):
 
 
 @pytest.mark.parametrize(
+    'change',
+    [
+        lambda content: [entry.update(id=0) for entry in content['annotations']],
+        lambda content: [entry.update(id=f'a{entry["id"]}') for entry in content['annotations']],
+        lambda content: content['categories'].reverse(),
+        lambda content: content['categories'].insert(0, {'id': 0, 'name': 'disc'}),
+        lambda content: [entry.pop('area') for entry in content['annotations']],
+        lambda c: (c['images'][0].update(id='a'), c['annotations'][0].update(image_id='a')),
+        lambda content: content['images'][0].update(file_name='val2017\\0.jpg'),
+    ],
+)
+def test_ids_mean_nothing(truth, change):
+    truth = truth(change)
+    found, _ = truth.read(truth.find(Path('/val2017/0.jpg'), '0.jpg'))
+    assert (found.boxes.tolist(), found.labels.tolist()) == ([[2, 2, 22, 22]], [0])
+    assert DetectionTable(('new', 'disc', 'ring'), truth).content['categories'][1]['id'] == 1
+
+
+@pytest.mark.parametrize(
     ('change', 'message'),
     [
         (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
-        (lambda c: c.pop('categories'), r"is not a COCO file \(KeyError: 'categories'"),
-        (lambda c: c['images'][0].update(id='a'), r'is not a COCO file \(TypeError: '),
+        (lambda c: c.pop('categories'), 'has none of the classes of the model: disc, square, '),
         (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, square, '),
     ],
 )

@@ -68,7 +68,6 @@ COCO_ERRORS = {  # besides those of tests/checks/test_coco.py
     'annotation without an image': annotation(image_id=...),
     'image id is a list': one('images', id=[1]),
     'no box': annotation(bbox=...),
-    'no area': annotation(area=...),
     'image without width': one('images', width=...),
     'width is text': one('images', width='64'),
     'size of another image': one('images', width=WIDTH * 2),
@@ -78,6 +77,13 @@ COCO_ERRORS = {  # besides those of tests/checks/test_coco.py
 }
 COCO_FINE = {
     'as it is': lambda files: None,
+    'no area': annotation(area=...),
+    'no iscrowd': annotation(iscrowd=None),
+    'backslash in a name': one('images', file_name='.\\2.jpg'),
+    'root category of a name': edit(
+        lambda c: c['categories'].insert(0, {'id': 0, 'name': 'fig', 'supercategory': 'none'})
+    ),
+    'byte order mark': lambda f: f.json.write_bytes(b'\xef\xbb\xbf' + f.json.read_bytes()),
     'crowd in RLE': lambda files: (rle()(files), annotation(iscrowd=1)(files)),
     'RLE of numbers': rle(counts=[0, HEIGHT * WIDTH]),
     'a short polygon beside another': annotation(segmentation=[SQUARE, [1, 2]]),

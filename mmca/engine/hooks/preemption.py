@@ -14,6 +14,7 @@ import torch
 from mmengine.dist import all_reduce, barrier, is_main_process
 from mmengine.fileio import join_path, put
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmca.registry import HOOKS
@@ -85,7 +86,9 @@ class PreemptionHook(Hook):
         asked = torch.tensor(self._asked is not None, dtype=torch.int)
         all_reduce(asked, 'max')
         # Accumulated gradients are not part of a checkpoint.
-        if asked and runner.optim_wrapper.should_update():
+        own = runner.optim_wrapper
+        wrappers = own.values() if isinstance(own, OptimWrapperDict) else [own]
+        if asked and all(wrapper.should_update() for wrapper in wrappers):
             _save(runner, runner.iter + 1)
             barrier()
             _end()

@@ -136,20 +136,27 @@ def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
         meta['iter'] = meta['epoch'] * len(loop.dataloader) + done
     if info.get(VALIDATED) == before:
         info[VALIDATED] = meta['iter']
+    schedule = ''
     if any(old[key] != new[key] for key in ('max_epochs', 'max_iters')):
-        _reschedule(runner, checkpoint)
+        schedule = _reschedule(runner, checkpoint)
     if is_main_process():
         warn(
             f'resume: {", ".join(changes)}: resuming at iteration {meta["iter"]} (saved at '
-            f'{before}); the result differs from an uninterrupted training'
+            f'{before}){schedule}; the result differs from an uninterrupted training'
         )
 
 
-def _reschedule(runner: Runner, checkpoint: dict) -> None:
-    """Give a checkpoint the rates that this run's own schedule has at the checkpoint's place."""
-    own, wrapper = runner.param_schedulers, runner.optim_wrapper
-    if not isinstance(own, list) or any(getattr(one, 'need_val_args', False) for one in own):
-        return  # several optimizers, or rates that follow metrics
+def _reschedule(runner: Runner, checkpoint: dict) -> str:
+    """Give a checkpoint the rates that this run's own schedule has at the checkpoint's place.
+
+    Returns:
+        What a warning has to add.
+    """
+    several = isinstance(runner.param_schedulers, dict)  # optimizers
+    groups = runner.param_schedulers if several else {'': runner.param_schedulers or []}
+    own = [scheduler for schedulers in groups.values() for scheduler in schedulers]
+    if any(getattr(scheduler, 'need_val_args', False) for scheduler in own):
+        return ' with the old schedule, since it follows a metric'
     meta, length = checkpoint['meta'], len(runner.train_loop.dataloader)
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     with warnings.catch_warnings():
@@ -159,9 +166,14 @@ def _reschedule(runner: Runner, checkpoint: dict) -> None:
                 epoch_ends = by_epoch and step % length == 0 and step // length <= meta['epoch']
                 if not scheduler.by_epoch or epoch_ends:
                     scheduler.step()
-    checkpoint['param_schedulers'] = [scheduler.state_dict() for scheduler in own]
-    state = checkpoint['optimizer']
-    if wrapper.base_param_settings is not None:
-        state['base_param_settings'] = wrapper.base_param_settings
-    for group, current in zip(state['param_groups'], wrapper.optimizer.param_groups, strict=True):
-        group.update({key: value for key, value in current.items() if key != 'params'})
+    saved = {name: [one.state_dict() for one in schedulers] for name, schedulers in groups.items()}
+    checkpoint['param_schedulers'] = saved if several else saved['']
+    for name in groups:
+        wrapper = runner.optim_wrapper[name] if several else runner.optim_wrapper
+        state = checkpoint['optimizer'][name] if several else checkpoint['optimizer']
+        if wrapper.base_param_settings is not None:
+            state['base_param_settings'] = wrapper.base_param_settings
+        current = wrapper.optimizer.param_groups
+        for group, new in zip(state['param_groups'], current, strict=True):
+            group.update({key: value for key, value in new.items() if key != 'params'})
+    return ''

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED
-from tests.engine.toy import build
+from tests.engine.toy import Model, build
+from tests.helpers import ROOT
 
 
 def resumed(epoch):
@@ -72,7 +78,8 @@ class Stop(Hook):
         self.iteration, self.rates, self.epochs = iteration, {}, []
 
     def before_train_iter(self, runner, **kwargs):
-        self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
+        rates = runner.optim_wrapper.get_lr()
+        self.rates[runner.iter] = rates.get('layer.lr', rates.get('lr'))[0]
         self.epochs.append(runner.epoch)
 
     def after_train_iter(self, runner, **kwargs):
@@ -88,7 +95,15 @@ SCHEDULE = [
 
 
 def train(
-    work_dir, iteration=None, kind='Epoch', number=9, batch_size=2, max_epochs=3, resume=False
+    work_dir,
+    iteration=None,
+    kind='Epoch',
+    number=9,
+    batch_size=2,
+    max_epochs=3,
+    resume=False,
+    schedule=None,
+    **changes,
 ):
     """Train, to the end or to an iteration; returns the model's samples and the hook."""
     hook = Stop(iteration)
@@ -106,14 +121,16 @@ def train(
         kind=kind,
         train_dataloader=loader,
         train_cfg={**train_cfg, **length},
-        param_scheduler=SCHEDULE if kind == 'Epoch' else SCHEDULE[:1],
+        param_scheduler=(schedule or SCHEDULE) if kind == 'Epoch' else SCHEDULE[:1],
         resume=resume,
+        launcher='pytorch' if 'RANK' in os.environ else 'none',
+        **changes,
     )
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match='143') if iteration else nullcontext():
         runner.train()
     signal.signal(signal.SIGTERM, before)
-    return runner.model.seen, hook
+    return getattr(runner.model, 'module', runner.model).seen, hook
 
 
 @pytest.mark.parametrize('stop', [1, 7, 10, 13])
@@ -153,6 +170,62 @@ def test_a_training_in_iterations_resumes_with_another_batch_size(tmp_path, capf
     assert 'resume: batch_size 2 -> 1: resuming at iteration 7 ' in capfd.readouterr().err
     assert list(resumed.rates) == list(range(7, 15))
     assert {len(batch) for batch in seen} == {1}
+
+
+@MODELS.register_module(name='ToyPairModel', force=True)
+class Pair(Model):
+    def train_step(self, data, optim_wrapper):
+        loss = self(*data, mode='loss')['loss']
+        loss.backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+        return {'loss': loss}
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(name='ToyPair', force=True)
+class PairOfOptimizers:
+    def __init__(self, **settings):
+        pass
+
+    def __call__(self, model):
+        groups = {'layer': [model.layer.weight], 'bias': [model.layer.bias]}
+        return OptimWrapperDict(
+            **{name: OptimWrapper(torch.optim.SGD(group, 0.1)) for name, group in groups.items()}
+        )
+
+
+def test_several_optimizers_get_the_new_schedule(tmp_path):
+    pair = dict(model=dict(type='ToyPairModel'), optim_wrapper=dict(constructor='ToyPair'))
+    _, whole = train(tmp_path / 'whole', batch_size=1, **pair)
+    train(tmp_path / 'broken', 7, **pair)
+    _, resumed = train(tmp_path / 'broken', batch_size=1, resume=True, **pair)
+    assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(12, 27)})
+
+
+def test_a_schedule_that_follows_a_metric_is_kept_and_named(tmp_path, capfd):
+    plateau = [dict(type='ReduceOnPlateauLR', monitor='count', rule='greater', patience=0)]
+    train(tmp_path, 12, schedule=plateau)
+    _, resumed = train(tmp_path, batch_size=1, resume=True, schedule=plateau)
+    err = capfd.readouterr().err
+    assert 'saved at 12) with the old schedule, since it follows a metric; the result' in err
+    assert resumed.rates[min(resumed.rates)] == pytest.approx(0.01)
+
+
+@pytest.mark.slow
+def test_one_process_resumes_what_two_began(tmp_path, capfd):
+    _, whole = train(tmp_path / 'whole', number=18)
+    script = tmp_path / 'two.py'
+    script.write_text(
+        'from tests.engine.hooks.test_resume import train\n'
+        f'train({str(tmp_path / "broken")!r}, 7, number=18)\n'
+    )
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    subprocess.run([*command, '--master_port=29643', script], env=env, check=True)
+    _, resumed = train(tmp_path / 'broken', number=18, resume=True)
+    message = 'processes 2 -> 1, max_iters 15 -> 27: resuming at iteration 12 (saved at 7)'
+    assert message in capfd.readouterr().err
+    assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(12, 27)})
 
 
 def test_nothing_is_said_where_nothing_changed(tmp_path, capfd):
