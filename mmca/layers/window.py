@@ -11,6 +11,7 @@ from mmca.layers.attention import Attention, StageSpec, check_heads, register_at
 from mmca.layers.chunks import in_chunks
 from mmca.layers.global_attention import softmax_weights
 from mmca.layers.padding import crop, pad_to_multiple
+from mmca.ops.compat import is_compiling
 from mmca.ops.layout import check_tokens, to_maps
 from mmca.ops.window import window_attention
 
@@ -136,7 +137,7 @@ class WindowAttention(Attention):
         shift = self.shift_size * several
         batch, *padded = grid.shape[:3]
         # What is cached while a program is traced would hold tensors without data.
-        tracing = torch.compiler.is_compiling() or type(grid) is not Tensor
+        tracing = is_compiling() or type(grid) is not Tensor
         layout = window_layout if tracing else _cached_window_layout
         return layout(batch, tuple(padded), self.window_size, shift, grid.device)
 

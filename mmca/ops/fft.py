@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmca.ops.compat import is_compiling
+
 CHUNK = 1 << 18  # numbers inverted at a time
 
 
@@ -24,7 +26,7 @@ def inverse(x_hat: Tensor, width: int) -> Tensor:
     """
     sizes = x_hat.shape[2], width
     chunked = x_hat.device.type == 'cpu' and type(x_hat) is Tensor  # without symbolic sizes
-    if not chunked or torch.compiler.is_compiling():
+    if not chunked or is_compiling():
         return torch.fft.irfft2(x_hat, s=sizes, norm='forward')
     channels = max(CHUNK // (x_hat.shape[0] * x_hat.shape[2] * width), 1)
     parts = x_hat.split(channels, 1)
