@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.analysis.maps import watch
 from mmca.errors import InputError
 from mmca.layers import Attention, Block
 from mmca.ops import use_backend
+from mmca.ops.compat import math_attention
 
 SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), 'mmpretrain': (224, 224)}
 HEADS = {'mmdet': ('rpn_head', 'bbox_head'), 'mmseg': ('decode_head',), 'mmpretrain': ('head',)}
@@ -59,7 +59,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     with (
         torch.no_grad(),
         use_backend('eager'),
-        sdpa_kernel(SDPBackend.MATH),
+        math_attention(),
         watch(module, Attention, note),
         FlopCounterMode(display=False) as counter,
     ):
