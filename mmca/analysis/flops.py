@@ -1,5 +1,7 @@
 """Multiply-adds of modules and models, including those that torch's counter misses."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
@@ -131,7 +133,7 @@ def _count_cascade(roi_head: nn.Module, boxes: int) -> FlopReport:
     macs = 0
     for kind, number in (('bbox', boxes), ('mask', MASKS)):
         extractors = getattr(roi_head, f'{kind}_roi_extractor', ())
-        for extractor, head in zip(extractors, getattr(roi_head, f'{kind}_head', ()), strict=True):
+        for extractor, head in zip(extractors, getattr(roi_head, f'{kind}_head', ())):
             size = extractor.roi_layers[0].output_size
             rois = torch.empty(number, extractor.out_channels, *size, device='meta')
             macs += count_flops(head.to('meta'), rois).macs

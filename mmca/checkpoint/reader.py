@@ -1,5 +1,7 @@
 """Read third-party checkpoint files without executing their contents."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

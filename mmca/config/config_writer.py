@@ -164,7 +164,7 @@ def _dataset(split: Split, name: str, recipe: Recipe) -> dict[str, Any]:
     if split.labels is None:
         return {**dataset, 'data_prefix': {'img': split.images}}
     prefix = {'img_path': split.images, 'seg_map_path': split.labels}
-    suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), split.suffixes, strict=True))
+    suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), split.suffixes))
     return {'type': 'BaseSegDataset', **dataset, 'data_prefix': prefix, **suffixes}
 
 

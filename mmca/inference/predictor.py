@@ -167,7 +167,7 @@ class Predictor:
                 data = self.prepare(image)
                 groups.setdefault(data['inputs'].shape, {})[index] = data
             for group in groups.values():
-                results |= zip(group, self.forward(list(group.values())), strict=True)
+                results |= zip(group, self.forward(list(group.values())))
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Image) -> dict:

@@ -34,5 +34,5 @@ def in_chunks(function: Callable[..., Tensor], *tensors: Tensor, width: int) -> 
     first = tensors[0]
     if is_compiling() or first.device.type != 'cpu' or first.shape[0] <= rows:
         return function(*tensors)
-    chunks = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    chunks = zip(*(tensor.split(rows) for tensor in tensors))
     return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

@@ -1,5 +1,7 @@
 """Softmax attention in (shifted) windows, Swin's own."""
 
+from __future__ import annotations
+
 import math
 from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
@@ -73,7 +75,7 @@ class WindowAttention(Attention):
         )
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'WindowAttention':
+    def from_spec(cls, spec: StageSpec, **options: Any) -> WindowAttention:
         defaults = {
             'num_heads': spec.num_heads,
             'window_size': spec.window_size,
@@ -131,7 +133,7 @@ class WindowAttention(Attention):
         """(B, N, C) -> (B, H', W', C), padded to whole windows."""
         return pad_to_multiple(to_maps(x, hw_shape), self.window_size).permute(0, 2, 3, 1)
 
-    def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> 'WindowLayout':
+    def _layout(self, grid: Tensor, hw_shape: tuple[int, int]) -> WindowLayout:
         # Without a branch, which would hold for all sizes of an export: 0 for a single window.
         several = torch.sym_min((torch.sym_max(*hw_shape) - 1) // self.window_size, 1)
         shift = self.shift_size * several

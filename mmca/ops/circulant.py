@@ -9,6 +9,8 @@ one weight per key, to exp(a_{m-n} + b_m). A circulant matrix and a matrix of eq
 constants in common, so both parts of the projection are closed forms.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Literal
 

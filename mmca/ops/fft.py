@@ -1,5 +1,7 @@
 """Operations on half spectra (B, C, H, W'), W' = W // 2 + 1, of real maps (B, C, H, W)."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

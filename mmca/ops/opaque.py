@@ -1,5 +1,7 @@
 """Functions that torch.compile calls instead of tracing them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
 

@@ -163,5 +163,5 @@ def _reschedule(runner: Runner, checkpoint: dict) -> None:
     state = checkpoint['optimizer']
     if wrapper.base_param_settings is not None:
         state['base_param_settings'] = wrapper.base_param_settings
-    for group, current in zip(state['param_groups'], wrapper.optimizer.param_groups, strict=True):
+    for group, current in zip(state['param_groups'], wrapper.optimizer.param_groups):
         group.update({key: value for key, value in current.items() if key != 'params'})
