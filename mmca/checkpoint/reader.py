@@ -98,7 +98,7 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         raise InputError(f'checkpoint not found: {path}')
     try:
         return read(path)
-    except (InputError, ImportError):
+    except InputError:
         raise
     except UnpicklingError as error:
         raise InputError(
@@ -116,8 +116,10 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 def _load(path: Path) -> Any:
     if path.suffix != '.safetensors':
         return load_inert(path)
-    from safetensors.torch import load_file
-
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f'{path} needs safetensors; run: pip install safetensors') from error
     return load_file(path)
 
 

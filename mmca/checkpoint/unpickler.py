@@ -12,7 +12,6 @@ from pathlib import Path
 from pickle import Unpickler, UnpicklingError
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +29,7 @@ DTYPES = {
     'ComplexFloatStorage': torch.complex64,
     'ComplexDoubleStorage': torch.complex128,
 }
+NUMPY = {'f8': torch.float64, 'f4': torch.float32, 'i8': torch.int64, 'b1': torch.bool}
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file that is not a zip archive
 DEPTH = 100  # of containers in containers that may hold tensors
 
@@ -111,7 +111,7 @@ class _TensorUnpickler(Unpickler):
         return value
 
     def _number(self, dtype: _NumpyDtype, data: bytes) -> Any:
-        return np.frombuffer(data, dtype.name)[0]
+        return _values(data, NUMPY[dtype.name], 1).item()
 
     def _encode(self, text: str, *_: Any) -> bytes:
         return text.encode('latin1')
