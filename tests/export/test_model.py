@@ -11,7 +11,7 @@ from torch import nn
 from mmca.errors import InputError
 from mmca.export import export_model
 from mmca.export.graph import ExportGraph, PoolByProducts
-from mmca.export.model import reference_outputs
+from mmca.export.model import TORCH, reference_outputs
 from mmca.inference import Predictor
 from tests.helpers import CONFIGS
 from tests.inference.trained import SLIDE, noise, write_checkpoint
@@ -25,6 +25,11 @@ model = dict(
     decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
     auxiliary_head=dict(in_channels=32, channels=8))
 """
+
+
+needs_export = pytest.mark.skipif(
+    torch.__version__ < TORCH, reason=f'torch {torch.__version__} cannot export'
+)
 
 
 @pytest.fixture(scope='module')
@@ -66,6 +71,7 @@ def test_adaptive_pooling_by_products(shape, output_size):
     torch.testing.assert_close(PoolByProducts(output_size)(x), expected)
 
 
+@needs_export
 @pytest.mark.slow
 def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     import onnx
@@ -93,6 +99,7 @@ def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     assert (labels == expected.numpy()).mean() > 0.999
 
 
+@needs_export
 @pytest.mark.slow
 def test_a_torch_program_of_a_detector(detector, tmp_path):
     path = tmp_path / 'a.pt2'
@@ -109,6 +116,7 @@ def test_a_torch_program_of_a_detector(detector, tmp_path):
     assert program(torch.zeros(1, 3, 64, 96))[0].shape[2:] == (16, 24)
 
 
+@needs_export
 @pytest.mark.slow
 def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
     sizes = [(32, 32), (64, 35), (97, 130)]
@@ -122,6 +130,7 @@ def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
     assert len(session.run(None, {'images': np.zeros((3, 3, 64, 70), np.float32)})[0]) == 3
 
 
+@needs_export
 @pytest.mark.slow
 def test_a_torch_program_for_any_size(segmentor, tmp_path):
     images = [noise(0, (64, 35)), noise(1, (97, 130))]
@@ -130,6 +139,13 @@ def test_a_torch_program_for_any_size(segmentor, tmp_path):
     assert logits.shape == (3, 150, 50, 70)
 
 
+def test_an_older_torch_is_named(segmentor, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmca.export.model.TORCH', (99, 0))
+    with pytest.raises(InputError, match=f'needs torch 99.0 or newer, not {torch.__version__}'):
+        export_model(segmentor, tmp_path / 'a.onnx')
+
+
+@needs_export
 def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
     sliding = Predictor(seg.config, seg.checkpoint, 'cpu', SLIDE)
     branching = copy.copy(detector)
