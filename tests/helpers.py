@@ -25,6 +25,10 @@ needs_mmpretrain = pytest.mark.skipif(
     find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
 )
 
+needs_export = pytest.mark.skipif(
+    torch.__version__ < (2, 6), reason=f'torch {torch.__version__} cannot export'
+)
+
 # --- Configs
 
 # A small segmentor, and the options that fit its pipelines.

@@ -12,7 +12,7 @@ constants in common, so both parts of the projection are closed forms.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Union
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from mmca.ops.layout import check_tokens, to_maps, to_tokens
 from mmca.ops.opaque import as_node, opaque
 from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
 
-Scale = Literal['sqrt', 'paper'] | float
+Scale = Union[Literal['sqrt', 'paper'], float]
 
 
 def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:

@@ -5,7 +5,7 @@ import torch
 
 from mmca.cli.main import main
 from mmca.export import model
-from tests.export.test_model import needs_export
+from tests.helpers import needs_export
 
 
 @needs_export

@@ -11,9 +11,9 @@ from torch import nn
 from mmca.errors import InputError
 from mmca.export import export_model
 from mmca.export.graph import ExportGraph, PoolByProducts
-from mmca.export.model import TORCH, reference_outputs
+from mmca.export.model import reference_outputs
 from mmca.inference import Predictor
-from tests.helpers import CONFIGS
+from tests.helpers import CONFIGS, needs_export
 from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 UPERNET = f"""
@@ -25,11 +25,6 @@ model = dict(
     decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
     auxiliary_head=dict(in_channels=32, channels=8))
 """
-
-
-needs_export = pytest.mark.skipif(
-    torch.__version__ < TORCH, reason=f'torch {torch.__version__} cannot export'
-)
 
 
 @pytest.fixture(scope='module')
