@@ -30,7 +30,7 @@ UNIT = 32  # sides of the resized image are multiples
 SHOWN = 4  # blocks by default
 MARK = 'red'
 PANEL = 2.2  # inches
-Panel = tuple[str, Tensor | None, tuple[int, int]]  # title, weights (H, W), marked patch
+Panel = tuple[str, Optional[Tensor], tuple[int, int]]  # title, weights (H, W), marked patch
 
 
 def visualize(
