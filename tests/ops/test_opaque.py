@@ -14,7 +14,7 @@ from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 calls = pytest.mark.skipif(
     not HAS_NODES,
-    reason='torch before 2.7 cannot tell compiling from exporting, nor can Python 3.9',
+    reason='torch 2.6 cannot tell compiling from exporting',
 )
 
 
