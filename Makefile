@@ -14,6 +14,7 @@ READY := $(VENV)/.mmca-ready
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 DOCS := .venv-docs
 UPSTREAM := .venv-upstream
+UPSTREAM_PYTHON ?= python3.10
 EXTRAS := app export notebook pretrain
 
 .PHONY: help env $(EXTRAS:=-env) demo test test-slow test-upstream stress lint format docs docs-serve clean
@@ -65,16 +66,16 @@ test-slow: env
 
 # OpenMMLab's own libraries, in an environment of their own: they need an older torch and numpy.
 $(UPSTREAM)/.ready: requirements-upstream.txt
-	python3.10 -m venv '$(UPSTREAM)'
-	$(UPSTREAM)/bin/pip install $$(grep -E '^(torch|numpy|setuptools|wheel|ninja|psutil)==' $<)
+	$(UPSTREAM_PYTHON) -m venv '$(UPSTREAM)'
+	$(UPSTREAM)/bin/python -m pip install $$(grep -E '^(torch|numpy|setuptools|wheel|ninja|psutil)==' $<)
 	@echo 'Building mmcv takes about 15 minutes on 2 cores, once: pip keeps the wheel.'
-	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/pip install --no-build-isolation -r $<
-	$(UPSTREAM)/bin/pip install --no-deps --force-reinstall \
+	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/python -m pip install --no-build-isolation -r $<
+	$(UPSTREAM)/bin/python -m pip install --no-deps --force-reinstall \
 	  "$$(grep ^opencv-python-headless $<)"
 	@touch '$@'
 
 test-upstream: $(UPSTREAM)/.ready
-	$(UPSTREAM)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	PYTHONPATH='$(CURDIR)' $(UPSTREAM)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 stress: env
 	$(RUN) -m pytest -m stress tests/stress
