@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 
 from mmca.backbones import CADeiT
 from mmca.checkpoint import load_pretrained, read_checkpoint, safe_unpickle
+from mmca.engine.safe_loading import load_from_local
 from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, odd_files, text
 from tests.tiny import SHORT_DEIT
 
@@ -102,6 +103,23 @@ def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path,
     assert checkpoint.tensors['b'].dtype == torch.bfloat16
     assert set(checkpoint.skipped) == content.keys() - {'state_dict'}
     assert checkpoint.meta == {'dataset_meta': names, 'iter': 5}
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_the_state_of_a_training_is_read_whole(zipped, tmp_path, by_torch):
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    info = {'best_score': np.float64(0.5), 'epoch': 3, 'best_ckpt': 'best.pth'}
+    state = {'state_dict': layer.state_dict(), 'optimizer': optimizer.state_dict()}
+    path = tmp_path / 'epoch_3.pth'
+    torch.save({**state, 'info': info}, path, _use_new_zipfile_serialization=zipped)
+    found = load_from_local(str(path))
+    assert found['info'] == info
+    for key in state:
+        torch.testing.assert_close(found[key], state[key], rtol=0, atol=0)
+    optimizer.load_state_dict(found['optimizer'])
 
 
 def test_hostile_meta_is_cut(tmp_path, by_torch):
