@@ -13,14 +13,17 @@ READY := $(VENV)/.mmca-ready
 # Tests run on all cores, but no more than eight: every process has a torch of its own in memory.
 PYTEST := $(RUN) -m pytest -n auto --maxprocesses 8 --dist worksteal
 DOCS := .venv-docs
+UPSTREAM := .venv-upstream
+UPSTREAM_PYTHON ?= python3.10
 EXTRAS := app export notebook pretrain
 
-.PHONY: help env $(EXTRAS:=-env) demo test test-slow stress lint format docs docs-serve clean
+.PHONY: help env $(EXTRAS:=-env) demo test test-slow test-upstream stress lint format docs docs-serve clean
 
 help:
 	@echo 'make demo          train and test on a synthetic data set: box / mask AP, mIoU, images'
 	@echo 'make test          the tests (under 5 minutes on 2 cores)'
 	@echo 'make test-slow     the longer tests'
+	@echo 'make test-upstream the tests with OpenMMLab'"'"'s own libraries, torch 2.1 and Python 3.10'
 	@echo 'make stress        thousands of random cases, hostile files, kills: hours'
 	@echo 'make lint          ruff, as CI runs it'
 	@echo 'make format        ruff, changing the files'
@@ -30,7 +33,7 @@ help:
 	@echo 'make export-env    the same, with what mmca export --to onnx needs'
 	@echo 'make pretrain-env  the same, with what configs/imagenet needs'
 	@echo 'make notebook-env  the same, with what docs/afternoon.ipynb needs'
-	@echo 'make clean         remove .venv, .venv-docs, build, site, data/mini and work_dirs/demo'
+	@echo 'make clean         remove .venv, .venv-docs, .venv-upstream, build, site, data/mini and work_dirs/demo'
 
 env: $(READY)
 
@@ -61,6 +64,19 @@ test: env
 test-slow: env
 	$(PYTEST) -m slow
 
+# OpenMMLab's own libraries, in an environment of their own: they need an older torch and numpy.
+$(UPSTREAM)/.ready: requirements-upstream.txt
+	$(UPSTREAM_PYTHON) -m venv '$(UPSTREAM)'
+	$(UPSTREAM)/bin/python -m pip install $$(grep -E '^(torch|numpy|setuptools|wheel|ninja|psutil)==' $<)
+	@echo 'Building mmcv takes about 15 minutes on 2 cores, once: pip keeps the wheel.'
+	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/python -m pip install --no-build-isolation -r $<
+	$(UPSTREAM)/bin/python -m pip install --no-deps --force-reinstall \
+	  "$$(grep ^opencv-python-headless $<)"
+	@touch '$@'
+
+test-upstream: $(UPSTREAM)/.ready
+	PYTHONPATH='$(CURDIR)' $(UPSTREAM)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 stress: env
 	$(RUN) -m pytest -m stress tests/stress
 
@@ -85,4 +101,4 @@ docs-serve: $(DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
 
 clean:
-	rm -rf .venv .venv-docs build site data/mini work_dirs/demo
+	rm -rf .venv .venv-docs .venv-upstream build site data/mini work_dirs/demo

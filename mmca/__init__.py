@@ -4,6 +4,8 @@
 imports `mmca.registry` by itself as soon as a config names a type such as 'mmca.CAPVT'.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType

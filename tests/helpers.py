@@ -25,6 +25,14 @@ needs_mmpretrain = pytest.mark.skipif(
     find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
 )
 
+# Exports, compiles in one graph, computes and casts to half precision on CPUs.
+needs_new_torch = pytest.mark.skipif(
+    torch.__version__ < (2, 6), reason=f'torch {torch.__version__} lacks it; torch 2.6 has it'
+)
+half_dtypes = pytest.mark.parametrize(
+    'dtype', [pytest.param(torch.float16, marks=needs_new_torch), torch.bfloat16]
+)
+
 # --- Configs
 
 # A small segmentor, and the options that fit its pipelines.

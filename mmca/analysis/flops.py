@@ -1,16 +1,18 @@
 """Multiply-adds of modules and models, including those that torch's counter misses."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmca.analysis.maps import watch
 from mmca.errors import InputError
 from mmca.layers import Attention, Block
 from mmca.ops import use_backend
+from mmca.ops.compat import math_attention
 
 SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048), 'mmpretrain': (224, 224)}
 HEADS = {'mmdet': ('rpn_head', 'bbox_head'), 'mmseg': ('decode_head',), 'mmpretrain': ('head',)}
@@ -59,7 +61,7 @@ def count_flops(module: nn.Module, *args: object, **kwargs: object) -> FlopRepor
     with (
         torch.no_grad(),
         use_backend('eager'),
-        sdpa_kernel(SDPBackend.MATH),
+        math_attention(),
         watch(module, Attention, note),
         FlopCounterMode(display=False) as counter,
     ):
@@ -131,7 +133,7 @@ def _count_cascade(roi_head: nn.Module, boxes: int) -> FlopReport:
     macs = 0
     for kind, number in (('bbox', boxes), ('mask', MASKS)):
         extractors = getattr(roi_head, f'{kind}_roi_extractor', ())
-        for extractor, head in zip(extractors, getattr(roi_head, f'{kind}_head', ()), strict=True):
+        for extractor, head in zip(extractors, getattr(roi_head, f'{kind}_head', ())):
             size = extractor.roi_layers[0].output_size
             rois = torch.empty(number, extractor.out_channels, *size, device='meta')
             macs += count_flops(head.to('meta'), rois).macs

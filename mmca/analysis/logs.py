@@ -40,12 +40,12 @@ def plot_curves(logs: Mapping[str, Sequence[dict]], keys: Sequence[str], out: st
     rows, columns = -(-len(keys) // COLUMNS), min(COLUMNS, len(keys))
     figure = Figure(figsize=(6 * columns, 4 * rows), layout='constrained')
     axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, key in zip(axes.flat, keys, strict=False):
+    for axis, key in zip(axes.flat, keys):
         for folder, log in logs.items():
             points = [(entry['step'], entry[key]) for entry in log if key in entry]
             marker = 'o' if len(points) <= 30 else None  # validations are few
             if points:
-                axis.plot(*zip(*points, strict=True), marker=marker, label=Path(folder).name)
+                axis.plot(*zip(*points), marker=marker, label=Path(folder).name)
         axis.set(xlabel='iterations', title=key)
         axis.grid(alpha=0.3)
         axis.legend(fontsize='small')

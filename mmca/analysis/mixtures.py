@@ -75,8 +75,8 @@ def search_mixtures(
 
     def replace(mixture: Mixture, stage: int, letter: str) -> Mixture:
         attn = mixture.attn[:stage] + letter + mixture.attn[stage + 1 :]
-        pairs = zip(outputs(attn), target, strict=True)
-        errors = [relative_errors(*maps) for pair in pairs for maps in zip(*pair, strict=True)]
+        pairs = zip(outputs(attn), target)
+        errors = [relative_errors(*maps) for pair in pairs for maps in zip(*pair)]
         saved = macs['S'][stage] - macs[letter][stage]
         return Mixture(attn, torch.cat(errors).mean().item(), mixture.macs - saved)
 

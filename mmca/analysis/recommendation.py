@@ -59,7 +59,7 @@ class Recommendation:
             shares = [getattr(block, part) for block in blocks]
             upper.bar([i + 0.27 * shift for i in places], shares, 0.27, color=color, label=part)
         heads = [(i + 0.27, share) for i in places for share in blocks[i].both_by_head]
-        upper.plot(*zip(*heads, strict=True), '.', color='black', ms=4, label='single heads')
+        upper.plot(*zip(*heads), '.', color='black', ms=4, label='single heads')
         entropies = [block.entropy for block in blocks]
         upper.plot(places, entropies, '--', color='tab:gray', label='entropy / log N')
         names = [f'{block.path}: {self.best.attn[block.stage]}' for block in blocks]
@@ -71,7 +71,7 @@ class Recommendation:
         lower.plot(giga, errors, 'o-', color='tab:blue', label='path')
         lower.plot(self.best.macs / 1e9, self.best.error, 'o', color='tab:red', label='recommended')
         lower.axhline(self.loss, color='tab:red', linewidth=0.8, linestyle=':', label='--loss')
-        for mixture, x, y in zip(self.path, giga, errors, strict=True):
+        for mixture, x, y in zip(self.path, giga, errors):
             place = {'textcoords': 'offset points', 'ha': 'right', 'fontsize': 7}
             lower.annotate(mixture.attn, (x, y), (-6, 3), **place)
         lower.margins(x=0.2)

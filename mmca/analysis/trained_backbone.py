@@ -1,5 +1,7 @@
 """Load a config's backbone, or its softmax original, from a checkpoint."""
 
+from __future__ import annotations
+
 from mmengine.config import Config
 from mmengine.registry import MODELS
 

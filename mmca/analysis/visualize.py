@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import mmcv
 import numpy as np
@@ -30,7 +31,7 @@ UNIT = 32  # sides of the resized image are multiples
 SHOWN = 4  # blocks by default
 MARK = 'red'
 PANEL = 2.2  # inches
-Panel = tuple[str, Tensor | None, tuple[int, int]]  # title, weights (H, W), marked patch
+Panel = tuple[str, Optional[Tensor], tuple[int, int]]  # title, weights (H, W), marked patch
 
 
 def visualize(
@@ -127,13 +128,13 @@ def _draw(image: np.ndarray, rows: Sequence[tuple[str, list[Panel]]]) -> Figure:
     size = (PANEL * columns * width / height + 0.5, (PANEL + 0.45) * len(rows) + 0.4)
     figure = Figure(figsize=size, layout='constrained')
     grid = figure.subplots(len(rows), columns, squeeze=False, subplot_kw=dict(xticks=[], yticks=[]))
-    for (first, *others), (name, panels) in zip(grid, rows, strict=True):
+    for (first, *others), (name, panels) in zip(grid, rows):
         _, circulant, token = panels[1]
         h, w = circulant.shape
         first.imshow(image, extent=(-0.5, w - 0.5, h - 0.5, -0.5))
         first.set_ylabel(name, fontsize=9)
         _mark(first, token)
-        for axes, (title, weights, marked) in zip(others, panels, strict=True):
+        for axes, (title, weights, marked) in zip(others, panels):
             if weights is None:
                 axes.axis('off')
                 axes.text(0.5, 0.5, 'softmax: see\n--teacher', ha='center', fontsize=8)

@@ -1,5 +1,7 @@
 """Shared by all backbones: sizes, attention per stage, freezing, weights."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -193,7 +195,7 @@ class Backbone(BaseModule):
             return checkpoint(block, x, hw_shape, use_reentrant=False)
         return block(x, hw_shape)
 
-    def train(self, mode: bool = True) -> 'Backbone':
+    def train(self, mode: bool = True) -> Backbone:
         """Switch the mode; frozen stages stay in evaluation mode, without gradients."""
         super().train(mode)
         frozen = self.stem_modules() if self.frozen_stages >= 0 else []

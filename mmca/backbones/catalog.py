@@ -1,5 +1,7 @@
 """Find the backbones that fit a checkpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,5 +1,7 @@
 """DeiT with a choice of attention for each block."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -122,7 +124,7 @@ class DeiT(Backbone):
             token = token + self.pos_embed[:, :1] if extra else None
         x = self.pos_drop(x)
         token = None if token is None else self.pos_drop(token)
-        for block, takes_token in zip(self.blocks, self.takes_token, strict=True):
+        for block, takes_token in zip(self.blocks, self.takes_token):
             if token is None or not takes_token:
                 x = self.run_block(block, x, hw_shape)
             else:

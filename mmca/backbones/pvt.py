@@ -1,5 +1,7 @@
 """Pyramid Vision Transformers with a choice of attention for each stage."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 

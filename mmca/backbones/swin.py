@@ -1,5 +1,7 @@
 """Swin Transformers with a choice of attention for each stage."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import ClassVar
 

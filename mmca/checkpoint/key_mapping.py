@@ -7,6 +7,8 @@ OpenMMLab, timm and transformers use other names and a few other layouts, as in
 `models/deit`, `swin`, `pvt` and `pvt_v2` of transformers.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -68,7 +70,7 @@ class KeyMapping:
 def _counted(template: str, *shifts: int) -> Callable[[re.Match], str]:
     """Fill a template with the matched numbers, each shifted: 'block{}.{}.', 1, -1."""
     return lambda found: template.format(
-        *(int(number) + shift for number, shift in zip(found.groups(), shifts, strict=True))
+        *(int(number) + shift for number, shift in zip(found.groups(), shifts))
     )
 
 

@@ -1,5 +1,7 @@
 """Load checkpoints: third-party ones into backbones, trained ones into whole models."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections import defaultdict

@@ -1,5 +1,7 @@
 """Read third-party checkpoint files without executing their contents."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,7 +98,7 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         raise InputError(f'checkpoint not found: {path}')
     try:
         return read(path)
-    except (InputError, ImportError):
+    except InputError:
         raise
     except UnpicklingError as error:
         raise InputError(
@@ -114,8 +116,10 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
 def _load(path: Path) -> Any:
     if path.suffix != '.safetensors':
         return load_inert(path)
-    from safetensors.torch import load_file
-
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f'{path} needs safetensors; run: pip install safetensors') from error
     return load_file(path)
 
 

@@ -15,19 +15,13 @@ from typing import IO, Any
 
 import torch
 
+from mmca.checkpoint import unpickler
+from mmca.checkpoint.unpickler import Inert
 from mmca.errors import InputError
+from mmca.ops.compat import HAS_SAFE_LOAD
 
 ZIP_START = b'PK\x03\x04'  # distinguishes the two formats, as in torch
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
-
-
-class Inert:
-    """Replaces an object of any class; accepts and ignores arguments and state."""
-
-    def __new__(cls, *args: Any) -> 'Inert':
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None: ...
 
 
 class InertMapping(Inert):
@@ -50,6 +44,8 @@ def load_inert(path: Path) -> Any:
     Raises whatever torch and zipfile raise on damaged or malicious files.
     """
     _check_archive(path)
+    if not HAS_SAFE_LOAD:
+        return unpickler.load(path)
     names = _globals(path)
 
     def load(kind: type[Inert]) -> Any:
@@ -64,8 +60,13 @@ def load_inert(path: Path) -> Any:
 
 
 def load_known(path: Path, known: Sequence, map_location: Any = 'cpu') -> Any:
-    """Read a file of torch.save that names nothing but `known`, as for `safe_globals`."""
+    """Read a file of torch.save that names nothing but `known`, as for `safe_globals`.
+
+    Before torch 2.6 other names become inert, `known` or not, and tensors are on the CPU.
+    """
     _check_archive(path)
+    if not HAS_SAFE_LOAD:
+        return unpickler.load(path)
     with torch.serialization.safe_globals(list(known)):
         return torch.load(path, map_location=map_location, weights_only=True)
 

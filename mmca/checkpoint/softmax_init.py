@@ -5,6 +5,8 @@ block's attention differs from the checkpoint's, its class converts the softmax 
 (`Attention.from_softmax`), and the block's positional convolution starts at zero, without effect.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import torch

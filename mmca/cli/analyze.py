@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 def _cells(block: dict) -> tuple:
     grid, gains = '{} x {}'.format(*block['grid']), block['gains']
     shares = (f'{block[name]:.3f}' for name in SHARES)
-    means = (f'{fmean(values):.2f}' for values in zip(*gains, strict=True))
+    means = (f'{fmean(values):.2f}' for values in zip(*gains))
     macs = (f'{macs / 1e6:.1f}' for macs in block['macs'].values())
     figures = (*shares, *means, f'{block["entropy"]:.3f}', *macs)
     return block['path'], grid, len(gains), *figures, block['attn']

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     with DefaultScope.overwrite_default_scope(library):
         parts = count_parts(MODELS.build(cfg.model), library, shape)
     rows = [(name, part.params, part.macs, part.dft) for name, part in parts.items()]
-    rows.append(('total', *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+    rows.append(('total', *(sum(column) for column in list(zip(*rows))[1:])))
     print(f'{args.config}, {library}, one image of {shape[0]} x {shape[1]} (H x W)')
     print_table(HEADER, [_cells(*row) for row in rows])
     return 0

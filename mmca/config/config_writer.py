@@ -172,7 +172,7 @@ def _dataset(info: DatasetInfo, name: str, recipe: Recipe) -> dict[str, Any]:
         dataset['reduce_zero_label'] = True
     parts = []
     for ends in split.pairs:
-        suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), ends, strict=True))
+        suffixes = dict(zip(('img_suffix', 'seg_map_suffix'), ends))
         listed = {'ann_file': split.lists[ends]} if ends in split.lists else {}
         parts.append({'type': 'BaseSegDataset', **dataset, **listed, **suffixes})
     if len(parts) == 1:

@@ -7,13 +7,22 @@ import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 
-from mmca.config.packages import FORKS, how_to_install, requirement
+from mmca.config.packages import (
+    LIBRARIES,
+    distributions,
+    how_to_install,
+    in_range,
+    line_in_use,
+    line_of,
+    requirement,
+)
 
 MODULES = {  # package -> modules whose import shows that it works
+    'numpy': ('numpy',),
     'torch': ('torch',),
     'torchvision': ('torchvision',),  # not needed, but mmengine imports one that is installed
     'mmengine': ('mmengine.runner',),
@@ -28,12 +37,14 @@ TASKS = {  # task -> packages, besides those that all tasks need
     'segmentors': ('mmseg',),
     'classifiers': ('mmpretrain',),
 }
-ALL_TASKS = ('torch', 'torchvision', 'mmengine', 'mmcv')
-PREBUILT = (  # without --only-binary mim falls back to a build without operators
-    'pip install onedl-mim && mim install --only-binary=onedl-mmcv onedl-mmcv==2.3.6 (wheels for '
-    'Python 3.12 with torch 2.9.0 for CUDA 12.9, Python 3.10 with torch 2.8.0 for CUDA 12.8), or '
-    "build it with torch's CUDA toolkit: "
-)
+ALL_TASKS = ('numpy', 'torch', 'torchvision', 'mmengine', 'mmcv')
+PREBUILT = {  # without --only-binary mim falls back to a build without operators
+    'onedl': 'pip install onedl-mim && mim install --only-binary=onedl-mmcv onedl-mmcv==2.3.6 '
+    '(wheels for Python 3.12 with torch 2.9.0 for CUDA 12.9, Python 3.10 with torch 2.8.0 for CUDA '
+    "12.8), or build it with torch's CUDA toolkit: ",
+    'openmmlab': 'pip install openmim && mim install --only-binary=mmcv "mmcv>=2.0.1,<2.2" (wheels '
+    "for torch 2.1 and older), or build it with torch's CUDA toolkit: ",
+}
 
 
 @dataclass
@@ -50,7 +61,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Examine the packages that detectors, segmentors and classifiers need, then the devices."""
-    return [*map(_examine, MODULES), _examine_devices()]
+    findings = [*map(_examine, MODULES)]
+    broken = [found for found in findings if found.state == 'does not load']
+    for found in findings if broken else ():
+        odd = [one for one in distributions(found.name) if line_of(one) != line_in_use()]
+        if found.name in LIBRARIES and odd:
+            found.problem = f'{odd[0]} does not go with the other libraries here'
+            found.fix = _replace(found.name)
+    causes = [found for found in findings if found.problem and found.name in ALL_TASKS]
+    for found in broken if causes else ():
+        if found.name not in ALL_TASKS or causes[0].name == 'numpy':
+            found.fix = causes[0].fix  # it probably fails because of that
+    return [*findings, _examine_devices()]
 
 
 def missing_for(task: str, findings: list[Finding]) -> list[str]:
@@ -60,7 +82,7 @@ def missing_for(task: str, findings: list[Finding]) -> list[str]:
 
 
 def _examine(name: str) -> Finding:
-    distributions = sorted(set(metadata.packages_distributions().get(name, ())))
+    installed = distributions(name)
     spec = find_spec(name)
     if spec is None or spec.loader is None:  # mmca's stand-in for torchvision has no loader
         if name == 'torchvision':
@@ -75,34 +97,45 @@ def _examine(name: str) -> Finding:
                 import_module(module)
     except Exception as error:  # a broken installation raises anything
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
-        fix = _fix(name, distributions, error)
+        fix = _fix(name, error)
         return Finding(name, '?', 'does not load', f'{name} does not load: {reason}', fix, False)
     found = Finding(name, str(getattr(sys.modules[name], '__version__', '')))
-    if distributions:
-        found.version = metadata.version(distributions[-1])
+    found.version = next(iter(installed.values()), found.version)
     if name == 'mmcv':
         _examine_operators(found)
-    wanted = requirement(name)
-    if name in FORKS and distributions and FORKS[name] not in distributions:
-        found.state = f"OpenMMLab's own {distributions[0]}"
-        found.problem = f'mmca is tested with {FORKS[name]}, not with {distributions[0]}'
-        found.fix = f'pip uninstall -y {" ".join(distributions)}; {how_to_install(name)}'
-    elif not _in_range(wanted, found.version):
-        found.state = f'out of range: {wanted}'
-        found.problem = f'{name} {found.version} is outside {wanted}'
-        found.fix = f'pip install "{wanted}"'
+    _examine_version(found, installed)
     return found
 
 
-def _fix(name: str, distributions: list[str], error: Exception) -> str:
+def _examine_version(found: Finding, installed: dict[str, str]) -> None:
+    name, version, wanted = found.name, found.version, requirement(found.name)
+    if name in LIBRARIES and installed and line_of(next(iter(installed))) == 'openmmlab':
+        found.state, wanted = f"{found.state}, OpenMMLab's own", requirement(name, 'openmmlab')
+    if len(installed) > 1:
+        found.problem = f'{" and ".join(installed)} overwrite files of each other'
+        found.fix = _replace(name)
+    elif not in_range(wanted, version):
+        found.state = f'out of range: {wanted}'
+        found.problem = f'{name} {version} is outside {wanted}'
+        found.fix = _how_to_install(name) if name == 'mmcv' else f'pip install "{wanted}"'
+    torch = distributions('torch').get('torch', '2.3')
+    if name == 'numpy' and not in_range('numpy<2', version) and in_range('torch<2.3', torch):
+        found.problem, found.usable = f'numpy {version}: torch {torch} needs numpy 1', False
+        found.state, found.fix = 'too new for torch', 'pip install "numpy<2"'
+
+
+def _replace(name: str) -> str:
+    return f'pip uninstall -y {" ".join(distributions(name))}; {_how_to_install(name)}'
+
+
+def _fix(name: str, error: Exception) -> str:
     absent = (getattr(error, 'name', None) or name).partition('.')[0]
     if 'libGL' in str(error):
         return 'pip install --no-deps --force-reinstall opencv-python-headless'
     if name == 'torchvision':
         return 'pip uninstall -y torchvision (not needed), or install the one for your torch'
     if name == 'mmcv' and absent == name:  # built without operators, or for another torch
-        clean = f'pip uninstall -y {" ".join(distributions)}; pip cache remove onedl_mmcv'
-        return f'{clean}; {_how_to_install(name)}'
+        return f'pip cache remove "*mmcv*"; {_replace(name)}'
     return how_to_install(absent)
 
 
@@ -114,7 +147,7 @@ def _examine_operators(found: Finding) -> None:
     found.state = f'ok, operators for {f"CUDA {cuda}" if with_cuda else "the CPU"}'
     if _gpus() and not with_cuda:
         found.problem = "mmcv's operators were built for the CPU and cannot run on the GPU here"
-        found.fix, found.usable = f'pip uninstall -y onedl-mmcv; {_how_to_install("mmcv")}', False
+        found.fix, found.usable = _replace('mmcv'), False
 
 
 def _examine_devices() -> Finding:
@@ -137,12 +170,5 @@ def _gpus() -> list[str]:
 
 
 def _how_to_install(name: str) -> str:
-    return (PREBUILT if name == 'mmcv' and _gpus() else '') + how_to_install(name)
-
-
-def _in_range(wanted: str, version: str) -> bool:
-    try:
-        from packaging.requirements import Requirement
-    except ImportError:
-        return True
-    return Requirement(wanted).specifier.contains(version, prereleases=True)
+    prebuilt = PREBUILT[line_in_use()] if name == 'mmcv' and _gpus() else ''
+    return prebuilt + how_to_install(name)

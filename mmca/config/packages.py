@@ -5,19 +5,37 @@ from __future__ import annotations
 import io
 import re
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
 from mmca.config.shipped import checkout
 from mmca.errors import InputError
 
-FORKS = {  # import name -> the maintained fork; OpenMMLab's own packages ended in 2024
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmdet': 'onedl-mmdetection',
-    'mmseg': 'onedl-mmsegmentation',
-    'mmpretrain': 'onedl-mmpretrain',
+# Two lines of OpenMMLab with the same import names: the maintained forks, and its own packages,
+# which ended in 2024. pyproject.toml has the same ranges.
+LINES = {
+    'onedl': {
+        'torch': 'torch>=2.6,<2.14',
+        'mmengine': 'onedl-mmengine>=0.10.12,<0.11',
+        'mmcv': 'onedl-mmcv>=2.3.6,<2.4',
+        'mmdet': 'onedl-mmdetection>=3.5.1,<3.6',
+        'mmseg': 'onedl-mmsegmentation>=1.4.2,<1.5',
+        'mmpretrain': 'onedl-mmpretrain>=1.3.6,<1.4',
+    },
+    'openmmlab': {
+        'torch': 'torch>=2.1,<2.14',
+        'mmengine': 'mmengine>=0.10.4,<0.11',
+        'mmcv': 'mmcv>=2.0.1,<2.2',
+        'mmdet': 'mmdet>=3.2,<3.4',
+        'mmseg': 'mmsegmentation>=1.2,<1.3',
+        'mmpretrain': 'mmpretrain>=1.2,<1.3',
+    },
+}
+LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+MMCV_BUILD = {  # line -> commands that build mmcv for the installed torch
+    'onedl': 'pip install "setuptools>=80" wheel ninja psutil && pip install',
+    'openmmlab': 'pip install "setuptools<70" wheel ninja psutil && MMCV_WITH_OPS=1 pip install',
 }
 # Import name -> NAME of the requirements-NAME.txt that pins it; requirements.txt pins the others.
 EXTRAS = {
@@ -34,6 +52,8 @@ FULL_STACK = ('torch', 'mmengine', 'mmcv', 'mmcv._ext')  # to build models
 def require(*names: str) -> None:
     """Raise an `InputError` with the install command for the first package that is missing.
 
+    So does an optional package, a key of `EXTRAS`, of a version that mmca does not work with.
+
     Args:
         names: import names; 'mmcv._ext' stands for mmcv's compiled operators.
     """
@@ -42,6 +62,9 @@ def require(*names: str) -> None:
             raise InputError('mmcv has no compiled operators; `mmca doctor` shows how to fix it')
         if find_spec(name) is None:
             raise InputError(f'{name} is not installed; {how_to_install(name)}')
+        version = distributions(name).get(name, '') if name in EXTRAS else ''
+        if version and not in_range(requirement(name), version):
+            raise InputError(f'{name} {version} does not fit mmca; {how_to_install(name)}')
 
 
 def import_datasets(library: str) -> None:
@@ -51,25 +74,70 @@ def import_datasets(library: str) -> None:
 
 
 def how_to_install(name: str) -> str:
-    """The command that installs a package, given its import name."""
-    if checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
+    """The command that installs a package, given its import name, beside what is installed."""
+    line = line_in_use()
+    if line == 'onedl' and checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
         extra = EXTRAS.get(name)
         command = f'pip install -r requirements-{extra}.txt' if extra else 'make env'
         return f'run in the folder of mmca: {command}'
-    if name == 'mmcv':  # builds against the installed torch
-        return (
-            'run: pip install "setuptools>=80" wheel ninja psutil && '
-            f'pip install --no-build-isolation "{requirement(name)}"'
-        )
+    if name == 'mmcv':
+        return f'run: {MMCV_BUILD[line]} --no-build-isolation "{requirement(name)}"'
     return f'run: pip install "{requirement(name)}"'
 
 
-def requirement(name: str) -> str:
-    """The version range of an imported package in mmca's metadata, such as 'torch<2.14,>=2.6'."""
-    distribution = FORKS.get(name, name)
+def requirement(name: str, line: str = '') -> str:
+    """The version range of an imported package, such as 'torch>=2.1'.
+
+    Args:
+        name: import name.
+        line: a key of `LINES`; default the one in use.
+    """
+    ranges = LINES[line or line_in_use()]
+    if name in ranges:
+        return ranges[name]
     try:
         lines = metadata.requires('mmca') or []
     except metadata.PackageNotFoundError:  # used from its folder
         lines = []
     ranges = {re.split(r'[^\w.-]', line)[0]: line.partition(';')[0].strip() for line in lines}
-    return ranges.get(distribution, distribution)
+    return ranges.get(name, name)
+
+
+def line_in_use() -> str:
+    """The key of `LINES` with the most installed packages; for none, one that fits torch."""
+    found = [line_of(one) for name in LIBRARIES for one in distributions(name)]
+    torch = distributions('torch').get('torch', '2.6')
+    return max(LINES, key=lambda line: (found.count(line), in_range(LINES[line]['torch'], torch)))
+
+
+def line_of(distribution: str) -> str:
+    """The key of `LINES` that a distribution belongs to."""
+    return 'onedl' if distribution.startswith('onedl-') else 'openmmlab'
+
+
+def distributions(name: str) -> dict[str, str]:
+    """The installed distributions that provide an imported package -> their versions."""
+    known = [re.split(r'[<>=]', line.get(name, name))[0] for line in LINES.values()]
+    lite = ['mmcv-lite', 'onedl-mmcv-lite', 'mmcv-full'] if name == 'mmcv' else []
+    found = {}
+    for distribution in (*known, *lite):
+        with suppress(metadata.PackageNotFoundError):
+            found[distribution] = metadata.version(distribution)
+    return found
+
+
+def in_range(wanted: str, version: str) -> bool:
+    """Whether a version fits a requirement.
+
+    Example:
+        >>> in_range('torch>=2.6,<2.14', '2.13.0+cpu'), in_range('torch>=2.6,<2.14', '2.14.0')
+        (True, False)
+    """
+    release = _numbers(version)
+    compare = {'<': release.__lt__, '<=': release.__le__, '>=': release.__ge__}
+    bounds = re.findall(r'([<>]=?)([\d.]+)', wanted)
+    return all(compare[operator](_numbers(bound)) for operator, bound in bounds)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.match(r'[\d.]*\d', version)[0].split('.'))

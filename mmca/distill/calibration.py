@@ -92,7 +92,7 @@ def _correct(
     square = layer.weight.new_zeros(size, size, dtype=torch.float64)
     right = layer.weight.new_zeros(size, layer.out_features, dtype=torch.float64)
     handle = layer.register_forward_pre_hook(lambda _, args: hidden.append(args[0].flatten(0, -2)))
-    for part, wanted in zip(x.split(AT_ONCE), target.split(AT_ONCE), strict=True):
+    for part, wanted in zip(x.split(AT_ONCE), target.split(AT_ONCE)):
         error = (wanted - block.forward(part, hw_shape)).flatten(0, 1)  # without its hooks
         features = torch.cat(hidden)  # the MLP runs in chunks
         features = torch.cat([features, torch.ones_like(features[:, :1])], 1)

@@ -1,5 +1,7 @@
 """The mmengine config of a distillation."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from mmengine.config import Config

@@ -1,5 +1,7 @@
 """A student backbone beside its softmax teacher, and the losses between them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -84,7 +86,7 @@ class Distiller(BaseModel):
         inputs = self.data_preprocessor({'inputs': list(views)})['inputs']
         calibrate(self.student, self.teacher, inputs)
 
-    def train(self, mode: bool = True) -> 'Distiller':
+    def train(self, mode: bool = True) -> Distiller:
         """Switch the student's mode; the teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
@@ -120,7 +122,7 @@ class Distiller(BaseModel):
         with traced(self.student) as own:
             found = self.student(inputs)
         maps = {path: (own[path][2], taught[path][2]) for path in self.ends}
-        outputs = enumerate(zip(found, target, strict=True))
+        outputs = enumerate(zip(found, target))
         return maps | {f'output{i}': pair for i, pair in outputs}
 
     def _compare(self, inputs: Tensor) -> list[dict[str, float]]:
@@ -128,7 +130,7 @@ class Distiller(BaseModel):
         for name, (a, b) in self._maps(inputs).items():
             errors = relative_errors(a, b).tolist()
             cosines = torch.cosine_similarity(a.float().flatten(1), b.float().flatten(1)).tolist()
-            for row, error, cosine in zip(figures, errors, cosines, strict=True):
+            for row, error, cosine in zip(figures, errors, cosines):
                 row |= {f'{name}/error': error, f'{name}/cosine': cosine}
         return figures
 

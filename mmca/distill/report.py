@@ -1,5 +1,7 @@
 """Errors of a student's maps, measured on held-out images and kept with its checkpoints."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Write distilled weights with their provenance and errors, alone and in a whole model."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path

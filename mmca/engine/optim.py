@@ -1,5 +1,7 @@
 """Exempt parameters from weight decay as attentions and backbones declare."""
 
+from __future__ import annotations
+
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 

@@ -104,9 +104,8 @@ def _log_types() -> list:
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    core = np._core if hasattr(np, '_core') else np.core  # numpy 2, numpy 1
-    functions = [core.multiarray._reconstruct, core.multiarray.scalar]
-    dtypes = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
+    functions = [value.__reduce__()[0] for value in (np.empty(0), np.float64())]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
     getter = (_statistic, 'builtins.getattr')
     return [slice, np.ndarray, np.dtype, HistoryBuffer, *functions, *dtypes, getter]
 

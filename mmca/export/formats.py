@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from mmca.errors import InputError
 from mmca.export.graph import ExportGraph
 
 # The content of a file, a function that runs it, and its ONNX opset.
-ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], int | None]
+ExportedFile = tuple[bytes, Callable[[Tensor], Sequence[Tensor]], Optional[int]]
 
 
 @contextmanager

@@ -32,6 +32,7 @@ SHAPES = {
     'torch': ((1, 480, 512), (2, 449, 480), (1, 490, 533)),
 }
 SMALLEST = 32  # side of a fixed size
+TORCH = 2, 6  # whose exporters can
 RUNS = 3  # of which the median time is reported
 
 
@@ -120,7 +121,7 @@ def export_model(
         The report; the file was written if it has `passed`.
 
     Raises:
-        InputError: torch cannot export the model, or an image cannot be read.
+        InputError: torch is too old or cannot export the model, or an image cannot be read.
         OSError: the file cannot be written.
 
     Example::
@@ -128,6 +129,11 @@ def export_model(
         predictor = Predictor('camvid/fpn_ca_pvt_t', 'weights.pth', device='cpu')
         report = export_model(predictor, 'camvid.onnx', size=(360, 480))
     """
+    if torch.__version__ < TORCH:
+        raise InputError(
+            f'exporting needs torch {".".join(map(str, TORCH))} or newer, not {torch.__version__}; '
+            'a checkpoint of this training can be exported where that is installed'
+        )
     if not Path(out).parent.is_dir():  # before minutes of work
         raise InputError(f'no such folder: {Path(out).parent}')
     if size and min(size) < SMALLEST:
@@ -193,7 +199,7 @@ def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
     same = None
     if predictor.library == 'mmseg':
         same = (found.pop() == expected.pop()).float().mean().item()
-    differences = [(a.float() - b).abs().max() for a, b in zip(found, expected, strict=True)]
+    differences = [(a.float() - b).abs().max() for a, b in zip(found, expected)]
     largest = max(one.abs().max() for one in expected).item()
     shape = (len(images), *images.shape[2:])
     return Comparison(shape, max(differences).item(), largest, same, torch_ms, file_ms)

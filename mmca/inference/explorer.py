@@ -107,7 +107,7 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
     axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)
     colors = {'cmap': 'viridis', 'vmin': 0, 'aspect': 'auto'}
     image = view.image[..., ::-1].clip(0, 255).astype(np.uint8)
-    for (block, weights, (high, wide)), (left, right) in zip(view.kernels, axes, strict=True):
+    for (block, weights, (high, wide)), (left, right) in zip(view.kernels, axes):
         rows, columns = weights.shape
         token = (min(int(y / high), rows - 1), min(int(x / wide), columns - 1))
         left.imshow(image, extent=(0, width, height, 0))

@@ -150,7 +150,7 @@ class _Job:
         items = iter(items)
         while batch := list(islice(items, self.batch_size)):
             results = self.predictor([image for _, image in batch], self.batch_size)
-            yield from zip(batch, results, strict=True)
+            yield from zip(batch, results)
 
     def _read_images(self) -> Iterator[tuple[Source, np.ndarray]]:
         for source in self.images:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -59,8 +59,8 @@ class Segmentation:
     palette: np.ndarray
 
 
-Image = str | Path | np.ndarray
-Result = Detections | Segmentation
+Image = Union[str, Path, np.ndarray]
+Result = Union[Detections, Segmentation]
 
 
 class Predictor:
@@ -167,7 +167,7 @@ class Predictor:
                 data = self.prepare(image)
                 groups.setdefault(data['inputs'].shape, {})[index] = data
             for group in groups.values():
-                results |= zip(group, self.forward(list(group.values())), strict=True)
+                results |= zip(group, self.forward(list(group.values())))
         return [results[index] for index in range(len(images))]
 
     def prepare(self, image: Image) -> dict:

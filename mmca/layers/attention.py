@@ -20,6 +20,8 @@ benchmarks and tests need to know of it. A new one outside of this package:
 Configs then write `attn='MMSS'` and `attn_cfg=dict(mean=dict(temperature=2.0))`.
 """
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +114,7 @@ class Attention(nn.Module):
     spec: StageSpec | None = None
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'Attention':
+    def from_spec(cls, spec: StageSpec, **options: Any) -> Attention:
         """Build the attention for a place in a backbone, with the options of `attn_cfg`."""
         return cls(spec.embed_dims, **options)
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmca.ops.compat import is_compiling
+
 # Numbers of the widest intermediate tensor at a time, 8 MiB of float32.
 CHUNK = 1 << 21
 
@@ -30,7 +32,7 @@ def in_chunks(function: Callable[..., Tensor], *tensors: Tensor, width: int) -> 
     """
     rows = max(CHUNK // width, 1)
     first = tensors[0]
-    if torch.compiler.is_compiling() or first.device.type != 'cpu' or first.shape[0] <= rows:
+    if is_compiling() or first.device.type != 'cpu' or first.shape[0] <= rows:
         return function(*tensors)
-    chunks = zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    chunks = zip(*(tensor.split(rows) for tensor in tensors))
     return torch.cat([checkpoint(function, *chunk, use_reentrant=False) for chunk in chunks])

@@ -1,5 +1,7 @@
 """The circulant attention layer."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -84,7 +86,7 @@ class CirculantAttention(Attention):
         self.proj_drop = nn.Dropout(proj_drop)
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'CirculantAttention':
+    def from_spec(cls, spec: StageSpec, **options: Any) -> CirculantAttention:
         if options.get('head_dim') == 'softmax':
             options['head_dim'] = spec.embed_dims // spec.num_heads
         return cls(spec.embed_dims, **{'proj_drop': spec.drop_rate, **options})

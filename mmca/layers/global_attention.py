@@ -1,5 +1,7 @@
 """Softmax attention over all tokens, DeiT's own."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch.nn.functional as F
@@ -45,7 +47,7 @@ class SelfAttention(Attention):
         self.proj_drop = nn.Dropout(proj_drop)
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'SelfAttention':
+    def from_spec(cls, spec: StageSpec, **options: Any) -> SelfAttention:
         defaults = {'num_heads': spec.num_heads, 'proj_drop': spec.drop_rate}
         return cls(spec.embed_dims, **{**defaults, **options})
 

@@ -31,7 +31,7 @@ def crop(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
 
 
 def _pad(x: Tensor, hw_shape: list[int]) -> Tensor:
-    bottom, right = (new - old for new, old in zip(hw_shape, x.shape[2:], strict=True))
+    bottom, right = (new - old for new, old in zip(hw_shape, x.shape[2:]))
     # The symbolic sizes of an export must not choose a branch.
     if isinstance(bottom, int) and isinstance(right, int) and not (bottom or right):
         return x

@@ -1,5 +1,7 @@
 """From images or maps to tokens."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 from mmca.layers.padding import pad_to_minimum, pad_to_multiple

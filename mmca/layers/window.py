@@ -1,5 +1,7 @@
 """Softmax attention in (shifted) windows, Swin's own."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
 from typing import Any, ClassVar
@@ -11,6 +13,7 @@ from mmca.layers.attention import Attention, StageSpec, check_heads, register_at
 from mmca.layers.chunks import in_chunks
 from mmca.layers.global_attention import softmax_weights
 from mmca.layers.padding import crop, pad_to_multiple
+from mmca.ops.compat import is_compiling
 from mmca.ops.layout import check_tokens, to_maps
 from mmca.ops.window import window_attention
 
@@ -72,7 +75,7 @@ class WindowAttention(Attention):
         )
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'WindowAttention':
+    def from_spec(cls, spec: StageSpec, **options: Any) -> WindowAttention:
         defaults = {
             'num_heads': spec.num_heads,
             'window_size': spec.window_size,

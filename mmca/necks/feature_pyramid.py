@@ -1,5 +1,7 @@
 """A feature pyramid from one map, for FPN-style heads on DeiT."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -76,7 +78,7 @@ class SimpleFeaturePyramid(BaseModule):
         """
         if len(inputs) != 1:
             raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')
-        levels = zip(self.lateral_convs, self.scales, self.fpn_convs, strict=True)
+        levels = zip(self.lateral_convs, self.scales, self.fpn_convs)
         outs = [conv(_resample(lateral(inputs[0]), scale)) for lateral, scale, conv in levels]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], 1, stride=2))

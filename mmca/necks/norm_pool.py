@@ -1,5 +1,7 @@
 """Pooling for classifiers whose backbone has no final norm."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule

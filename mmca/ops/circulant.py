@@ -9,8 +9,10 @@ one weight per key, to exp(a_{m-n} + b_m). A circulant matrix and a matrix of eq
 constants in common, so both parts of the projection are closed forms.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Literal
+from typing import Literal, Union
 
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from mmca.ops.fused_circulant import FusedCirculantAttention
 from mmca.ops.layout import check_tokens, to_maps, to_tokens
 from mmca.ops.precision import wide_dtype, without_autocast
 
-Scale = Literal['sqrt', 'paper'] | float
+Scale = Union[Literal['sqrt', 'paper'], float]
 
 
 def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
@@ -258,7 +260,7 @@ def circulant_attention(
 def _weigh(values: Tensor, weights: Tensor) -> list[Tensor]:
     """Each head's values (B, C, N) times its weights (B, h, N), followed by these weights."""
     heads = values.unflatten(1, (weights.shape[1], -1)) * weights[:, :, None]
-    pairs = zip(heads.unbind(1), weights.split(1, 1), strict=True)
+    pairs = zip(heads.unbind(1), weights.split(1, 1))
     return [part for pair in pairs for part in pair]
 
 

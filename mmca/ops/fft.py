@@ -1,7 +1,11 @@
 """Operations on half spectra (B, C, H, W'), W' = W // 2 + 1, of real maps (B, C, H, W)."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
+
+from mmca.ops.compat import is_compiling
 
 CHUNK = 1 << 18  # numbers inverted at a time
 
@@ -24,7 +28,7 @@ def inverse(x_hat: Tensor, width: int) -> Tensor:
     """
     sizes = x_hat.shape[2], width
     chunked = x_hat.device.type == 'cpu' and type(x_hat) is Tensor  # without symbolic sizes
-    if not chunked or torch.compiler.is_compiling():
+    if not chunked or is_compiling():
         return torch.fft.irfft2(x_hat, s=sizes, norm='forward')
     channels = max(CHUNK // (x_hat.shape[0] * x_hat.shape[2] * width), 1)
     parts = x_hat.split(channels, 1)

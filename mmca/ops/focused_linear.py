@@ -5,6 +5,8 @@ Attention", ICCV 2023, arXiv 2308.00442, equations 3 to 6. The dense form is in
 `mmca.ops.naive`.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx

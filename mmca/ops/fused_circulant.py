@@ -7,6 +7,8 @@ normalized: q comes multiplied by scale / N and v by 1 / N, which by the chain r
 for the transforms of the backward pass.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx

@@ -1,5 +1,7 @@
 """Memory layouts of a token grid: tokens (B, N, C), maps (B, C, H, W), N = H * W."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from mmca.errors import InputError

@@ -4,6 +4,8 @@ All write out their N x N weights, compute in the dtype that comes in, are diffe
 autograd, and take the arguments of the op in `mmca.ops`.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

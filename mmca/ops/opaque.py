@@ -1,15 +1,15 @@
 """Functions that torch.compile calls instead of tracing them."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import wraps
 
 import torch
 from torch import Tensor
 
+from mmca.ops.compat import HAS_NODES, is_compiling, is_exporting
 from mmca.ops.precision import without_autocast
-
-# torch 2.6 cannot distinguish exporting from compiling: there, both trace.
-_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
 
 def opaque(function: Callable) -> Callable:
@@ -40,16 +40,17 @@ def opaque(function: Callable) -> Callable:
         with without_autocast(args[0].device):  # autocast may surround a compiled graph
             return function(*args)
 
-    op = torch.library.custom_op(f'mmca::{function.__name__.strip("_")}', run, mutates_args=())
-    op.register_fake(run)
-    function.node = op
+    if HAS_NODES:
+        name = f'mmca::{function.__name__.strip("_")}'
+        function.node = torch.library.custom_op(name, run, mutates_args=())
+        function.node.register_fake(run)
     return function
 
 
 def as_node(function: Callable) -> Callable:
     """The operator of an :func:`opaque` function under torch.compile, else the function itself.
 
-    torch.export traces the function, so that its files do not need mmca.
+    torch.export traces the function, so that its files do not need mmca. So does torch.compile
+    before torch 2.7.
     """
-    compiling = torch.compiler.is_compiling() and not _is_exporting()
-    return function.node if compiling else function
+    return function.node if is_compiling() and not is_exporting() else function

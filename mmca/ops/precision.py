@@ -1,5 +1,7 @@
 """The precision in which an op computes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps

@@ -14,14 +14,16 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 from mmca.backbones import CADeiT
-from mmca.checkpoint import load_pretrained, read_checkpoint
+from mmca.checkpoint import load_pretrained, read_checkpoint, safe_unpickle
+from mmca.engine.safe_loading import load_from_local
 from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, odd_files, text
 from tests.tiny import SHORT_DEIT
 
 READ = """
 import json, sys
-from mmca.checkpoint import read_checkpoint
+from mmca.checkpoint import read_checkpoint, safe_unpickle
 from mmca.errors import InputError
+safe_unpickle.HAS_SAFE_LOAD &= sys.argv[1] == 'True'
 for path in json.load(sys.stdin):
     try:
         read_checkpoint(path)
@@ -32,17 +34,25 @@ for path in json.load(sys.stdin):
 """
 
 
-def read_elsewhere(paths):
+@pytest.fixture(params=[True, False], ids=['torch.load', 'unpickler'])
+def by_torch(request, monkeypatch):
+    """Whether torch reads the files, or mmca's own unpickler as with torch before 2.6."""
+    if request.param and not safe_unpickle.HAS_SAFE_LOAD:
+        pytest.skip(f'torch {torch.__version__} reads no hostile files')
+    monkeypatch.setattr(safe_unpickle, 'HAS_SAFE_LOAD', request.param)
+    return request.param
+
+
+def read_elsewhere(paths, by_torch):
     """Read files in another process, since a file may try to crash it; one word a file."""
-    done = subprocess.run(
-        [sys.executable, '-c', READ], input=json.dumps(paths), capture_output=True, text=True
-    )
+    command = [sys.executable, '-c', READ, str(by_torch)]
+    done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
-def test_nothing_in_a_file_is_executed(wrap, tmp_path):
+def test_nothing_in_a_file_is_executed(wrap, tmp_path, by_torch):
     target, paths = tmp_path / 'planted', []
     for label, opcodes in corpus(target).items():
         # Once as the whole content, once beside weights as a part of a dict.
@@ -51,11 +61,11 @@ def test_nothing_in_a_file_is_executed(wrap, tmp_path):
             path = tmp_path / f'{label} {kind}.pth'
             path.write_bytes(wrap(content))
             paths.append(str(path))
-    assert read_elsewhere(paths) == ['refused 0'] * len(paths)
+    assert read_elsewhere(paths, by_torch) == ['refused 0'] * len(paths)
     assert not target.exists()
 
 
-def test_odd_files_are_refused_in_one_line(tmp_path):
+def test_odd_files_are_refused_in_one_line(tmp_path, by_torch):
     paths, folder = [], tmp_path / 'files'
     folder.mkdir()
     for name, content in odd_files({'a': torch.ones(4), 'b': torch.ones(2)}, folder).items():
@@ -65,13 +75,13 @@ def test_odd_files_are_refused_in_one_line(tmp_path):
         archive.writestr('../planted', b'x')
         archive.writestr('archive/data.pkl', b'\x80\x02' + EMPTY_DICT + STOP)
         paths.append(archive.filename)
-    assert set(read_elsewhere(paths)) == {'refused 0'}
+    assert set(read_elsewhere(paths, by_torch)) == {'refused 0'}
     assert list(tmp_path.iterdir()) == [folder]
     assert not (folder / 'x').exists()
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path):
+def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path, by_torch):
     log = HistoryBuffer()
     log.update(1.0)
     names = {'classes': ('disc', 'star'), 'palette': [(1, 2, 3), (4, 5, 6)]}
@@ -95,7 +105,24 @@ def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path)
     assert checkpoint.meta == {'dataset_meta': names, 'iter': 5}
 
 
-def test_hostile_meta_is_cut(tmp_path):
+@pytest.mark.parametrize('zipped', [True, False])
+def test_the_state_of_a_training_is_read_whole(zipped, tmp_path, by_torch):
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    info = {'best_score': np.float64(0.5), 'epoch': 3, 'best_ckpt': 'best.pth'}
+    state = {'state_dict': layer.state_dict(), 'optimizer': optimizer.state_dict()}
+    path = tmp_path / 'epoch_3.pth'
+    torch.save({**state, 'info': info}, path, _use_new_zipfile_serialization=zipped)
+    found = load_from_local(str(path))
+    assert found['info'] == info
+    for key in state:
+        torch.testing.assert_close(found[key], state[key], rtol=0, atol=0)
+    optimizer.load_state_dict(found['optimizer'])
+
+
+def test_hostile_meta_is_cut(tmp_path, by_torch):
     """Lists of references that would expand to 10 ** 30 items, and nesting without end."""
     bomb, deep = ['x'], ()
     for _ in range(30):
@@ -118,7 +145,7 @@ class Planted:
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkeypatch):
+def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkeypatch, by_torch):
     """CA-DeiT's release with calls planted in it; its yacs config's class is not installed here."""
     target, path = tmp_path / 'planted', tmp_path / 'ca_deit.pth'
     model = CADeiT(SHORT_DEIT)

@@ -9,12 +9,21 @@ import pytest
 from tests.helpers import ROOT
 
 PACKAGES = {  # import name -> distribution, version, modules
+    'numpy': ('numpy', '2.2.6', ''),
     'torch': ('torch', '2.9.0', ''),
     'mmengine': ('onedl-mmengine', '0.10.12', 'runner'),
     'mmcv': ('onedl-mmcv', '2.3.6', 'ops'),
     'mmdet': ('onedl-mmdetection', '3.5.1', 'models datasets'),
     'pycocotools': ('pycocotools', '2.0.11', 'mask'),
     'mmseg': ('onedl-mmsegmentation', '1.4.2', 'models datasets'),
+}
+UPSTREAM = {  # OpenMMLab's own
+    'numpy': ('numpy', '1.26.4'),
+    'torch': ('torch', '2.1.2'),
+    'mmengine': ('mmengine', '0.10.7'),
+    'mmcv': ('mmcv', '2.1.0'),
+    'mmdet': ('mmdet', '3.3.0'),
+    'mmseg': ('mmsegmentation', '1.2.2'),
 }
 TORCH = """
 class cuda:
@@ -36,7 +45,7 @@ def machine(tmp_path):
         (info / 'METADATA').write_text(f'Name: {distribution}\nVersion: {version}\n')
         (info / 'top_level.txt').write_text(name)
 
-    def run(broken=(), gpus=0, cuda='not available', without=(), versions=()):
+    def run(broken=(), gpus=0, cuda='not available', without=(), versions=(), also=()):
         for name, (distribution, version, modules) in PACKAGES.items():
             if name not in without:
                 install(name, *dict(versions).get(name, (distribution, version)))
@@ -46,6 +55,8 @@ def machine(tmp_path):
             if not (tmp_path / name).exists():
                 install(name, name, '1.0')
             (tmp_path / name / '__init__.py').write_text(code)
+        if also:
+            install(*also)
         if 'torch' not in without and 'torch' not in dict(broken):
             (tmp_path / 'torch/__init__.py').write_text(TORCH.format(gpus=gpus))
         if 'mmcv' not in without:
@@ -91,7 +102,7 @@ def test_a_missing_package(machine, name):
 def test_a_bare_environment(machine):
     code, out = machine(without=list(PACKAGES))
     assert code == 1
-    assert 'detectors: not ready: torch, mmengine, mmcv, mmdet, pycocotools\n' in out
+    assert 'detectors: not ready: numpy, torch, mmengine, mmcv, mmdet, pycocotools\n' in out
 
 
 @pytest.mark.parametrize(
@@ -114,11 +125,51 @@ def test_a_package_that_does_not_load(machine, name, code, problem, fix):
     assert fix in out.partition('to fix:')[2]
 
 
-def test_openmmlabs_own_packages_are_named(machine):
-    code, out = machine(versions={'mmdet': ('mmdet', '3.3.0')})
+def test_openmmlabs_own_packages_are_as_good(machine):
+    code, out = machine(versions=UPSTREAM)
     assert code == 0
-    assert row(out, 'mmdet') == ['3.3.0', "OpenMMLab's own mmdet"]
-    assert 'pip uninstall -y mmdet; ' in out
+    assert row(out, 'mmdet') == ['3.3.0', "ok, OpenMMLab's own"]
+    assert row(out, 'torch') == ['2.1.2', 'ok']
+    assert '- mmpretrain is not installed, optional\n    run: pip install "mmpretrain>=1.2' in out
+    assert out.count('\n- ') == 1
+
+
+REFUSES_MMCV = 'raise AssertionError("MMCV==2.2.0 is used but incompatible")'
+
+
+@pytest.mark.parametrize(
+    ('versions', 'broken', 'fix'),
+    [
+        # Out of range, and mmdet refuses it.
+        ({**UPSTREAM, 'mmcv': ('mmcv', '2.2.0')}, {'mmdet': REFUSES_MMCV}, '"mmcv>=2.0.1,<2.2"'),
+        # One library of the other line: the fewest change.
+        ({**UPSTREAM, 'mmcv': ('onedl-mmcv', '2.3.6')}, {'mmdet': REFUSES_MMCV}, '"mmcv>=2.0.1'),
+        ({'mmdet': ('mmdet', '3.3.0')}, {'mmdet': REFUSES_MMCV}, 'pip uninstall -y mmdet; '),
+        ({**UPSTREAM, 'numpy': ('numpy', '2.2.6')}, {'mmengine': 'import x'}, '"numpy<2"'),
+        (UPSTREAM, {'mmcv': 'import mmcv._ext'}, 'pip uninstall -y mmcv; run: pip install "setup'),
+    ],
+    ids=['mmcv 2.2', 'mmcv of the forks', "OpenMMLab's mmdet", 'numpy 2', 'no operators'],
+)
+def test_what_does_not_go_together_needs_one_change(machine, versions, broken, fix):
+    code, out = machine(versions=versions, broken=broken)
+    assert code == 1
+    found = [line for line in out.splitlines() if line.startswith('    ')]
+    assert fix in found[0]
+    assert len(found) == 2  # the other one is for mmpretrain, which is optional
+
+
+def test_two_libraries_of_one_name(machine):
+    code, out = machine(also=('mmengine', 'mmengine', '0.10.7'))
+    assert code == 0
+    assert 'onedl-mmengine and mmengine overwrite files of each other' in out
+    assert '    pip uninstall -y onedl-mmengine mmengine; ' in out
+
+
+def test_without_libraries_the_line_is_one_that_fits_torch(machine):
+    code, out = machine(without=list(PACKAGES)[2:], versions=UPSTREAM)
+    assert code == 1
+    assert row(out, 'torch') == ['2.1.2', 'ok']
+    assert 'run: pip install "mmdet>=3.2,<3.4"' in out
 
 
 @pytest.mark.parametrize(('cuda', 'code'), [('not available', 1), ('12.9', 0)])

@@ -5,8 +5,10 @@ import torch
 
 from mmca.cli.main import main
 from mmca.export import model
+from tests.helpers import needs_new_torch
 
 
+@needs_new_torch
 def test_a_torch_program(seg, tmp_path, capsys):
     out = tmp_path / 'a.pt2'
     argv = ['export', seg.config, seg.checkpoint, '--to', 'torch', '--size', '32', '48']
@@ -20,6 +22,7 @@ def test_a_torch_program(seg, tmp_path, capsys):
     assert out.is_file()
 
 
+@needs_new_torch
 def test_a_difference_keeps_the_former_file(det, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(model, 'TOLERANCES', {torch.float32: -1.0})
     out = tmp_path / 'a.pt2'
@@ -32,6 +35,7 @@ def test_a_difference_keeps_the_former_file(det, tmp_path, capsys, monkeypatch):
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [('a.pt2', 'former')]
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):

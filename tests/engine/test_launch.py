@@ -1,5 +1,6 @@
 """`mmca train` and `mmca test` from end to end: the libraries' own tools, in processes."""
 
+import json
 import os
 import pickle
 import subprocess

@@ -13,7 +13,7 @@ from mmca.export import export_model
 from mmca.export.graph import ExportGraph, PoolByProducts
 from mmca.export.model import reference_outputs
 from mmca.inference import Predictor
-from tests.helpers import CONFIGS
+from tests.helpers import CONFIGS, needs_new_torch
 from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 UPERNET = f"""
@@ -66,6 +66,7 @@ def test_adaptive_pooling_by_products(shape, output_size):
     torch.testing.assert_close(PoolByProducts(output_size)(x), expected)
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     import onnx
@@ -93,6 +94,7 @@ def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     assert (labels == expected.numpy()).mean() > 0.999
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_a_torch_program_of_a_detector(detector, tmp_path):
     path = tmp_path / 'a.pt2'
@@ -109,6 +111,7 @@ def test_a_torch_program_of_a_detector(detector, tmp_path):
     assert program(torch.zeros(1, 3, 64, 96))[0].shape[2:] == (16, 24)
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
     sizes = [(32, 32), (64, 35), (97, 130)]
@@ -122,6 +125,7 @@ def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
     assert len(session.run(None, {'images': np.zeros((3, 3, 64, 70), np.float32)})[0]) == 3
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_a_torch_program_for_any_size(segmentor, tmp_path):
     images = [noise(0, (64, 35)), noise(1, (97, 130))]
@@ -130,6 +134,13 @@ def test_a_torch_program_for_any_size(segmentor, tmp_path):
     assert logits.shape == (3, 150, 50, 70)
 
 
+def test_an_older_torch_is_named(segmentor, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmca.export.model.TORCH', (99, 0))
+    with pytest.raises(InputError, match=f'needs torch 99.0 or newer, not {torch.__version__}'):
+        export_model(segmentor, tmp_path / 'a.onnx')
+
+
+@needs_new_torch
 def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
     sliding = Predictor(seg.config, seg.checkpoint, 'cpu', SLIDE)
     branching = copy.copy(detector)

@@ -5,6 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
+from tests.helpers import needs_new_torch
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
 COMPILES_SLOWLY = ('circulant', 'keyed_circulant', 'linear', 'window')
@@ -42,6 +43,7 @@ class OnMaps(torch.nn.Module):
         return self.block(maps.flatten(2).mT, tuple(maps.shape[2:]))
 
 
+@needs_new_torch
 @every_attention
 @pytest.mark.parametrize(
     ('dynamic', 'sizes'),
@@ -66,6 +68,7 @@ def test_eager_mode_after_an_export_and_the_export_is_right(name, dynamic, sizes
         torch.testing.assert_close(program(maps), expected, rtol=1e-4, atol=1e-5)
 
 
+@needs_new_torch
 @pytest.mark.slow
 @every_attention
 def test_onnx_with_a_dynamic_batch_and_grid(name):
@@ -85,6 +88,7 @@ def test_onnx_with_a_dynamic_batch_and_grid(name):
         torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
 
 
+@needs_new_torch
 @pytest.mark.slow
 def test_compiled_by_inductor():
     """Forward and backward, by the C++ compiler."""
@@ -99,6 +103,7 @@ def test_compiled_by_inductor():
     assert type(block(x, (5, 7))) is torch.Tensor
 
 
+@needs_new_torch
 @pytest.mark.parametrize(
     'name',
     [

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 from mmca.ops import use_backend
 from mmca.ops.backend import BACKENDS
+from tests.helpers import half_dtypes, needs_new_torch
 from tests.op_cases import OPS, inputs
 
 
@@ -28,7 +29,7 @@ class SeenDtypes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize('name', OPS)
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@half_dtypes
 def test_backward_inside_autocast_equals_outside(name, dtype):
     function, gradients = OPS[name][0], []
     for inside in (False, True):
@@ -58,6 +59,7 @@ def test_autocast_is_off_inside(name, dtype, backend):
     assert found.dtype == dtype
 
 
+@needs_new_torch
 @pytest.mark.parametrize('name', registered_attentions())
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_compiled_with_autocast_the_gradients_are_finite_and_near(name, dtype):

@@ -9,6 +9,7 @@ from mmca.necks import NormPool, SimpleFeaturePyramid
 from mmca.ops import use_backend
 from mmca.ops.backend import BACKENDS
 from tests.cuda_autocast import cuda_rules
+from tests.helpers import needs_new_torch
 from tests.op_cases import OPS, inputs
 from tests.tiny import HIERARCHICAL, PLAIN
 
@@ -16,6 +17,7 @@ from tests.tiny import HIERARCHICAL, PLAIN
 # the length of a query, so that in bfloat16 its shortest queries decide the gradients before it.
 OP = {torch.float16: 1e-2, torch.bfloat16: 6e-2}
 MODEL = {torch.float16: 5e-2, torch.bfloat16: 0.6}
+pytestmark = needs_new_torch
 half_dtypes = pytest.mark.parametrize('dtype', list(OP))
 places = pytest.mark.parametrize('inside', [False, True], ids=['outside', 'inside'])
 

@@ -7,11 +7,13 @@ from torch.fx import GraphModule
 
 from mmca.layers import CirculantAttention
 from mmca.ops import circulant_attention, circulant_self_attention
+from mmca.ops.compat import HAS_NODES
 from mmca.ops.opaque import as_node, opaque
+from tests.helpers import needs_new_torch
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 calls = pytest.mark.skipif(
-    not hasattr(torch.compiler, 'is_exporting'),
+    not HAS_NODES,
     reason='torch 2.6 cannot tell compiling from exporting',
 )
 
@@ -38,6 +40,7 @@ def arguments(name, projected, hw_shape, head_dim, dtype):
     return *grads, x_hat, weight, kernel, head_dim, True, projected
 
 
+@calls
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize(('hw_shape', 'head_dim'), [((1, 1), 1), ((5, 7), 4), ((17, 18), 1)])
 @pytest.mark.parametrize('projected', [True, False])
@@ -128,6 +131,7 @@ def test_the_graph_of_a_layer_calls_it_and_transforms_nothing():
     assert not [target for target in seen if 'fft' in target]
 
 
+@needs_new_torch
 @pytest.mark.parametrize('strict', [False, True])
 def test_an_export_needs_no_mmca(strict):
     layer = CirculantAttention(8).eval()

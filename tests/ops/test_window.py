@@ -22,6 +22,8 @@ def arguments(windows, size, heads, dims, dtype=torch.float64):
 @pytest.mark.parametrize('dtype', [torch.float64, *BLOCK_TOLERANCE])
 @pytest.mark.parametrize('case', CASES, ids=str)
 def test_equals_the_dense_form(case, dtype):
+    if dtype == torch.float16 and torch.__version__ < (2, 6):
+        pytest.skip(f'torch {torch.__version__} lacks products in half precision on CPUs')
     tensors = arguments(*case, dtype)
     found = outputs_and_gradients(window_attention, tensors)
     expected = outputs_and_gradients(naive.window_attention, [t.double() for t in tensors])

@@ -1,5 +1,7 @@
 """Abort training when the loss diverges."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Write a checkpoint when the scheduler preempts the job."""
 
+from __future__ import annotations
+
 import os
 import signal
 import threading

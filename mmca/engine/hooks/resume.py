@@ -174,6 +174,6 @@ def _reschedule(runner: Runner, checkpoint: dict) -> str:
         if wrapper.base_param_settings is not None:
             state['base_param_settings'] = wrapper.base_param_settings
         current = wrapper.optimizer.param_groups
-        for group, new in zip(state['param_groups'], current, strict=True):
+        for group, new in zip(state['param_groups'], current):
             group.update({key: value for key, value in new.items() if key != 'params'})
     return ''
