@@ -13,7 +13,6 @@ from mmca.layers.attention import Attention, StageSpec, check_heads, register_at
 from mmca.layers.chunks import in_chunks
 from mmca.layers.global_attention import softmax_weights
 from mmca.layers.padding import crop, pad_to_multiple
-from mmca.ops.compat import is_compiling
 from mmca.ops.layout import check_tokens, to_maps
 from mmca.ops.window import window_attention
 
