@@ -121,8 +121,9 @@ def test_numbers_as_names_and_a_class_that_validation_lacks(out, tmp_path):
         file = tmp_path / f'fruits/annotations/instances_{split}2017.json'
         file.write_text(file.read_text().replace('"fig"', '7').replace('"date"', other))
     said = out('--data', 'fruits', '--device', 'cpu')
-    assert [['7', '3', '2'], ['date', '0', '0']] == [
-        line.split() for line in said.splitlines() if line.startswith(('7 ', 'date '))
+    assert [line.split() for line in said.splitlines() if line.startswith(('7 ', 'date '))] == [
+        ['7', '3', '2'],
+        ['date', '0', '0'],
     ]
 
 
