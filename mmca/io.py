@@ -73,7 +73,7 @@ def complete_coco(content: dict) -> dict:
     """Add in place what some programs leave out of a COCO file's content, and return it.
 
     A missing `area` becomes width x height, `iscrowd` 0, Windows' backslashes in file names become
-    slashes, and of several categories with the same name, those without objects are dropped.
+    slashes, and names text; of categories with the same name, those without objects are dropped.
     """
     annotations, categories = content.get('annotations') or (), content.get('categories') or ()
     for entry in annotations:
@@ -85,12 +85,13 @@ def complete_coco(content: dict) -> dict:
         if isinstance(image.get('file_name'), str):
             image['file_name'] = image['file_name'].replace('\\', '/')
     used = {entry.get('category_id') for entry in annotations}
-    names = {category.get('name') for category in categories if category.get('id') in used}
+    names = {str(entry.get('name')) for entry in categories if entry.get('id') in used}
     content['categories'] = []
-    for category in categories:
-        if category.get('id') in used or category.get('name') not in names:
-            content['categories'].append(category)
-            names.add(category.get('name'))
+    for entry in categories:
+        entry['name'] = str(entry['name'])
+        if entry.get('id') in used or entry['name'] not in names:
+            content['categories'].append(entry)
+            names.add(entry['name'])
     return content
 
 

@@ -132,7 +132,9 @@ def _report(info: DatasetInfo, recipe: Recipe, out: Path) -> None:
     ]
     print(f'{info.root}: {kind}, classes: {len(info.classes)}')
     print_table(('split', 'images', 'folder', 'listed in'), splits)
-    classes = [(name, *(s.objects[name] for s in info.splits.values())) for name in info.classes]
+    classes = [
+        (name, *(s.objects.get(name, 0) for s in info.splits.values())) for name in info.classes
+    ]
     print_table((f'class ({kind})', *info.splits), classes)
     print_table(('setting', 'choice'), recipe.reasons.items())
     for note in info.notes:

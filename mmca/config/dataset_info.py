@@ -35,6 +35,7 @@ FIELDS = {  # of the entries in a COCO file's lists
     'categories': {'id', 'name'},
 }
 IGNORED = 255  # label
+UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # how such a text begins
 CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
 _SPLIT = re.compile(r'(?<![a-z])(train|val|test|dev)(ing|id|idation)?(annot|mask)?s?(?![a-z])')
 
@@ -247,7 +248,7 @@ def _inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dic
 
 
 def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Split:
-    classes = {category['id']: str(category['name']) for category in content['categories']}
+    classes = {category['id']: category['name'] for category in content['categories']}
     counts = Counter(classes.get(entry['category_id']) for entry in content['annotations'])
     names = [str(image['file_name']) for image in content['images']]
     inside = path.is_relative_to(root)
@@ -457,7 +458,7 @@ def _read_text(path: Path) -> str:
     """A text of any Windows or Unix editor."""
     content = path.read_bytes()
     try:
-        return content.decode('utf-8-sig')
+        return content.decode('utf-16' if content[:2] in UTF_16 else 'utf-8-sig')
     except UnicodeDecodeError:
         return content.decode('cp1252', errors='replace')
 

@@ -115,6 +115,18 @@ def test_a_config_for_a_folder_is_checked_and_reported(layout, device, flags, ou
     assert ('note: the classes have no names' in said) == (layout is folders.as_ade)
 
 
+def test_numbers_as_names_and_a_class_that_validation_lacks(out, tmp_path):
+    folders.as_coco(tmp_path / 'fruits')
+    for split, other in (('train', '"date"'), ('val', '7')):
+        file = tmp_path / f'fruits/annotations/instances_{split}2017.json'
+        file.write_text(file.read_text().replace('"fig"', '7').replace('"date"', other))
+    said = out('--data', 'fruits', '--device', 'cpu')
+    assert [line.split() for line in said.splitlines() if line.startswith(('7 ', 'date '))] == [
+        ['7', '3', '2'],
+        ['date', '0', '0'],
+    ]
+
+
 def test_printed_commands_can_be_typed(out, tmp_path):
     folders.as_mixed(tmp_path / 'Fruits and Nuts.v1i')
     said = out('--data', 'Fruits and Nuts.v1i', '--device', 'cuda', '--out', 'my nuts.py')

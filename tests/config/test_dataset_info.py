@@ -71,7 +71,7 @@ def test_files_may_be_named_and_lie_elsewhere(tmp_path):
     assert info.splits['val'].listing == str(tmp_path / 'other.json')
 
 
-@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'cp1252'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'cp1252'])
 def test_classes_of_label_maps(encoding, tmp_path):
     folders.as_ade(tmp_path)
     (tmp_path / 'classes.txt').write_bytes('Bäume\r\nStraße\r\n'.encode(encoding))
