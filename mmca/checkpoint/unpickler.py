@@ -5,9 +5,9 @@ reader knows containers, numbers, text and dense tensors; everything else become
 """
 
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
 from typing import Any, BinaryIO, NamedTuple
@@ -86,6 +86,7 @@ class _TensorUnpickler(Unpickler):
             return DTYPES[name]
         known = {
             'collections.OrderedDict': OrderedDict,
+            'collections.Counter': self._counter,
             'torch._utils._rebuild_tensor': self._view,
             'torch._utils._rebuild_tensor_v2': self._view,
             'torch._utils._rebuild_parameter': self._first,
@@ -116,6 +117,9 @@ class _TensorUnpickler(Unpickler):
 
     def _first(self, value: Any, *_: Any) -> Any:
         return value
+
+    def _counter(self, values: dict) -> Counter:  # milestones of a schedule
+        return Counter(values)
 
     def _number(self, dtype: _NumpyDtype, data: bytes) -> Any:
         return _values(data, NUMPY[dtype.name], 1).item()
@@ -157,9 +161,9 @@ def check_records(path: Path) -> None:
                 raise UnpicklingError(f'storage {key!r} claims {number} values')
 
 
-def _load_legacy(file: BinaryIO, file_size: int) -> Any:
-    if _TensorUnpickler(file).load() != MAGIC:
-        raise UnpicklingError('not written by torch.save')
+def _load_legacy(file: BufferedReader, file_size: int) -> Any:
+    if file.peek(2)[:1] != b'\x80' or _TensorUnpickler(file).load() != MAGIC:
+        raise ValueError('not written by torch.save')
     for _ in range(2):  # version of the format, and the system that wrote it
         _TensorUnpickler(file).load()
     pickled = _TensorUnpickler(file)
