@@ -18,7 +18,7 @@ import torch
 from mmca.checkpoint import unpickler
 from mmca.checkpoint.unpickler import Inert
 from mmca.errors import InputError
-from mmca.ops.compat import HAS_SAFE_LOAD
+from mmca.ops.compat import CHECKS_RECORDS, HAS_SAFE_LOAD
 
 ZIP_START = b'PK\x03\x04'  # distinguishes the two formats, as in torch
 LEGACY_PICKLES = 5  # magic number, version, system, content, storages
@@ -83,6 +83,8 @@ def _check_archive(path: Path) -> None:
             f'{path} is a compressed zip archive, which torch.save does not write: unpack it if '
             'it contains a checkpoint'
         )
+    if not CHECKS_RECORDS:
+        unpickler.check_records(path)
 
 
 def _is_zip(path: Path) -> bool:

@@ -5,9 +5,9 @@ reader knows containers, numbers, text and dense tensors; everything else become
 """
 
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
 from typing import Any, BinaryIO, NamedTuple
@@ -26,11 +26,13 @@ DTYPES = {
     'CharStorage': torch.int8,
     'ByteStorage': torch.uint8,
     'BoolStorage': torch.bool,
+    'UntypedStorage': torch.uint8,
     'ComplexFloatStorage': torch.complex64,
     'ComplexDoubleStorage': torch.complex128,
 }
 NUMPY = {'f8': torch.float64, 'f4': torch.float32, 'i8': torch.int64, 'b1': torch.bool}
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a file that is not a zip archive
+WEIGHTS = ('torch._utils', 'torch._tensor', 'torch.nn.parameter')  # modules that build tensors
 DEPTH = 100  # of containers in containers that may hold tensors
 
 
@@ -74,15 +76,17 @@ class _Key(NamedTuple):
 class _TensorUnpickler(Unpickler):
     """Builds containers, views and inert objects, from functions that a pickle cannot change."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, whole: bool = True) -> None:
         super().__init__(file)
+        self.whole = whole  # whether to refuse what may be a weight and is not known
         self.storages: dict[str, tuple[torch.dtype, int]] = {}  # key -> dtype, number of values
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == 'torch' and name in DTYPES:
+        if module in ('torch', 'torch.storage') and name in DTYPES:
             return DTYPES[name]
         known = {
             'collections.OrderedDict': OrderedDict,
+            'collections.Counter': self._counter,
             'torch._utils._rebuild_tensor': self._view,
             'torch._utils._rebuild_tensor_v2': self._view,
             'torch._utils._rebuild_parameter': self._first,
@@ -91,7 +95,11 @@ class _TensorUnpickler(Unpickler):
             '_codecs.encode': self._encode,
         }
         full = f'{module}.{name}'.replace('numpy._core', 'numpy.core')
-        if full not in known and module in ('torch._utils', 'torch._tensor', 'torch.nn.parameter'):
+        if (
+            self.whole
+            and full not in known
+            and module in ('torch._utils', 'torch._tensor', 'torch.nn.parameter')
+        ):
             raise UnpicklingError(f'{full} with torch {torch.__version__}')  # may build a weight
         return known.get(full, Inert)
 
@@ -109,6 +117,9 @@ class _TensorUnpickler(Unpickler):
 
     def _first(self, value: Any, *_: Any) -> Any:
         return value
+
+    def _counter(self, values: dict) -> Counter:  # milestones of a schedule
+        return Counter(values)
 
     def _number(self, dtype: _NumpyDtype, data: bytes) -> Any:
         return _values(data, NUMPY[dtype.name], 1).item()
@@ -138,9 +149,21 @@ def load(path: Path) -> Any:
     return _with_tensors(content, values, {})
 
 
-def _load_legacy(file: BinaryIO, file_size: int) -> Any:
-    if _TensorUnpickler(file).load() != MAGIC:
-        raise UnpicklingError('not written by torch.save')
+def check_records(path: Path) -> None:
+    """Reject a zip archive in which a tensor claims more than is stored: torch reads beyond it."""
+    with zipfile.ZipFile(path) as archive:
+        (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+        pickled = _TensorUnpickler(BytesIO(archive.read(main)), whole=False)
+        pickled.load()
+        for key, (dtype, number) in pickled.storages.items():
+            size = number * torch.empty(0, dtype=dtype).element_size()
+            if not 0 <= size <= archive.getinfo(f'{main[:-8]}data/{key}').file_size:
+                raise UnpicklingError(f'storage {key!r} claims {number} values')
+
+
+def _load_legacy(file: BufferedReader, file_size: int) -> Any:
+    if file.peek(2)[:1] != b'\x80' or _TensorUnpickler(file).load() != MAGIC:
+        raise ValueError('not written by torch.save')
     for _ in range(2):  # version of the format, and the system that wrote it
         _TensorUnpickler(file).load()
     pickled = _TensorUnpickler(file)

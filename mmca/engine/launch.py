@@ -47,7 +47,8 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
         # The tools use the last --cfg-options alone.
         words = [*words, OPTIONS, *OWN, *options_in(words)]
     command = [sys.executable, '-m', 'mmca.engine.launch', str(script), find_config(config), *words]
-    environment = dict(os.environ)
+    # OpenMP's waiting threads spin, and make trainings beside each other many times slower.
+    environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
     if checkout() is not None:  # it may not be installed
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get('PYTHONPATH')])]
         environment['PYTHONPATH'] = os.pathsep.join(paths)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, FLattenPVT, FLattenSwin, Swin
+from tests.helpers import needs_new_torch
 from tests.tiny import PVT as PVT_ARCH
 from tests.tiny import SHORT_DEIT, SHORT_SWIN
 
@@ -28,6 +29,7 @@ def check(program, model):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@needs_new_torch
 @pytest.mark.parametrize(('kind', 'arch'), MODELS)
 def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
     model, auto = kind(arch).eval(), torch.export.Dim.AUTO

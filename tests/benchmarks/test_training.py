@@ -7,7 +7,10 @@ import torch
 
 from benchmarks import training
 from benchmarks.__main__ import main
+from tests.helpers import needs_new_torch
 from tests.tiny import DEIT
+
+pytestmark = needs_new_torch
 
 ARGV = ('training', '--shape', '64', '96', '--steps', '24', '--threads', '1')
 

@@ -14,7 +14,15 @@ from mmengine.config import Config
 from mmca.backbones import CAPVT
 from mmca.engine.launch import find_tool, launch, options_in
 from mmca.errors import InputError
-from tests.helpers import CONFIGS, ROOT, error_line, iteration_of, needs_mmpretrain, write_image
+from tests.helpers import (
+    CONFIGS,
+    ROOT,
+    SEG,
+    error_line,
+    iteration_of,
+    needs_mmpretrain,
+    write_image,
+)
 
 CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
 TINY_CAPVT = dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
@@ -131,3 +139,14 @@ def test_a_missing_config_and_a_misspelled_option_are_named():
     words = ['--cfg-options', 'optim_wraper.optimizer.lr=1']
     with pytest.raises(InputError, match='did you mean optim_wrapper'):
         launch('train', CLS, words)
+
+
+@pytest.mark.parametrize('given', [None, 'ACTIVE'])
+def test_waiting_threads_sleep_unless_told_otherwise(given, monkeypatch):
+    seen = []
+    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    if given:
+        monkeypatch.setenv('OMP_WAIT_POLICY', given)
+    monkeypatch.setattr(os, 'execve', lambda *args: seen.append(args[2]))
+    launch('train', SEG, [])
+    assert seen[0]['OMP_WAIT_POLICY'] == (given or 'PASSIVE')

@@ -16,7 +16,7 @@ from mmengine.runner import load_checkpoint
 from mmca.config.reader import read_config
 from mmca.engine.safe_loading import load_from_local, refuse_code
 from mmca.errors import InputError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, needs_new_torch
 
 
 class Planted:
@@ -56,6 +56,7 @@ def test_the_commands_make_torch_itself_refuse_code(tmp_path, monkeypatch):
     del os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD']
 
 
+@needs_new_torch
 def test_what_mmengine_itself_saves_is_loaded_whole(tmp_path):
     log = HistoryBuffer()
     log.update(1.0)
@@ -64,6 +65,7 @@ def test_what_mmengine_itself_saves_is_loaded_whole(tmp_path):
     assert load_from_local(str(path))['message_hub']['log_scalars'].statistics('mean') == 1.0
 
 
+@needs_new_torch
 def test_a_log_names_its_own_methods_alone(tmp_path):
     class Attribute:
         def __reduce__(self):

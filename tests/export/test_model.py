@@ -136,7 +136,7 @@ def test_a_torch_program_for_any_size(segmentor, tmp_path):
 
 def test_an_older_torch_is_named(segmentor, tmp_path, monkeypatch):
     monkeypatch.setattr('mmca.export.model.TORCH', (99, 0))
-    with pytest.raises(InputError, match=f'needs torch 99.0 or newer, not {torch.__version__}'):
+    with pytest.raises(InputError, match=r'needs torch 99\.0 or newer, not'):
         export_model(segmentor, tmp_path / 'a.onnx')
 
 
