@@ -95,11 +95,7 @@ class _TensorUnpickler(Unpickler):
             '_codecs.encode': self._encode,
         }
         full = f'{module}.{name}'.replace('numpy._core', 'numpy.core')
-        if (
-            self.whole
-            and full not in known
-            and module in ('torch._utils', 'torch._tensor', 'torch.nn.parameter')
-        ):
+        if self.whole and full not in known and module in WEIGHTS:
             raise UnpicklingError(f'{full} with torch {torch.__version__}')  # may build a weight
         return known.get(full, Inert)
 
