@@ -64,6 +64,7 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     assert 'resumed epoch: 0, iter: 1' in out + err
     assert iteration_of(work / 'iter_2.pth') == 2
     config, *options = tiny_run
+    options += ['default_hooks.visualization.interval=1']  # mmseg 1.2 draws every 50th image
     out, err = mmca('test', config, work / 'iter_2.pth', '--show-dir', images, *options)
     assert 'mIoU' in out + err
     assert 'warning:' not in err

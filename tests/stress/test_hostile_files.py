@@ -89,7 +89,7 @@ def entry_points(folder: Path, config: Path, path: Path, address: str) -> dict[s
         'predict': ['predict', str(config), str(path), image, '--out', str(folder / 'predicted')],
         'distill': [
             *('distill', str(config), str(path), '--images', str(folder / 'images/test')),
-            *('--out', str(folder / 'distilled.pth'), '--iters', '2', '--side', '32'),
+            *('--out', str(folder / 'distilled.pth'), '--iters', '2', '--side', '64'),
             *('--batch-size', '1', '--workers', '0'),
         ],
         'test': [*test, '--cfg-options', f'load_from={path}'],
