@@ -5,6 +5,7 @@ The long form takes every file through every entry point.
 """
 
 import pickle
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -33,6 +34,9 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.planted = folder, folder / 'planted'
         write_good(folder, 'ade', number=2)
+        (folder / 'unlabeled').mkdir()
+        for i in range(20):  # the fewest that mmca distill takes
+            shutil.copy(folder / 'images/test/0.jpg', folder / f'unlabeled/{i}.jpg')
         self.config = write_config(folder, 'ade', "\ntrain_cfg['max_epochs'] = 1")
         weights = self._weights()
         self.good = self._write('good.pth', saved({'meta': {}, 'state_dict': weights}))
@@ -88,7 +92,7 @@ def entry_points(folder: Path, config: Path, path: Path, address: str) -> dict[s
         ],
         'predict': ['predict', str(config), str(path), image, '--out', str(folder / 'predicted')],
         'distill': [
-            *('distill', str(config), str(path), '--images', str(folder / 'images/test')),
+            *('distill', str(config), str(path), '--images', str(folder / 'unlabeled')),
             *('--out', str(folder / 'distilled.pth'), '--iters', '2', '--side', '64'),
             *('--batch-size', '1', '--workers', '0'),
         ],
