@@ -4,6 +4,8 @@ There `torch.load(weights_only=True)` takes no stand-ins and runs TorchScript (C
 reader knows containers, numbers, text and dense tensors; everything else becomes an inert object.
 """
 
+from __future__ import annotations
+
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -39,7 +41,7 @@ DEPTH = 100  # of containers in containers that may hold tensors
 class Inert:
     """Replaces an object of any class; accepts and ignores arguments, state and items."""
 
-    def __new__(cls, *args: Any) -> 'Inert':
+    def __new__(cls, *args: Any) -> Inert:
         return super().__new__(cls)
 
     def __setstate__(self, state: Any) -> None: ...
@@ -52,7 +54,7 @@ class Inert:
 
 
 class _NumpyDtype(Inert):
-    def __new__(cls, name: Any, *args: Any) -> '_NumpyDtype':
+    def __new__(cls, name: Any, *args: Any) -> _NumpyDtype:
         found = super().__new__(cls)
         found.name = name
         return found
@@ -118,7 +120,8 @@ class _TensorUnpickler(Unpickler):
         return Counter(values)
 
     def _number(self, dtype: _NumpyDtype, data: bytes) -> Any:
-        return _values(data, NUMPY[dtype.name], 1).item()
+        known = NUMPY.get(dtype.name)
+        return Inert() if known is None else _values(data, known, 1).item()
 
     def _encode(self, text: str, *_: Any) -> bytes:
         return text.encode('latin1')
@@ -134,13 +137,10 @@ def load(path: Path) -> Any:
             file.seek(0)
             return _load_legacy(file, path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
-        (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
-        folder = main[: -len('data.pkl')]
-        pickled = _TensorUnpickler(BytesIO(archive.read(main)))
-        content = pickled.load()
+        content, storages = _unpickle(archive)
         values = {
-            key: _values(archive.read(f'{folder}data/{key}'), *storage)
-            for key, storage in pickled.storages.items()
+            key: _values(archive.read(record), dtype, number)
+            for key, (record, dtype, number) in storages.items()
         }
     return _with_tensors(content, values, {})
 
@@ -148,13 +148,21 @@ def load(path: Path) -> Any:
 def check_records(path: Path) -> None:
     """Reject a zip archive in which a tensor claims more than is stored: torch reads beyond it."""
     with zipfile.ZipFile(path) as archive:
-        (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
-        pickled = _TensorUnpickler(BytesIO(archive.read(main)), whole=False)
-        pickled.load()
-        for key, (dtype, number) in pickled.storages.items():
+        for key, (record, dtype, number) in _unpickle(archive, whole=False)[1].items():
             size = number * torch.empty(0, dtype=dtype).element_size()
-            if not 0 <= size <= archive.getinfo(f'{main[:-8]}data/{key}').file_size:
+            if not 0 <= size <= archive.getinfo(record).file_size:
                 raise UnpicklingError(f'storage {key!r} claims {number} values')
+
+
+def _unpickle(
+    archive: zipfile.ZipFile, whole: bool = True
+) -> tuple[Any, dict[str, tuple[str, torch.dtype, int]]]:
+    """The content, and key -> record, dtype and number of values of each storage."""
+    (main,) = (name for name in archive.namelist() if name.endswith('/data.pkl'))
+    folder = main[: -len('data.pkl')]
+    pickled = _TensorUnpickler(BytesIO(archive.read(main)), whole)
+    content = pickled.load()
+    return content, {k: (f'{folder}data/{k}', *v) for k, v in pickled.storages.items()}
 
 
 def _load_legacy(file: BufferedReader, file_size: int) -> Any:

@@ -90,7 +90,7 @@ def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path,
     content = {
         'state_dict': OrderedDict(a=torch.arange(3.0), b=torch.ones(2, dtype=torch.bfloat16)),
         'meta': meta,
-        'message_hub': {'loss': log, 'scalar': np.float64(3), 'array': np.ones((2, 2))},
+        'message_hub': {'loss': log, 'scalars': [np.float64(3), np.int8(3)], 'array': np.ones(2)},
         'args': argparse.Namespace(lr=1e-3, sizes=[1, 2]),
         'device': torch.device('cpu'),
         'optimizer': {'state': {}, 'param_groups': [{'lr': 0.1, 'params': [0]}]},
