@@ -36,8 +36,12 @@ def normalize(image: Tensor, cfg: Config) -> Tensor:
 
 
 def spread(folders: Sequence[str], number: int) -> list[Path]:
-    """Choose at most `number` images, evenly spaced: folders are often sorted by class."""
-    files = [file for folder in folders for file in find_images(folder)]
+    """Choose at most `number` images of folders, see :func:`thin`."""
+    return thin([file for folder in folders for file in find_images(folder)], number)
+
+
+def thin(files: Sequence, number: int) -> list:
+    """Choose at most `number`, evenly spaced: folders are often sorted by class."""
     number = min(number, len(files))
     return [files[i * len(files) // number] for i in range(number)]
 

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmca.analysis.images import middle_view, to_tensor
+from mmca.analysis.images import middle_view, thin, to_tensor
 from mmca.errors import InputError
 from mmca.io import find_images, image_size, read_image
 from mmca.registry import DATASETS
@@ -56,9 +56,7 @@ class UnlabeledImages(Dataset):
 
     def middle_views(self, number: int) -> list[Tensor]:
         """Centered squares, (3, side, side), of at most `number` images, evenly spaced."""
-        number = min(number, len(self))
-        files = [self.files[i * len(self) // number] for i in range(number)]
-        return [middle_view(read_image(file), self.side) for file in files]
+        return [middle_view(read_image(file), self.side) for file in thin(self.files, number)]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`inputs`: (3, side, side), uint8, BGR."""
