@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
     )
     shot.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th image')
     shot.add_argument('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='of K')
+    shot.add_argument('--calibrate', nargs='+', default=[], metavar='DIR', help='on their images')
     border = commands.add_parser('border', help='test a model on padded images, and unwrapped')
     border.add_argument('config')
     border.add_argument('checkpoint')
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         if args.command == 'zero-shot':
             files = labeled_images(args.images, args.every)
             for attn in args.attn:
-                right = count_right(args.teacher, attn, files, args.gains)
+                right = count_right(args.teacher, attn, files, args.gains, args.calibrate)
                 print(f'{attn}: {right} of {len(files)} right', flush=True)
             return 0
         if args.command == 'border':

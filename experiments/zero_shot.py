@@ -10,12 +10,14 @@ from torch import Tensor
 
 from mmca.backbones import DeiT
 from mmca.checkpoint import load_pretrained, read_checkpoint
+from mmca.distill import UnlabeledImages, calibrate
 from mmca.errors import InputError
 from mmca.io import find_images
 
 SIDE = 224
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 BATCH = 25
+CALIBRATED_ON = 200  # images
 
 
 def labeled_images(folders: Sequence[str], every: int) -> list[tuple[Path, int]]:
@@ -33,9 +35,13 @@ def labeled_images(folders: Sequence[str], every: int) -> list[tuple[Path, int]]
     return [(path, labels[name]) for name, path in files[::every]]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def count_right(
-    teacher: str, attn: str, files: Sequence[tuple[Path, int]], gains: Sequence[float] | None = None
+    teacher: str,
+    attn: str,
+    files: Sequence[tuple[Path, int]],
+    gains: Sequence[float] | None = None,
+    unlabeled: Sequence[str] = (),
 ) -> int:
     """Convert ImageNet's DeiT-T, class token included, and classify center crops.
 
@@ -44,6 +50,7 @@ def count_right(
         attn: one letter, or one per block.
         files: from :func:`labeled_images`.
         gains: (g_a, g_b) of every head of attention with keys.
+        unlabeled: folders with images to calibrate on, see `mmca.distill.calibrate`.
 
     Raises:
         InputError: the checkpoint has no head, or does not fit.
@@ -51,11 +58,18 @@ def count_right(
     tensors = read_checkpoint(teacher).tensors
     if 'head.weight' not in tensors:
         raise InputError(f'{teacher} has no classifier: head.weight is missing')
-    model = DeiT('tiny', attn=attn, with_cls_token=True, out_type='cls_token').eval()
+    model, softmax = (
+        DeiT('tiny', attn=kind, with_cls_token=True, out_type='cls_token').eval()
+        for kind in (attn, 'S')
+    )
     load_pretrained(model, teacher)
     for name, parameter in model.named_parameters() if gains else ():
         if name.endswith('.gains'):
             parameter.copy_(parameter.new_tensor(gains))
+    if unlabeled:
+        load_pretrained(softmax, teacher)
+        views = UnlabeledImages(unlabeled, SIDE).middle_views(CALIBRATED_ON)
+        calibrate(model, softmax, _normalize(torch.stack(views).flip(1).float()))
     right = 0
     for images, labels in _batches(files):
         logits = model(images)[0] @ tensors['head.weight'].T + tensors['head.bias']
@@ -65,11 +79,16 @@ def count_right(
 
 def _batches(files: Sequence[tuple[Path, int]]) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, 3, 224, 224) and labels (B,)."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     for start in range(0, len(files), BATCH):
         batch = files[start : start + BATCH]
         crops = [_crop(imread(str(path), channel_order='rgb')) for path, _ in batch]
-        yield (torch.stack(crops) - mean) / std, torch.tensor([label for _, label in batch])
+        yield _normalize(torch.stack(crops)), torch.tensor([label for _, label in batch])
+
+
+def _normalize(images: Tensor) -> Tensor:
+    """(B, 3, H, W), RGB from 0 to 255."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (images - mean) / std
 
 
 def _crop(image: np.ndarray) -> Tensor:
