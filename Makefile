@@ -68,7 +68,7 @@ test-slow: env
 $(UPSTREAM)/.ready: requirements-upstream.txt
 	$(UPSTREAM_PYTHON) -m venv '$(UPSTREAM)'
 	$(UPSTREAM)/bin/python -m pip install $$(grep -E '^(torch|numpy|setuptools|wheel|ninja|psutil)==' $<)
-	@echo 'Building mmcv takes about 15 minutes on 2 cores, once: pip keeps the wheel.'
+	@echo 'Building mmcv can take an hour on 2 cores, once: pip keeps the wheel.'
 	MMCV_WITH_OPS=1 $(UPSTREAM)/bin/python -m pip install --no-build-isolation -r $<
 	$(UPSTREAM)/bin/python -m pip install --no-deps --force-reinstall \
 	  "$$(grep ^opencv-python-headless $<)"
