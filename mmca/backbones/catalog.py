@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from mmca import backbones
+from mmca.backbones.base import ARCH_LETTERS, Backbone
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, guess_family, read_checkpoint
 from mmca.errors import InputError
 from mmca.layers.attention import get_attention
@@ -42,6 +45,34 @@ class Candidate:
         either = (report.loaded, report.missing, report.mismatched, report.unexpected)
         shared = len(report.loaded) - len(report.converted)
         return shared / max(sum(map(len, either)), 1)
+
+
+def named_backbone(name: str) -> tuple[type[Backbone], str]:
+    """The class and the size of a backbone by its name in the shipped configs.
+
+    Raises:
+        InputError: unknown name; the message suggests the nearest ones.
+
+    Example:
+        >>> cls, arch = named_backbone('ca_pvt_s')
+        >>> cls.__name__, arch
+        ('CAPVT', 'small')
+    """
+    known = {}
+    for kind in backbones.__all__:
+        cls = getattr(backbones, kind)
+        family = re.sub('^(CA|FLatten)', r'\1_', kind).lower()
+        for arch in cls.arch_zoo:
+            size = arch[0] if arch in ARCH_LETTERS.values() else arch
+            known[f'{family}_{size}'] = cls, arch
+    if name not in known:
+        near = get_close_matches(name, known, 3)
+        raise InputError(
+            f'unknown backbone {name!r}; nearest: {", ".join(near)}'
+            if near
+            else f'unknown backbone {name!r}; known are {", ".join(known)}'
+        )
+    return known[name]
 
 
 def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:

@@ -1,6 +1,8 @@
-"""List the shipped configs, find one, print it, or write a config for your own data.
+"""List the shipped configs, find one, print it, or write a config for your data or backbone.
 
 With --data, inspects the folder of a data set, chooses a training recipe and writes a config.
+With CONFIG and --backbone, writes a config that puts this backbone into CONFIG, which may be any
+detector, segmentor or classifier of mmdet, mmseg or mmpretrain.
 Without an option, prints the path of CONFIG.
 """
 
@@ -12,10 +14,11 @@ from pathlib import Path
 
 from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
 from mmca.cli.table import print_table
-from mmca.config.config_writer import write, write_new, write_starter
+from mmca.config.adaptation import plan
+from mmca.config.config_writer import write, write_adapted, write_new, write_starter
 from mmca.config.dataset_info import DatasetInfo, inspect_folder
 from mmca.config.packages import FULL_STACK, require
-from mmca.config.reader import read_config
+from mmca.config.reader import load_config, read_config
 from mmca.config.recipe import HEADS, Recipe, choose
 from mmca.config.shipped import FOLDERS, find_config, shipped_models
 from mmca.errors import InputError
@@ -24,12 +27,14 @@ REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
   %(prog)s --data data/fruits --weights ca_pvt_tiny.pth --epochs 50 --out my_config.py
+  %(prog)s mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py --backbone ca_swin_t --out dino.py
   %(prog)s coco/maskrcnn_ca_pvt_s --print
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --copy standalone.py --cfg-options train_cfg.max_epochs=36
 
 Configs from --inherit and --data work wherever mmca is installed, by their first line,
   _base_ = __import__('mmca').find_config('coco/maskrcnn_ca_pvt_s')"""
+ADAPTATION = ('out', 'backbone', 'weights')
 INSPECTION = ('train', 'val', 'classes')
 CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'device')
 
@@ -44,11 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder = 'write a config for a folder with COCO JSON files or label maps, and images'
     actions.add_argument('--data', metavar='DIR', help=folder)
     add_cfg_options(parser)
+    backbone = 'as in the names of shipped configs, such as ca_swin_t'
+    parser.add_argument('--backbone', metavar='NAME', help=backbone)
+    parser.add_argument('--weights', metavar='FILE', help='checkpoint to start the backbone from')
+    out = 'config to write; default DIR.py, or CONFIG_BACKBONE.py'
+    parser.add_argument('--out', metavar='FILE', help=out)
+    keep = 'with --backbone, leave optimizer and warm-up as they are in CONFIG'
+    parser.add_argument('--keep-recipe', action='store_true', help=keep)
     data = parser.add_argument_group('options of --data, replacing its choices')
-    data.add_argument('--out', metavar='FILE', help='config to write; default DIR.py')
     data.add_argument('--model', choices=HEADS, help='kind of detector or segmentor')
-    data.add_argument('--backbone', metavar='NAME', help='as in the shipped names, e.g. ca_swin_t')
-    data.add_argument('--weights', metavar='FILE', help='checkpoint to start the backbone from')
     data.add_argument('--size', nargs=2, type=int, metavar=('W', 'H'), help='image size in pixels')
     data.add_argument('--epochs', type=int, help='number of epochs')
     data.add_argument('--batch-size', type=int, help='images per iteration on one device')
@@ -59,18 +68,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    adapts = args.config is not None and args.backbone is not None and args.data is None
+    allowed = ADAPTATION if adapts else ()
     used = [name for name in ('out', *CHOICES, *INSPECTION) if getattr(args, name) is not None]
+    used = [name for name in used if name not in allowed]
     if used and args.data is None:
-        raise InputError(f'--{used[0].replace("_", "-")} requires --data')
+        raise InputError(
+            f'--{used[0].replace("_", "-")} requires --data'
+            + (', or CONFIG and --backbone' if used[0] in ADAPTATION and not adapts else '')
+        )
+    if args.keep_recipe and not adapts:
+        raise InputError('--keep-recipe requires CONFIG and --backbone')
     if args.cfg_options and not (args.print or args.copy):
         raise InputError('--cfg-options requires --print or --copy')
     if args.config is None and args.data is None and not args.list:
         raise InputError('name a config, or use --list')
     out = args.data and (args.out or f'{Path(args.data).resolve().name}.py')
+    if adapts:
+        out = args.out or f'{Path(args.config.rpartition("::")[2]).stem}_{args.backbone}.py'
     out = out or args.copy or args.inherit
     if out and not out.endswith('.py'):
         raise InputError(f'{out}: the name of a config must end in .py')
-    if args.data is not None:
+    if adapts:
+        _write_adapted(args, out)
+    elif args.data is not None:
         _write_for_data(args, Path(out))
     elif args.list:
         _print_list()
@@ -83,9 +104,17 @@ def run(args: argparse.Namespace) -> int:
         print(read_config(args.config, args.cfg_options).pretty_text, end='')
     else:
         print(find_config(args.config))
-    if args.inherit or args.copy:
+    if adapts or args.inherit or args.copy:
         print(f'wrote {out}; train it with: {shlex.join(["mmca", "train", out])}')
     return 0
+
+
+def _write_adapted(args: argparse.Namespace, out: str) -> None:
+    require(*FULL_STACK)
+    cfg = load_config(args.config)
+    adaptation = plan(cfg, args.backbone, args.weights, args.keep_recipe)
+    write_adapted(args.config, adaptation, out)
+    print_table(('changed', 'how'), adaptation.reasons.items())
 
 
 def _print_list() -> None:

@@ -10,6 +10,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from mmca.config.adaptation import Adaptation
 from mmca.config.dataset_info import DatasetInfo
 from mmca.config.models import class_counts
 from mmca.config.reader import read_config
@@ -74,6 +75,14 @@ def write_starter(name: str, path: str | Path) -> list[Path]:
         f'optim_wrapper = dict(optimizer=dict(lr={cfg.optim_wrapper.optimizer.lr}))\n'
     )
     return write_new({Path(path): text})
+
+
+def write_adapted(base: str, adaptation: Adaptation, path: str | Path) -> list[Path]:
+    """Write a config that puts another backbone into `base`, a file or a name."""
+    inherited = f'_base_ = {os.path.relpath(base, Path(path).parent)!r}\n'
+    text = ''.join(f'# {name}: {reason}\n' for name, reason in adaptation.reasons.items())
+    text += inherited if Path(base).is_file() else BASE.format(base)
+    return write_new({Path(path): f'{text}\n{_code(adaptation.changes)}'})
 
 
 def write_new(files: Mapping[Path, str]) -> list[Path]:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.config.packages import require
-from mmca.config.shipped import find_config
+from mmca.config.shipped import LIBRARIES, find_config
 from mmca.errors import InputError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 # What the libraries read at the top of a config; all other names there are its own variables.
 KEYS = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmca.errors import InputError
 
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = {  # folder -> task, data set and input size
     'coco': 'Detection and instance segmentation on COCO (mmdet), GMACs at 1280 x 800',
@@ -32,9 +34,26 @@ def config_root() -> Path:
     return installed if installed.is_dir() else root / 'configs'
 
 
-def config_names() -> list[str]:
-    """The names of all shipped configs, such as 'coco/maskrcnn_ca_pvt_s', sorted."""
-    root = config_root()
+def library_configs(library: str) -> Path:
+    """The folder of the configs that come with mmdet, mmseg or mmpretrain.
+
+    Raises:
+        InputError: the library is not installed, or came without its configs.
+    """
+    spec = find_spec(library) if library in LIBRARIES else None
+    if spec is None:
+        known = ', '.join(f'{name}::' for name in LIBRARIES)
+        raise InputError(f'{library}:: names no installed library; known are {known}')
+    package = Path(spec.submodule_search_locations[0])
+    for root in (package / '.mim' / 'configs', package.parent / 'configs'):  # installed, cloned
+        if root.is_dir():
+            return root
+    raise InputError(f'{package} has no configs: install {library} again')
+
+
+def config_names(root: Path | None = None) -> list[str]:
+    """The names of all shipped configs, such as 'coco/maskrcnn_ca_pvt_s', or of a folder's."""
+    root = root or config_root()
     paths = (path.relative_to(root).with_suffix('') for path in root.glob('*/*.py'))
     return sorted(path.as_posix() for path in paths if path.parts[0] != '_base_')
 
@@ -50,17 +69,26 @@ def find_config(name: str) -> str:
     """Find a config by its file or by the name of a shipped config.
 
     Args:
-        name: a file, which is returned as it is, or a name with or without 'configs/' and '.py'.
+        name: a file, which is returned as it is; a name with or without 'configs/' and '.py'; or
+            a library's own config, such as 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'.
 
     Raises:
-        InputError: there is neither; the message suggests the nearest names.
+        InputError: there is none; the message suggests the nearest names.
+
+    Example:
+        >>> find_config('coco/maskrcnn_ca_pvt_s').endswith('maskrcnn_ca_pvt_s.py')
+        True
     """
     if Path(name).is_file():
         return name
-    wanted = name.removeprefix('./').removeprefix('configs/').removesuffix('.py')
-    path = config_root() / f'{wanted}.py'
+    library, _, wanted = name.rpartition('::')
+    root = library_configs(library) if library else config_root()
+    wanted = wanted.removeprefix('./').removeprefix('configs/').removesuffix('.py')
+    path = root / f'{wanted}.py'
     if '..' not in Path(wanted).parts and path.is_file():
         return str(path)
-    near = get_close_matches(wanted, config_names(), n=3, cutoff=0.5)
-    hint = f'; nearest shipped configs: {", ".join(near)}' if near else ''
-    raise InputError(f'config not found: {name}{hint} (mmca config --list)')
+    known = [f'{library}::{one}' if library else one for one in config_names(root)]
+    near = get_close_matches(name.removesuffix('.py'), known, n=3, cutoff=0.5)
+    hint = f'; nearest configs: {", ".join(near)}' if near else ''
+    where = '' if library else ' (mmca config --list)'
+    raise InputError(f'config not found: {name}{hint}{where}')

@@ -8,6 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmca.cli.main import main
+from mmca.config import adapt
 from mmca.config.reader import load_config, read_config
 from mmca.config.shipped import config_names
 from mmca.engine import Runner
@@ -78,7 +79,7 @@ def test_a_starter_inherits_and_changes_nothing_by_itself(out, tmp_path):
     ('argv', 'expected'),
     [
         ([], 'name a config, or use --list'),
-        (['coco/maskrcnn_ca_pvt_xx'], 'nearest shipped configs: coco/maskrcnn_ca_pvt_'),
+        (['coco/maskrcnn_ca_pvt_xx'], 'nearest configs: coco/maskrcnn_ca_pvt_'),
         ([NAME, '--copy', 'own.txt'], 'own.txt: the name of a config must end in .py'),
         ([NAME, '--copy', 'there.py'], 'there.py exists already: choose another name'),
         ([NAME, '--copy', 'no/own.py'], 'cannot write no/own.py: No such file or directory'),
@@ -186,3 +187,38 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
         objects = json.loads(Path('found/predictions.json').read_text())['annotations']
         assert all(('segmentation' in item) == ('mask' in model) for item in objects)
         assert objects
+
+
+DINO = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
+
+
+def test_another_backbone_in_any_config(tmp_path, monkeypatch, capsys, fail):
+    monkeypatch.chdir(tmp_path)
+    assert main(['config', DINO, '--backbone', 'ca_pvt_t', '--out', 'dino.py']) == 0
+    out = capsys.readouterr().out
+    assert '2048 at stride 32 -> ' in out
+    assert 'mmca train dino.py' in out
+    assert len((tmp_path / 'dino.py').read_text().splitlines()) < 20
+    assert read_config('dino.py').model == adapt(read_config(DINO), 'ca_pvt_t').model
+    # In the user's own config, too, from another folder.
+    Path('other').mkdir()
+    again = ['config', 'dino.py', '--backbone', 'swin_t', '--out', 'other/swin.py']
+    assert main(again) == 0
+    assert read_config('other/swin.py').model.neck.in_channels == [192, 384, 768]
+    assert 'exists already' in fail(*again)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'problem'),
+    [
+        ((DINO, '--backbone', 'ca_pvt_x'), "unknown backbone 'ca_pvt_x'; nearest: ca_pvt_"),
+        (('mmdet::dino/dino-4scale_r5', '--backbone', 'pvt_t'), 'nearest configs: mmdet::dino/'),
+        (('mmpose::x', '--backbone', 'pvt_t'), 'mmpose:: names no installed library'),
+        ((DINO, '--out', 'x.py'), '--out requires --data, or CONFIG and --backbone'),
+        ((DINO, '--keep-recipe'), '--keep-recipe requires CONFIG and --backbone'),
+    ],
+)
+def test_another_backbone_needs_both_names(arguments, problem, tmp_path, monkeypatch, fail):
+    monkeypatch.chdir(tmp_path)
+    assert problem in fail('config', *arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,328 @@
+"""Put a backbone of mmca into any config of mmdet, mmseg or mmpretrain."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmca.config.reader import library_of, read_config
+from mmca.errors import InputError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mmca.config.feature_maps import FeatureMap, Trace
+
+PLACES = ('model', 'model.detector')  # where a backbone is; trackers contain a detector
+STRIDES = (4, 8, 16, 32)  # of a pyramid's stages
+PYRAMID_CHANNELS = 256  # of the levels that are made from DeiT's one map
+MAX_GROUPS = 6  # of numbers of channels, some of which happen to equal the backbone's
+NORMALIZATION = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375]}  # ImageNet, RGB
+SCHEDULES = {  # library, PVT or not -> shipped schedule with the family's recipe
+    ('mmdet', True): 'coco_pvt_1x',
+    ('mmdet', False): 'coco_swin_1x',
+    ('mmseg', True): 'ade20k_fpn_40k',
+    ('mmseg', False): 'ade20k_upernet_160k',
+    ('mmpretrain', True): 'imagenet_300e',
+    ('mmpretrain', False): 'imagenet_300e',
+}
+BATCH = {'mmdet': 16, 'mmseg': 16, 'mmpretrain': 1024}  # of these recipes, images
+
+
+@dataclass
+class Adaptation:
+    """What turns a config into one with another backbone.
+
+    Attributes:
+        changes: key as in --cfg-options -> new value.
+        reasons: what changes -> how, and why.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def adapt(
+    cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
+) -> Config:
+    """Put a backbone of mmca into a config; arguments and errors are those of :func:`plan`.
+
+    Returns:
+        A new config.
+
+    Example:
+        >>> from mmca.config.reader import read_config
+        >>> cfg = adapt(read_config('coco/maskrcnn_ca_pvt_t'), 'ca_swin_t')
+        >>> cfg.model.neck.in_channels
+        [96, 192, 384, 768]
+    """
+    adapted = copy.deepcopy(cfg)
+    adapted.merge_from_dict(plan(cfg, backbone, weights, keep_recipe).changes)
+    return adapted
+
+
+def plan(
+    cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
+) -> Adaptation:
+    """Plan the changes that put a backbone of mmca into a config.
+
+    Shapes of the old and the new backbone's maps run through neck and heads, which shows what
+    numbers of channels have to change.
+
+    Args:
+        cfg: a detector, segmentor or classifier.
+        backbone: as in the shipped configs' names, such as 'ca_pvt_t'.
+        weights: checkpoint to start the backbone from.
+        keep_recipe: whether optimizer, rate and warm-up stay.
+
+    Raises:
+        InputError: the config's model cannot be built, or cannot take this backbone.
+    """
+    from mmengine.registry import DefaultScope
+
+    library = library_of(cfg, cfg.filename or 'given')
+    places = [place for place in PLACES if 'backbone' in (_at(cfg, place) or ())]
+    if not places:
+        raise InputError(f'{cfg.filename}: the model has no backbone to replace')
+    place = places[0]
+    result = Adaptation()
+    with DefaultScope.overwrite_default_scope(library):
+        _change_model(cfg, place, backbone, weights, result)
+    _change_images(cfg, place, result)
+    _drop_checkpoints(cfg, place, result)
+    if not keep_recipe:
+        _change_recipe(cfg, library, result)
+    imports = [*(cfg.get('custom_imports') or {}).get('imports', ()), 'mmca.engine']
+    result.changes['custom_imports'] = {'imports': list(dict.fromkeys(imports))}
+    result.changes['runner_type'] = 'mmca.Runner'
+    return result
+
+
+def _change_model(
+    cfg: Config, place: str, name: str, weights: str | Path | None, result: Adaptation
+) -> None:
+    """Change the backbone, and the channels of whatever takes its maps."""
+    from mmca.backbones.catalog import named_backbone, start_settings
+    from mmca.checkpoint import read_checkpoint
+    from mmca.config.feature_maps import FeatureMap, feature_maps, trace
+
+    cfg, changes = copy.deepcopy(cfg), result.changes
+    part = _at(cfg, place)
+    kind = part.backbone.type
+    try:
+        old = feature_maps(part.backbone)
+        before = trace(part, old)
+        if len({one.stride for one in old}) == 1 and len({one.stride for one in before.neck}) > 1:
+            # A plain ViT's neck makes the pyramid that ours are by themselves.
+            old, part.neck, changes[f'{place}.neck'] = before.neck, None, None
+            before = trace(part, old)
+    except InputError:
+        raise
+    except Exception as error:  # the model's own, or a package that it needs
+        raise InputError(f'the model itself cannot be built here: {_line(error)}') from error
+    if 'shared_head' in (part.get('roi_head') or {}):
+        raise InputError(f'{part.type}: its RoI head is a stage of its own backbone, {kind}')
+    cls, arch = named_backbone(name)
+    settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
+    stages = _stages(old, kind)
+    if cls.pyramid:
+        settings['out_indices'] = tuple(stages)
+    new = feature_maps(settings)
+    neck, fpn = part.get('neck'), None
+    if not cls.pyramid and 'head' not in part:  # classifiers take one map at any stride
+        fpn = {'type': 'mmca.SimpleFeaturePyramid', 'in_channels': new[0].channels}
+        new = [FeatureMap(PYRAMID_CHANNELS, STRIDES[stage]) for stage in stages]
+        levels = {'out_channels': PYRAMID_CHANNELS, 'num_outs': len(new), 'start_level': stages[0]}
+    if fpn and isinstance(neck, Mapping) and neck['type'] == 'FPN':  # ours takes its place
+        first, number = before.neck[0], len(before.neck)
+        levels = {'out_channels': first.channels, 'num_outs': number}
+        levels['start_level'] = STRIDES.index(first.stride)
+        changes[f'{place}.neck'] = {'_delete_': True, **fpn, **levels}
+    else:
+        edits = _channel_edits(cfg, place, before, old, new)
+        cfg.merge_from_dict(edits)
+        if fpn:
+            neck = _at(cfg, f'{place}.neck')
+            necks = [neck] if isinstance(neck, Mapping) else neck or []
+            edits = {key: value for key, value in edits.items() if f'{place}.neck' not in key}
+            changes[f'{place}.neck'] = [{**fpn, **levels}, *necks]
+        keys = (re.split(r'\.\d', key)[0] for key in edits)  # configs replace lists as a whole
+        changes |= {key: _at(cfg, key) for key in keys}
+    if weights is not None:
+        settings = start_settings(settings, read_checkpoint(weights))
+        settings['init_cfg'] = {'type': 'Pretrained', 'checkpoint': str(weights)}
+    changes[f'{place}.backbone'] = {'_delete_': True, **settings}
+    result.reasons['backbone'] = f'{kind} -> {settings["type"]}, {settings["arch"]}'
+    result.reasons['its maps'] = f'{_list(old)} -> {_list(new)}'
+
+
+def _stages(old: list[FeatureMap], kind: str) -> list[int]:
+    """The stage of a pyramid for each map of the old backbone: by stride, else by depth."""
+    strides = [one.stride for one in old]
+    if len(old) > len(STRIDES):
+        raise InputError(f'{kind} gives {len(old)} maps, ours give {len(STRIDES)} at most')
+    if len(old) > 1 and len(set(strides)) == 1:
+        raise InputError(f'{kind} gives {len(old)} maps of one stride, ours give a pyramid')
+    if len(set(strides)) == len(strides) and set(strides) <= set(STRIDES):
+        return [STRIDES.index(stride) for stride in strides]
+    return list(range(len(STRIDES) - len(old), len(STRIDES)))  # dilated ones repeat strides
+
+
+def _channel_edits(
+    cfg: Config, place: str, before: Trace, old: list[FeatureMap], new: list[FeatureMap]
+) -> dict[str, Any]:
+    """The numbers of channels to be changed, so that the new maps get as far as the old ones.
+
+    A number in the config may equal one of the backbone's by chance, so subsets are tried.
+    """
+    from mmca.config.feature_maps import trace
+
+    part = _at(cfg, place)
+    rounds = [[key for key in part if key != 'backbone']]
+    if part.get('neck'):  # few necks pass a map on to the heads
+        rounds.insert(0, ['neck'])
+    first: Exception | None = None
+    for takers in rounds:
+        groups: dict[tuple, dict[str, Any]] = {}
+        for taker in takers:
+            for key, value in _channel_keys(part[taker], f'{place}.{taker}'):
+                edited = _edited(value, old, new)
+                if edited is not None:
+                    group = re.sub(r'\.\d+', '', key), str(value)
+                    groups.setdefault(group, {})[key] = edited
+        for subset in _subsets(list(groups.values())[:MAX_GROUPS]):
+            edits = {key: value for group in subset for key, value in group.items()}
+            trial = copy.deepcopy(cfg)
+            trial.merge_from_dict(edits)
+            try:
+                after = trace(_at(trial, place), new)
+            except Exception as error:  # the model's own: these numbers do not go together
+                first = first or error
+                continue
+            if after.reached >= before.reached:
+                return edits
+            first = first or after.error
+    raise InputError(
+        f'{part.type} cannot take maps of {_list(new)} instead of {_list(old)}: {_line(first)}'
+    )
+
+
+def _subsets(groups: list) -> Iterator[tuple]:
+    """All subsets, the largest first."""
+    return chain.from_iterable(combinations(groups, size) for size in range(len(groups), -1, -1))
+
+
+def _channel_keys(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Keys and values of all numbers of input channels below a node."""
+    items = node.items() if isinstance(node, Mapping) else ()
+    if isinstance(node, (list, tuple)):
+        items = ((str(index), item) for index, item in enumerate(node))
+    for name, value in items:
+        if 'in_channel' in name:
+            yield f'{key}.{name}', value
+        yield from _channel_keys(value, f'{key}.{name}')
+
+
+def _edited(value: Any, old: list[FeatureMap], new: list[FeatureMap]) -> Any:
+    """Numbers of channels of the old maps, exchanged for the new ones; None for other numbers."""
+    given, wanted = [one.channels for one in old], [one.channels for one in new]
+    table = dict(zip(given, wanted))
+    if isinstance(value, int):
+        return table.get(value)
+    if not isinstance(value, (list, tuple)) or not value or not set(value) <= set(given):
+        return None
+    edited = wanted if list(value) == given else [table[number] for number in value]
+    return type(value)(edited)
+
+
+def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
+    """Normalize images as the backbone's weights expect it."""
+    for key in ('data_preprocessor', 'model.data_preprocessor', f'{place}.data_preprocessor'):
+        node = _at(cfg, key) or {}
+        if 'data_preprocessor' in node:  # one for each branch, in semi-supervised detectors
+            key, node = f'{key}.data_preprocessor', node.data_preprocessor
+        if not node:
+            continue
+        order = 'to_rgb' if cfg.default_scope == 'mmpretrain' else 'bgr_to_rgb'
+        wanted = {**NORMALIZATION, order: True}
+        if node.get('rgb_to_bgr'):
+            wanted['rgb_to_bgr'] = False
+        changes = {name: value for name, value in wanted.items() if node.get(name) != value}
+        if changes:
+            result.changes |= {f'{key}.{name}': value for name, value in changes.items()}
+            result.reasons['images'] = "ImageNet's mean and deviation, RGB"
+
+
+def _drop_checkpoints(cfg: Config, place: str, result: Adaptation) -> None:
+    """Load nothing into the new backbone that belongs to the old one."""
+    parts = {'model', place}
+    keys = [*(f'{part}.{name}' for part in sorted(parts) for name in ('init_cfg', 'pretrained'))]
+    for key in ('load_from', *keys):
+        if value := _at(cfg, key):
+            result.changes[key] = None
+            result.reasons[key] = f'not loaded: {value if isinstance(value, str) else dict(value)}'
+
+
+def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
+    """Optimizer, rate and warm-up of the backbone's family; length and decay stay."""
+    from mmca import backbones
+    from mmca.registry import MODELS
+
+    cls = next(MODELS.get(v['type']) for k, v in result.changes.items() if k.endswith('.backbone'))
+    name = SCHEDULES[library, issubclass(cls, (backbones.PVT, backbones.PVTv2))]
+    family = read_config(f'_base_/schedules/{name}')
+    own = cfg.get('optim_wrapper') or {}
+    if not isinstance(own.get('optimizer'), Mapping):
+        result.reasons['optimizer'] = 'as it is: it has several'
+        return
+    if own.optimizer.type == 'AdamW' and not own.get('constructor'):
+        result.reasons['optimizer'] = f'as it is: AdamW, lr {own.optimizer.lr:g}'
+        return
+    optimizer = dict(family.optim_wrapper.optimizer)
+    batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size', BATCH[library])
+    optimizer['lr'] *= batch / BATCH[library]
+    result.changes['optim_wrapper.optimizer'] = {'_delete_': True, **optimizer}
+    constructor = family.optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+    if constructor != own.get('constructor', 'DefaultOptimWrapperConstructor'):
+        result.changes['optim_wrapper.constructor'] = constructor
+    paramwise = family.optim_wrapper.get('paramwise_cfg')
+    if paramwise != own.get('paramwise_cfg'):
+        result.changes['optim_wrapper.paramwise_cfg'] = paramwise and {
+            '_delete_': True,
+            **paramwise,
+        }
+    result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batches of {batch}'
+    schedulers = cfg.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
+    warm_up = [one for one in family.param_scheduler if one['type'] == 'LinearLR']
+    kept = [
+        {**one, 'eta_min': one['eta_min'] * optimizer['lr'] / own.optimizer.lr}
+        if one.get('eta_min')  # a rate, not a share of one
+        else one
+        for one in schedulers
+        if not (warm_up and (one['type'] == 'LinearLR' or 'Warmup' in one['type']))
+    ]
+    if warm_up + kept != schedulers:
+        result.changes['param_scheduler'] = warm_up + kept
+    if warm_up:
+        result.reasons['warm-up'] = f'{warm_up[0]["end"]} iterations'
+
+
+def _at(cfg: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    for name in key.split('.'):
+        cfg = cfg.get(name) if isinstance(cfg, Mapping) or hasattr(cfg, 'get') else None
+    return cfg
+
+
+def _list(maps: list[FeatureMap]) -> str:
+    return ', '.join(map(str, maps))
+
+
+def _line(error: Exception | None) -> str:
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
