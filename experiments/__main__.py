@@ -1,4 +1,4 @@
-"""Repeat the results in docs: python -m experiments {run,transfer,zero-shot,border,time,report}.
+"""Repeat the results in docs: python -m experiments COMMAND.
 
 Runs that were stopped go on when the command is started again. To repeat a run,
 remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.adapted import try_adapted
 from experiments.border import border_table
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS
-from experiments.run import RESULTS, ROOT, Lab, run_missing, run_transfers
+from experiments.run import DATA, RESULTS, ROOT, Lab, run_missing, run_transfers
 from experiments.speed import time_rows
 from experiments.zero_shot import count_right, labeled_images
 from mmca.cli.main import guarded
@@ -61,6 +62,9 @@ def main(argv: Sequence[str]) -> int:
     border.add_argument('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
     border.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments/border'))
     border.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    adapted = commands.add_parser('adapted', help="train libraries' own configs for one step")
+    adapted.add_argument('backbones', nargs='+', help='such as ca_pvt_t')
+    adapted.add_argument('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
     timed = commands.add_parser('time', help='time training iterations of the rows of tables')
     timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
     timed.add_argument('--rounds', type=int, default=5, help='iterations a row; default 5')
@@ -86,6 +90,11 @@ def main(argv: Sequence[str]) -> int:
             tests = border_table(lab, args.config, args.checkpoint, args.divisors, args.cfg_options)
             for name, metrics in tests:
                 print(f'{name}: {metrics}', flush=True)
+            return 0
+        if args.command == 'adapted':
+            for backbone in args.backbones:
+                for line in try_adapted(backbone, args.root):
+                    print(line, flush=True)
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
         if args.command == 'run':

@@ -157,7 +157,8 @@ def _change_model(
         settings = start_settings(settings, read_checkpoint(weights))
         settings['init_cfg'] = {'type': 'Pretrained', 'checkpoint': str(weights)}
     changes[f'{place}.backbone'] = {'_delete_': True, **settings}
-    result.reasons['backbone'] = f'{kind} -> {settings["type"]}, {settings["arch"]}'
+    through = ', through mmca.SimpleFeaturePyramid' if fpn else ''
+    result.reasons['backbone'] = f'{kind} -> {settings["type"]}, {settings["arch"]}{through}'
     result.reasons['its maps'] = f'{_list(old)} -> {_list(new)}'
 
 
