@@ -16,7 +16,8 @@ from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
 from mmca.cli.table import print_table
 from mmca.config.adaptation import plan
 from mmca.config.config_writer import write, write_adapted, write_new, write_starter
-from mmca.config.dataset_info import DatasetInfo, inspect_folder
+from mmca.config.dataset_info import inspect_folder
+from mmca.config.folders import DatasetInfo
 from mmca.config.packages import FULL_STACK, require
 from mmca.config.reader import load_config, read_config
 from mmca.config.recipe import HEADS, Recipe, choose

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmca.config.adaptation import Adaptation
-from mmca.config.dataset_info import DatasetInfo
+from mmca.config.folders import DatasetInfo
 from mmca.config.models import class_counts
 from mmca.config.reader import read_config
 from mmca.config.recipe import Recipe

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
 
-from mmca.config.dataset_info import DatasetInfo
+from mmca.config.folders import DatasetInfo
 from mmca.config.shipped import config_names
 from mmca.errors import InputError
 

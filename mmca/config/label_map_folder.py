@@ -1,0 +1,266 @@
+"""Inspect a folder with images and label maps."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import permutations, product
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from mmca.config.folders import (
+    DatasetInfo,
+    Folders,
+    Pairs,
+    Split,
+    hold_out,
+    median_size,
+    split_of,
+)
+from mmca.errors import InputError
+from mmca.io import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SAMPLES = 8  # images of a folder whose values are counted
+MAX_VALUES = 100  # different ones in a label map; photographs have more
+IGNORED = 255  # label
+UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # how such a text begins
+CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
+
+
+class _Group(NamedTuple):
+    """Image files of one folder with one suffix, all in color or all of one channel."""
+
+    folder: Path
+    suffix: str
+    names: list[str]
+    values: float  # different ones in an image, the median of some; infinite in color
+
+
+def _group_images(root: Path, folders: Folders) -> Iterator[_Group]:
+    import numpy as np
+
+    for folder, files in folders.items():
+        found: dict[tuple[str, bool], list[str]] = {}
+        for name in _images(files):
+            gray = len(_open(root / folder / name, load=False).getbands()) == 1  # or with a palette
+            found.setdefault((Path(name).suffix, gray), []).append(name)
+        for (suffix, gray), names in found.items():
+            some = names[:: -(-len(names) // SAMPLES)] if gray else ()
+            values = [len(np.unique(_open(root / folder / name))) for name in some]
+            yield _Group(folder, suffix, names, median(values) if gray else math.inf)
+
+
+def _images(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def _open(path: Path, load: bool = True) -> Image.Image:
+    from PIL import Image
+
+    try:
+        image = Image.open(path)
+        if load:
+            image.load()
+    except OSError as error:
+        raise InputError(f'cannot read {path}: {error}') from error
+    return image
+
+
+def match_folders(root: Path, folders: Folders) -> dict[str, Split]:
+    """Match each folder of label maps with the folder of images that fits best.
+
+    Label maps have one channel, and few values: fewer than their images, if those are gray.
+    """
+    groups = list(_group_images(root, folders))
+    found: dict[str, dict[tuple[Path, Path], Pairs]] = {}
+    for images, maps in permutations(groups, 2):
+        own = {split_of(maps.folder), split_of(images.folder)} - {None}
+        if maps.values > MAX_VALUES or maps.values >= images.values or len(own) > 1:
+            continue
+        endings, stems = max(_matches(images, maps), key=lambda match: len(match[1]))
+        if stems:
+            matches = found.setdefault(own.pop() if own else 'train', {})
+            matches.setdefault((images.folder, maps.folder), {})[endings] = sorted(stems)
+    if not found:
+        _refuse_color_maps(root, groups)
+    return {name: _best_match(root, folders, name, found[name]) for name in found}
+
+
+def _matches(images: _Group, maps: _Group) -> Iterator[tuple[tuple[str, str], set[str]]]:
+    """Endings of two groups, and the names before them that both have."""
+    endings = ((group.suffix, _common_ending(group.names)) for group in (images, maps))
+    for own, other in product(*endings):
+        stems = {name.removesuffix(own) for name in images.names}
+        yield (own, other), stems & {name.removesuffix(other) for name in maps.names}
+
+
+def _common_ending(names: list[str]) -> str:
+    """The common end of all names from a dot or underscore on, such as '_leftImg8bit.png'."""
+    if len(names) == 1:
+        return Path(names[0]).suffix
+    common = os.path.commonprefix([name[::-1] for name in names])[::-1]
+    return common[re.search('[._]|$', common).start() :]
+
+
+def _best_match(
+    root: Path, folders: Folders, name: str, matches: dict[tuple[Path, Path], Pairs]
+) -> Split:
+    """The split of the two folders with most pairs, or else with its name."""
+
+    def rank(match: tuple[Path, Path]) -> tuple[int, int]:
+        return sum(map(len, matches[match].values())), [*map(split_of, match)].count(name)
+
+    images, maps = best = max(matches, key=rank)
+    for _, other in matches:
+        if other != maps:
+            raise InputError(
+                f'{root / maps} and {root / other} both have label maps for {name}: move one away'
+            )
+    split = Split(images.as_posix(), [], maps.as_posix(), matches[best])
+    if any(ending.lower().endswith(('.jpg', '.jpeg')) for _, ending in split.pairs):
+        raise InputError(f'{root / maps} has label maps in JPEG, which blurs them: write PNG')
+    used = {*split.files(0), *(split.files(1) if images == maps else ())}
+    split.bare = [file for file in _images(folders[images]) if file not in used]
+    return split
+
+
+def _refuse_color_maps(root: Path, groups: list[_Group]) -> None:
+    """Raise where images of few colors have the names of photographs."""
+    for images, maps in permutations(groups, 2):
+        first = [_open(root / group.folder / group.names[0]) for group in (images, maps)]
+        many, few = (image.convert('RGB').getcolors(MAX_VALUES) for image in first)
+        if few and not many and any(stems for _, stems in _matches(images, maps)):
+            raise InputError(
+                f'{root / maps.folder} has images with the colors '
+                f'{", ".join(str(color) for _, color in few[:4])}, ..., but a label map has one '
+                'channel of class numbers: convert them, see "Color maps" in docs/own_data.md'
+            )
+
+
+def inspect_label_maps(
+    root: Path, folders: Folders, splits: dict[str, Split], classes: str | None
+) -> DatasetInfo:
+    notes: list[str] = []
+    if 'val' not in splits and 'train' in splits:
+        splits |= _divide(root, folders, splits['train'], notes)
+    if not {'train', 'val'} <= set(splits):
+        raise InputError(
+            f'{root} has {" and ".join(splits)}, but training needs train and val: rename folders'
+        )
+    counts, sizes = {}, []
+    for name, split in splits.items():
+        split.names, place = split.files(0), Path(split.images)
+        below = [files for folder, files in folders.items() if place in (folder, *folder.parents)]
+        split.whole = all(  # as mmseg lists a folder
+            len(stems) == sum(file.endswith(end) for files in below for file in files)
+            for (end, _), stems in split.pairs.items()
+        )
+        if split.bare:
+            notes.append(
+                f'{len(split.bare)} images of {name} without a label map are left out, such as '
+                f'{split.bare[0]}'
+            )
+        counts[name] = _count(root, name, split, sizes)
+    labels = set().union(*counts.values())
+    names, first = _class_names(root, classes, labels, notes)
+    for name, count in counts.items():
+        splits[name].objects = {label: count[value] for value, label in enumerate(names, first)}
+    return DatasetInfo(root, 'labels', names, splits, median_size(sizes), notes, first == 1)
+
+
+def _divide(root: Path, folders: Folders, whole: Split, notes: list[str]) -> dict[str, Split]:
+    """Divide a single folder by its lists of names, or hold out a validation split."""
+    listed = {}
+    bare = {Path(file).stem: file for file in whole.bare}
+    known = {stem for stems in whole.pairs.values() for stem in stems}
+    for path in (folder / file for folder, files in folders.items() for file in files):
+        name = split_of(Path(path.name))
+        if path.suffix == '.txt' and name and name not in listed:
+            words = _read_text(root / path).split()
+            names = {word if word in known else Path(word).stem for word in words}
+            if names and names <= known | bare.keys():
+                listed[name] = _part(whole, names, [bare[stem] for stem in names & bare.keys()])
+    if {'train', 'val'} <= set(listed):
+        return listed
+    parts = hold_out(sorted(known))
+    notes.append(
+        f'the images are in one folder: {len(parts["val"])} of them are held out for validation'
+    )
+    return {
+        name: _part(whole, stems, whole.bare * (name == 'train')) for name, stems in parts.items()
+    }
+
+
+def _part(whole: Split, stems: Iterable[str], bare: list[str]) -> Split:
+    pairs = {ends: [*filter(set(stems).__contains__, own)] for ends, own in whole.pairs.items()}
+    return replace(whole, pairs={ends: own for ends, own in pairs.items() if own}, bare=bare)
+
+
+def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) -> Counter[int]:
+    """Label -> number of label maps that contain it; adds the label maps' sizes."""
+    import numpy as np
+    from rich.progress import track
+
+    counts: Counter[int] = Counter()
+    for file in track(split.files(1), f'label maps, {name}', transient=True):
+        labels = np.asarray(_open(root / split.labels / file))
+        sizes.append(labels.shape[:2])
+        counts.update(np.unique(labels).tolist())
+    counts.pop(IGNORED, None)
+    return counts
+
+
+def _read_text(path: Path) -> str:
+    """A text of any Windows or Unix editor."""
+    content = path.read_bytes()
+    try:
+        return content.decode('utf-16' if content[:2] in UTF_16 else 'utf-8-sig')
+    except UnicodeDecodeError:
+        return content.decode('cp1252', errors='replace')
+
+
+def _class_names(
+    root: Path, given: str | None, labels: set[int], notes: list[str]
+) -> tuple[list[str], int]:
+    """The classes' names, and the label of the first one: 1 if no label map has 0."""
+    last = max(labels, default=0)
+    if last < 1:
+        raise InputError(
+            f'the label maps in {root} have no labels but 0 and {IGNORED} (ignored): write class '
+            'numbers from 0 on, such as 0 for background, 1 for objects'
+        )
+    lists = (root / name for name in CLASS_LISTS)
+    given = given or next((str(file) for file in lists if file.is_file()), None)
+    names, first = [], int(0 not in labels and last > 1)
+    if given is None:
+        if last >= 2 * len(labels):
+            raise InputError(
+                f'the label maps in {root} have labels up to {last}, but only {len(labels)} '
+                'different ones: write class numbers 0, 1, 2, ..., or list all names with --classes'
+            )
+        notes.append('the classes have no names: use --classes, or classes.txt in the folder')
+        names = [f'class_{value}' for value in range(first, last + 1)]
+    else:
+        file = Path(given)
+        names = _read_text(file).splitlines() if file.is_file() else given.split(',')
+        names = [name.strip() for name in names if name.strip()]
+        first = 0 if len(names) > last else first
+        if len(names) + first <= last:
+            option = shlex.join(['--classes', ','.join(['background', *names])])
+            hint = f'; if 0 is the background, use {option}' if len(names) == last else ''
+            raise InputError(
+                f'{given} names {len(names)} classes, but the label maps in {root} have label '
+                f'{last}: name {last + 1}, or write {IGNORED} where nothing is labeled{hint}'
+            )
+    if first:
+        notes.append('no label map has 0: classes begin at 1 (reduce_zero_label=True)')
+    return names, first
