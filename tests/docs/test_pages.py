@@ -61,7 +61,7 @@ def argv_of(words: list[str]) -> list[str] | None:
 @cache
 def parser_of(config: str, tool: str):
     """The function with which the tool of a config's library parses its command line."""
-    shipped = config in config_names()
+    shipped = config in config_names() or '::' in config
     if not shipped:  # a placeholder (CONFIG), a file of the checkout, or the reader's own file
         own = config.endswith('.py') and ('/' not in config or (ROOT / config).is_file())
         assert config.isupper() or own, config
