@@ -6,9 +6,9 @@ from mmca.backbones.pvt import CAPVT, PVT, FLattenPVT, FLattenPVTv2, PVTv2
 from mmca.backbones.swin import CASwin, FLattenSwin, Swin
 
 __all__ = [
-    'CACSwin',
     'CAPVT',
     'PVT',
+    'CACSwin',
     'CADeiT',
     'CASwin',
     'CSwin',

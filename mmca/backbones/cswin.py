@@ -80,6 +80,8 @@ class CSwin(Backbone):
                 '2': nn.LayerNorm(first, NORM_EPS),
             }
         )
+        # Recipes exempt norms from weight decay by their names, and this one has none.
+        self.stage1_conv_embed['2'].no_weight_decay = ('weight', 'bias')
         side = max((img_size + 1) // STRIDE, 1)
         for i, dims in enumerate(self.embed_dims[: last + 1]):
             if i > 0:

@@ -1,5 +1,6 @@
 """The focused linear attention layer."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -105,6 +106,16 @@ class FocusedLinearAttention(Attention):
             'proj_drop': spec.drop_rate,
         }
         return cls(spec.embed_dims, **{**defaults, **options})
+
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
+        """Tensors of equal name and shape; in CSwin, `get_v` of both directions of stripes."""
+        start = dict(tensors)
+        for name in ('attns.0.get_v.weight', 'attns.0.get_v.bias'):
+            other = name.replace('attns.0', 'attns.1')
+            if other in start:
+                start[name] = torch.cat([start[name], start[other]])
+        return start
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attend over the whole grid.
