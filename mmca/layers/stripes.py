@@ -156,7 +156,8 @@ class StripesAttention(Attention):
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> StripesAttention:
         defaults = {
-            'num_heads': spec.num_heads,
+            # One for each direction where the family has a single one, as in PVT's first stage.
+            'num_heads': spec.num_heads if spec.window_size is None else max(spec.num_heads, 2),
             'width': spec.window_size,
             'projects': spec.projects,
             'proj_drop': spec.drop_rate,

@@ -77,7 +77,9 @@ def params(names) -> list:
 
 def backbone_of(name: str) -> tuple[str, str]:
     """Class and size in the name of a config."""
-    method, family, size = re.search(r'(ca_|flatten_)?(pvt|cswin|swin|deit)_([tsmbl])', name).groups()
+    method, family, size = re.search(
+        r'(ca_|flatten_)?(pvt|cswin|swin|deit)_([tsmbl])', name
+    ).groups()
     families = {'pvt': 'PVT', 'swin': 'Swin', 'cswin': 'CSwin', 'deit': 'DeiT'}
     return {'ca_': 'CA', 'flatten_': 'FLatten', None: ''}[method] + families[family], SIZES[size]
 
