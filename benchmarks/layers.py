@@ -18,7 +18,7 @@ from mmca.layers.attention import StageSpec, build_attention, registered_attenti
 
 SIZES = ((1, 200, 336, 64), (1, 100, 168, 128), (8, 56, 56, 64))
 SIDES = (56, 80, 112, 160, 224, 320, 448, 512)
-HEAD_WIDTHS = {'window': 32}  # as in Swin; PVT and DeiT have 64
+HEAD_WIDTHS = {'window': 32, 'stripes': 32}  # as in Swin and CSwin; PVT and DeiT have 64
 
 SIZE = dict(
     action='append',

@@ -9,6 +9,7 @@ PVT = {
     'mlp_ratios': (2, 2, 2, 2),
 }
 SWIN = {'embed_dims': 8, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 2}
+CSWIN = {**SWIN, 'depths': (1, 1, 2, 1), 'num_heads': (2, 2, 4, 8)}
 DEIT = {'embed_dims': 16, 'depth': 4, 'num_heads': 2, 'mlp_ratio': 2}
 SHORT_SWIN = {**SWIN, 'depths': (1, 1, 2, 1)}
 SHORT_DEIT = {**DEIT, 'depth': 2}
@@ -23,5 +24,8 @@ HIERARCHICAL = [
     (backbones.Swin, SWIN),
     (backbones.CASwin, SWIN),
     (backbones.FLattenSwin, SWIN),
+    (backbones.CSwin, CSWIN),
+    (backbones.CACSwin, CSWIN),
+    (backbones.FLattenCSwin, CSWIN),
 ]
 PLAIN = [(backbones.DeiT, DEIT), (backbones.CADeiT, DEIT)]

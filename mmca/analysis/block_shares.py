@@ -103,7 +103,7 @@ def measure_blocks(model: nn.Module, images: Iterable[Tensor]) -> list[BlockShar
     for image in images:
         for path, seen in attention_inputs(model, image[None]).items():
             matrix = attention_matrices(seen)[0]
-            places[path] = path.removesuffix('.attn'), seen.attn.spec.stage, seen.grid
+            places[path] = seen.block, seen.attn.spec.stage, seen.grid
             shares[path].append(explained_shares(matrix, seen.grid))
             entropies[path].append(normalized_entropy(matrix))
     return [

@@ -1,6 +1,7 @@
 """Attention on an image, as matrices, maps, kernels and entropies."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class AttentionInput:
     """The input of one attention.
 
     Attributes:
-        x: (B, T + N, C), the N = H * W patches after T special tokens, such as a class token.
+        x: (B, T + N, C), the N = H * W patches after T special tokens, such as a class token;
+            q, k and v of an attention that does not project.
         grid: (H, W) of the patches.
     """
 
@@ -30,6 +32,11 @@ class AttentionInput:
     attn: Attention
     x: Tensor
     grid: Grid
+
+    @property
+    def block(self) -> str:
+        """The path of its block."""
+        return re.sub(r'\.attn$|\.attns(\.0)?$', '', self.path)
 
 
 @contextmanager

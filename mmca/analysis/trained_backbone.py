@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -11,6 +13,7 @@ from mmca.backbones.catalog import start_settings
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, load_pretrained, read_checkpoint
 from mmca.errors import InputError
 
+ATTENTION = re.compile(r'\.attns?\.|\.\d+\.(qkv|proj)\.')  # in CSwin without `attn`
 OWN = ('attn_cfg', 'with_cls_token', 'pos_embed', 'out_type')  # left out of the original's settings
 
 
@@ -74,7 +77,7 @@ def own_backbone(settings: dict, path: str) -> Backbone | None:
 
 
 def _absent(report: Report) -> list[str]:
-    return [name for name in (*report.missing, *report.mismatched) if '.attn.' in name]
+    return [name for name in (*report.missing, *report.mismatched) if ATTENTION.search(name)]
 
 
 def _is_deit(settings: dict) -> bool:

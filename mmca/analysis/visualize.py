@@ -97,7 +97,7 @@ def _panels(
     height, width = seen.grid
     token, middle = (int(place[0] * height), int(place[1] * width)), (height // 2, width // 2)
     index = token[0] * width + token[1]
-    name, softmax = seen.path.removesuffix('.attn'), None
+    name, softmax = seen.block, None
     kernels = equivalent_kernels(seen)[0]
     for head in heads or ():
         if not 0 <= head < len(kernels):

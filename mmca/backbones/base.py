@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmca.checkpoint import load_pretrained
 from mmca.errors import InputError
-from mmca.layers import Block, StageSpec, build_attention
+from mmca.layers import Block, ProjectingBlock, StageSpec, build_attention
 from mmca.layers.attention import SOFTMAX, check_options, resolve_attn
 
 ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
@@ -35,7 +35,7 @@ class Backbone(BaseModule):
         out_indices: stages whose maps are returned, from 0. None is all stages in a pyramid.
         drop_rate: dropout rate after the embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
-            the class's `default_drop_path`.
+            that of `arch`, if it has one, or the class's `default_drop_path`.
         pretrain_img_size: image side in pixels for position embeddings and the linear stages'
             `positional_encoding`, which are resized bilinearly for other images.
         with_cp: recompute activations in the backward pass instead of keeping them.
@@ -97,7 +97,8 @@ class Backbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.drop_rate = drop_rate
         self.pos_drop = nn.Dropout(drop_rate)
-        rate = self.default_drop_path if drop_path_rate is None else drop_path_rate
+        rate = self.arch.get('drop_path_rate', self.default_drop_path)
+        rate = rate if drop_path_rate is None else drop_path_rate
         step, blocks = rate / max(sum(depths) - 1, 1), iter(range(sum(depths)))
         self.drop_path_rates = [[step * next(blocks) for _ in range(depth)] for depth in depths]
         self.build(in_channels, pretrain_img_size, **options)
@@ -167,8 +168,9 @@ class Backbone(BaseModule):
         for index, rate in enumerate(self.drop_path_rates[stage]):
             spec = StageSpec(embed_dims, num_heads, stage, index, drop_rate=self.drop_rate, **place)
             attn = build_attention(name, spec, self.attn_cfg.get(name))
+            block = Block if attn.projects else ProjectingBlock
             blocks.append(
-                Block(
+                block(
                     embed_dims,
                     attn,
                     mlp_ratio,

@@ -15,7 +15,7 @@ from mmca import backbones
 from mmca.backbones.base import ARCH_LETTERS, Backbone
 from mmca.checkpoint import Checkpoint, Report, deit_options, fit, guess_family, read_checkpoint
 from mmca.errors import InputError
-from mmca.layers.attention import get_attention
+from mmca.layers.attention import get_attention, registered_attentions
 from mmca.registry import MODELS
 
 
@@ -78,14 +78,15 @@ def named_backbone(name: str) -> tuple[type[Backbone], str]:
 def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:
     """Compare a checkpoint with the backbones of its family; return the most similar first."""
     family = guess_family(fit(checkpoint, nn.Module())[0]) or ''
-    family = family.rpartition('-')[2]  # in all methods
+    family = family.rpartition('-')[2]
+    methods = {attention.method.rstrip('-') for attention in registered_attentions().values()}
     found = []
     for name in backbones.__all__:
         cls, options = getattr(backbones, name), {}
         if issubclass(cls, backbones.DeiT):
             pos_embed = deit_options(checkpoint)['pos_embed']
             options = {'pos_embed': pos_embed} if pos_embed != cls.default_pos_embed else {}
-        for arch in cls.arch_zoo if name.endswith(family) else ():
+        for arch in cls.arch_zoo if name.removesuffix(family) in methods else ():
             with torch.device('meta'):
                 model = cls(arch, **options)
             found.append(Candidate(name, arch, fit(checkpoint, model)[1], options))

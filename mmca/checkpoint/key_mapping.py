@@ -1,6 +1,7 @@
 """Key mappings: from other libraries' parameter names to the original repositories' names.
 
-mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer and facebookresearch/deit do.
+mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer, microsoft/CSWin-Transformer
+and facebookresearch/deit do.
 OpenMMLab, timm and transformers use other names and a few other layouts, as in
 `models/backbones/pvt.py` and `swin.py` of mmdet 3.x, `vision_transformer.py` of mmpretrain 1.x,
 `vit.py` of mmseg 1.x, `models/swin_transformer.py` of timm, and `convert_*_to_pytorch.py` in
@@ -21,13 +22,14 @@ from mmca.layers import registered_attentions
 
 # Every backbone has a patch embedding, preceded by the backbone's prefix.
 STEM = re.compile(
-    r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection'
+    r'((?:.+\.)?)(?:patch_embed1?\.proj(?:ection)?|layers\.0\.0\.projection|stage1_conv_embed\.0'
     r'|embeddings\.patch_embeddings\.projection|encoder\.patch_embeddings\.0\.projection'
     r'|encoder\.layers\.0\.patch_embedding\.proj)\.weight'
 )
 FAMILIES = (  # (name, regular expression for one of its parameters)
     ('PVTv2', r'block1\.0\.mlp\.dwconv\.dwconv\.weight'),
     ('PVT', r'patch_embed1\.proj\.weight'),
+    ('CSwin', r'stage1\.0\.norm1\.weight'),
     ('Swin', r'layers\.0\.blocks\.0\.norm1\.weight'),
     ('DeiT', r'blocks\.0\.norm1\.weight'),
     ('ResNet', r'(backbone\.)?layer1\.0\.conv1\.weight'),
@@ -253,8 +255,8 @@ def guess_family(names: Iterable[str]) -> str | None:
     for family, sign in FAMILIES:
         if any(re.fullmatch(sign, name) for name in names):
             for attention in registered_attentions().values():
-                end = f'.attn.{attention.signature}'
-                if attention.signature and any(name.endswith(end) for name in names):
+                ends = f'.attn.{attention.signature}', f'.attns.0.{attention.signature}'
+                if attention.signature and any(name.endswith(ends) for name in names):
                     return attention.method + family
             return family
     return None

@@ -26,8 +26,8 @@ CLASSIFIER_ONLY = re.compile(
 )
 POSITION_EMBEDDING = re.compile(r'pos_embed\d?')
 EXTRA_TOKENS = ('class', 'distillation')  # before the grid in a position embedding
-# A Swin classifier has one norm, after the last of its four stages: a backbone's norm3.
-MOVED = {'norm.weight': 'norm3.weight', 'norm.bias': 'norm3.bias'}
+# A classifier has one norm, after the last of its four stages: norm4 of a CSwin, norm3 of a Swin.
+MOVED = {f'norm.{kind}': (f'norm4.{kind}', f'norm3.{kind}') for kind in ('weight', 'bias')}
 # Names of the original repositories and timm -> names of mmpretrain with mmca.NormPool as neck.
 CLASSIFIER = {
     'head.weight': 'head.fc.weight',
@@ -154,8 +154,9 @@ def fit(
     The backbone is found by its prefix, even in a whole detector, and renamed to the original names
     (`mmca.checkpoint.key_mapping`). Class heads, class and distillation tokens (with their part of
     the position embedding) and index buffers are dropped, position embeddings and tables resized, a
-    Swin classifier's last norm becomes `norm3`, and attention other than the file's is initialized
-    from its softmax attention (`mmca.checkpoint.softmax_init`), whose other tensors are dropped.
+    Swin or CSwin classifier's norm becomes the last stage's, and attention other than the file's is
+    initialized from its softmax attention (`mmca.checkpoint.softmax_init`), whose other tensors are
+    dropped.
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
@@ -306,9 +307,9 @@ def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
         if isinstance(module, Attention):
             modes |= {f'{path}.{name}': mode for name, mode in module.resized_parameters.items()}
     for name, tensor in state_dict.items():
-        new_name = MOVED.get(name)
-        free = name not in own and new_name in own and new_name not in state_dict
-        if free and own[new_name].shape == tensor.shape:
+        free = [new for new in MOVED.get(name, ()) if new in own and new not in state_dict]
+        if name not in own and free and own[free[0]].shape == tensor.shape:
+            new_name = free[0]
             adapted[new_name] = tensor
             report.moved.append(f'{name} -> {new_name}')
         elif name not in own and CLASSIFIER_ONLY.fullmatch(name):

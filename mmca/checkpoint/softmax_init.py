@@ -7,7 +7,7 @@ block's attention differs from the checkpoint's, its class converts the softmax 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,11 @@ def start_from_softmax(
     for path, block in model.named_modules():
         if not isinstance(block, Block) or not isinstance(block.attn, Attention):
             continue
-        prefix = f'{path}.attn.'
-        old = {n.removeprefix(prefix): t for n, t in state_dict.items() if n.startswith(prefix)}
-        own = block.attn.state_dict()
+        names = _attention_names(state_dict, path)
+        old = {name: state_dict[full] for name, full in names.items()}
+        parameters = {f'{path}.{name}': tensor for name, tensor in block.state_dict().items()}
+        own_names = _attention_names(parameters, path)
+        own = {name: parameters[full] for name, full in own_names.items()}
         softmax = _both_conventions(old, gain)
         if own.keys() <= old.keys() or softmax is None:
             continue
@@ -45,18 +47,28 @@ def start_from_softmax(
         start = block.attn.from_softmax(softmax, spec).items()
         start = {n: t for n, t in start if n in own and own[n].shape == t.shape}
         changed = any(old.get(name) is not tensor for name, tensor in start.items())
-        new = {f'{prefix}{name}': tensor for name, tensor in start.items()}
+        new = {own_names[name]: tensor for name, tensor in start.items()}
         if block.cpe is not None:
             like = next(iter(old.values()))
             for name, parameter in block.cpe.named_parameters():
                 new[f'{path}.cpe.{name}'] = like.new_zeros(parameter.shape)
-        for name in old:
-            del state_dict[prefix + name]
+        for name, full in names.items():
+            del state_dict[full]
             used = name in start or (changed and name.split('.')[0] in _PROJECTIONS)
-            unused += [] if used else [prefix + name]
+            unused += [] if used else [full]
         state_dict |= new
         converted += new if changed else ()
     return state_dict, converted, unused
+
+
+def _attention_names(names: Iterable[str], path: str) -> dict[str, str]:
+    """A block's attention: name without the block's path and `attn` -> full name.
+
+    In CSwin `qkv`, `attns` and `proj` are the block's own.
+    """
+    found = {name.removeprefix(f'{path}.'): name for name in names if name.startswith(f'{path}.')}
+    starts = ('attn.', 'attns.', 'qkv.', 'proj.')
+    return {n.removeprefix('attn.'): full for n, full in found.items() if n.startswith(starts)}
 
 
 def _both_conventions(attn: Mapping[str, Tensor], gain: float) -> dict[str, Tensor] | None:

@@ -78,7 +78,7 @@ def _tune(
     tokens = x.shape[1]  # the teacher may have a class token that the student lacks
     if changed:
         few = block.add_positions(x[:AT_ONCE], hw_shape)
-        wanted = original.attn(original.norm1(given[:AT_ONCE]), hw_shape)[:, -tokens:]
+        wanted = original.attend(original.norm1(given[:AT_ONCE]), hw_shape)[:, -tokens:]
         block.attn.calibrate(block.norm1(few), hw_shape, wanted)
     _correct(block, x, hw_shape, target[:, -tokens:], ridge)
 

@@ -77,9 +77,9 @@ class Distiller(BaseModel):
         if train != 'all':
             self.student.requires_grad_(False)
             for block in (blocks[path] for path in self.changed):
-                parts = [block] if train == 'blocks' else [block.attn, block.norm1, block.cpe]
-                for part in filter(None, parts):
-                    part.requires_grad_(True)
+                rest = ('norm2', 'mlp') if train == 'attention' else ()
+                for name, part in block.named_children():
+                    part.requires_grad_(name not in rest)
 
     def calibrate(self, views: Sequence[Tensor]) -> None:
         """:func:`mmca.distill.calibrate` on views, uint8 and BGR, (3, H, W) each."""

@@ -10,13 +10,14 @@ from mmca.layers.attention import (
     register_attention,
     registered_attentions,
 )
-from mmca.layers.block import Block, DropPath, Mlp
+from mmca.layers.block import Block, DropPath, Mlp, ProjectingBlock
 from mmca.layers.circulant import CirculantAttention
 from mmca.layers.focused_linear import FocusedLinearAttention
 from mmca.layers.global_attention import SelfAttention
 from mmca.layers.keyed_circulant import KeyedCirculantAttention
 from mmca.layers.patch_embed import PatchEmbed
 from mmca.layers.spatial_reduction import SpatialReductionAttention
+from mmca.layers.stripes import StripesAttention
 from mmca.layers.window import WindowAttention
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     'KeyedCirculantAttention',
     'Mlp',
     'PatchEmbed',
+    'ProjectingBlock',
     'SelfAttention',
     'SpatialReductionAttention',
     'StageSpec',
+    'StripesAttention',
     'WindowAttention',
     'build_attention',
     'register_attention',

@@ -47,9 +47,13 @@ class StageSpec:
         block: index of the block within its stage, from 0.
         grid_size: side of the square token grid at the pre-training image size.
         sr_ratio: the family's spatial reduction of keys and values, 1 for none.
-        window_size: side of the family's attention windows in tokens.
+        window_size: side of the family's attention windows in tokens, or width of its stripes;
+            None for the whole grid.
         drop_rate: dropout rate of projections.
         split_qkv: whether the family projects by `q` and `kv` (PVT) rather than by `qkv`.
+        projects: whether attentions hold their projections; otherwise the family's block (CSwin)
+            has them for those that can do without.
+        lepe: whether the family adds a 3 x 3 depth-wise convolution of v, `get_v` (CSwin).
 
     Example:
         >>> StageSpec(embed_dims=64, num_heads=2, stage=1).grid_size
@@ -62,9 +66,11 @@ class StageSpec:
     block: int = 0
     grid_size: int = 14
     sr_ratio: int = 1
-    window_size: int = 7
+    window_size: int | None = 7
     drop_rate: float = 0.0
     split_qkv: bool = False
+    projects: bool = True
+    lepe: bool = False
 
 
 class Attention(nn.Module):
@@ -90,6 +96,8 @@ class Attention(nn.Module):
             may precede the grid's.
         has_kernel: whether all queries share one kernel of displacements, see
             :meth:`attention_kernel`.
+        projects: whether it computes q, k and v from the tokens and projects its result. Without,
+            it takes q, k and v, (B, N, 3C), from a :class:`mmca.layers.ProjectingBlock`.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
 
     Example:
@@ -111,6 +119,7 @@ class Attention(nn.Module):
     method: ClassVar[str] = ''
     special_tokens: ClassVar[bool] = False
     has_kernel: ClassVar[bool] = False
+    projects: bool = True
     spec: StageSpec | None = None
 
     @classmethod

@@ -134,7 +134,7 @@ class Block(nn.Module):
             nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if cpe else None
         )
         self.norm1 = nn.LayerNorm(embed_dims, norm_eps)
-        self.attn = attn
+        self.place(attn, embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims, norm_eps)
         self.mlp = Mlp(embed_dims, int(embed_dims * mlp_ratio), drop, mlp_conv)
         self.drop_path = DropPath(drop_path)
@@ -142,8 +142,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W; special tokens may stand before the grid's."""
         x = self.add_positions(x, hw_shape)
-        x = x + self.drop_path(self.attn(self.norm1(x), hw_shape))
+        x = x + self.drop_path(self.attend(self.norm1(x), hw_shape))
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))
+
+    def place(self, attn: nn.Module, embed_dims: int) -> None:
+        """Register the attention."""
+        self.attn = attn
+
+    def attend(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """The attention with its projections, (B, N, C) -> (B, N, C)."""
+        return self.attn(x, hw_shape)
 
     def add_positions(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Return x + cpe(x), or x without `cpe`."""
@@ -152,3 +160,34 @@ class Block(nn.Module):
         special = x.shape[1] - hw_shape[0] * hw_shape[1]
         positions = to_tokens(self.cpe(to_maps(x[:, special:], hw_shape)))
         return x + (F.pad(positions, (0, 0, special, 0)) if special else positions)
+
+
+class ProjectingBlock(Block):
+    """A block that holds the projections of its attention, as CSwin's release does.
+
+    Modules: `norm1`, `qkv`, `attns.{k}`, `proj`, `norm2`, `mlp`. `attns` is an attention whose
+    branches are named by numbers, or has an attention without branches under the name 0.
+
+    Args: those of :class:`Block`; the attention has `projects=False`.
+
+    Example:
+        >>> from mmca.layers import ProjectingBlock, StripesAttention
+        >>> block = ProjectingBlock(8, StripesAttention(8, num_heads=2, projects=False))
+        >>> block(torch.zeros(2, 15, 8), hw_shape=(3, 5)).shape
+        torch.Size([2, 15, 8])
+    """
+
+    def place(self, attn: nn.Module, embed_dims: int) -> None:
+        """Register the attention and its projections."""
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+        self.attns = attn if hasattr(attn, '0') else nn.ModuleList([attn])
+        self.proj = nn.Linear(embed_dims, embed_dims)
+
+    @property
+    def attn(self) -> nn.Module:
+        """The attention, without its projections."""
+        return self.attns[0] if isinstance(self.attns, nn.ModuleList) else self.attns
+
+    def attend(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """The attention with its projections, (B, N, C) -> (B, N, C)."""
+        return self.proj(self.attn(self.qkv(x), hw_shape))

@@ -1,5 +1,6 @@
 """The focused linear attention layer."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from mmca.layers.attention import Attention, StageSpec, check_heads, register_at
 from mmca.layers.position import resize_tokens
 from mmca.ops import focused_linear_attention
 from mmca.ops.focused_linear import focused_weights
-from mmca.ops.layout import check_tokens
+from mmca.ops.layout import check_tokens, to_maps, to_tokens
 
 
 @register_attention('linear', letter='L')
@@ -23,7 +24,7 @@ class FocusedLinearAttention(Attention):
     DWC is a depth-wise convolution whose weights all heads share. A drop-in for self-attention
     on a token grid; it needs torch only. Parameter names follow the authors' release:
     `q`, `kv` (PVT) or `qkv` (Swin), `scale` (1, 1, C), `positional_encoding` (1, N, C),
-    `dwc.weight` (d, 1, 5, 5), `dwc.bias`, `proj`.
+    `dwc.weight` (d, 1, 5, 5), `dwc.bias`, `proj`; in CSwin also `get_v`.
 
     Args:
         embed_dims: C.
@@ -33,7 +34,9 @@ class FocusedLinearAttention(Attention):
         focusing_factor: p, the power of the feature map.
         kernel_size: side of the depth-wise convolution, odd.
         split_qkv: whether the projections are named `q` and `kv`, as in PVT, or `qkv`.
-        proj_drop: dropout rate after the projection.
+        projects: whether it has `qkv` and `proj`, see :class:`mmca.layers.Attention`.
+        lepe: whether a second depth-wise convolution of v, `get_v`, 3 x 3, is added (CSwin).
+        proj_drop: dropout rate of the result.
 
     Raises:
         InputError: num_heads does not divide embed_dims, an even kernel_size, or a focusing_factor
@@ -60,6 +63,8 @@ class FocusedLinearAttention(Attention):
         focusing_factor: float = 3.0,
         kernel_size: int = 5,
         split_qkv: bool = False,
+        projects: bool = True,
+        lepe: bool = False,
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
@@ -73,17 +78,21 @@ class FocusedLinearAttention(Attention):
         self.num_heads = num_heads
         self.focusing_factor = focusing_factor
         self.split_qkv = split_qkv
+        self.projects = projects
         if split_qkv:
             self.q = nn.Linear(embed_dims, embed_dims)
             self.kv = nn.Linear(embed_dims, 2 * embed_dims)
         else:
-            self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
+            self.qkv = nn.Linear(embed_dims, 3 * embed_dims) if projects else nn.Identity()
         self.dwc = nn.Conv2d(
             head_dim, head_dim, kernel_size, padding=kernel_size // 2, groups=head_dim
         )
         self.scale = nn.Parameter(torch.zeros(1, 1, embed_dims))
         self.positional_encoding = nn.Parameter(torch.zeros(1, grid_size**2, embed_dims))
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.get_v = (
+            nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims) if lepe else None
+        )
+        self.proj = nn.Linear(embed_dims, embed_dims) if projects else nn.Identity()
         self.proj_drop = nn.Dropout(proj_drop)
 
     @classmethod
@@ -92,29 +101,44 @@ class FocusedLinearAttention(Attention):
             'num_heads': spec.num_heads,
             'grid_size': spec.grid_size,
             'split_qkv': spec.split_qkv,
+            'projects': spec.projects,
+            'lepe': spec.lepe,
             'proj_drop': spec.drop_rate,
         }
         return cls(spec.embed_dims, **{**defaults, **options})
+
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
+        """Tensors of equal name and shape; in CSwin, `get_v` of both directions of stripes."""
+        start = dict(tensors)
+        for name in ('attns.0.get_v.weight', 'attns.0.get_v.bias'):
+            other = name.replace('attns.0', 'attns.1')
+            if other in start:
+                start[name] = torch.cat([start[name], start[other]])
+        return start
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attend over the whole grid.
 
         Args:
-            x: (B, N, C) with N = H * W.
+            x: (B, N, C) with N = H * W; q, k and v, (B, N, 3C), unless it projects.
             hw_shape: (H, W).
 
         Returns:
             (B, N, C).
 
         Raises:
-            InputError: H * W != N, or C is not embed_dims.
+            InputError: H * W != N, or the number of channels is another.
         """
-        check_tokens(x, hw_shape, self.embed_dims)
+        check_tokens(x, hw_shape, (1 if self.projects else 3) * self.embed_dims)
         q, k, v = self._project(x, hw_shape)
         out = focused_linear_attention(
             q, k, v, F.softplus(self.scale), self.num_heads, self.focusing_factor
         )
-        return self.proj_drop(self.proj(out + self._restore_rank(v, hw_shape)))
+        out = out + self._restore_rank(v, hw_shape)
+        if self.get_v is not None:
+            out = out + to_tokens(self.get_v(to_maps(v, hw_shape)))
+        return self.proj_drop(self.proj(out))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W), without the convolution's part."""

@@ -19,14 +19,14 @@ def pad_to_minimum(x: Tensor, size: int) -> Tensor:
     return _pad(x, [max(side, size) for side in x.shape[2:]])
 
 
-def crop(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """(B, H', W', C) -> (B, H * W, C), without the padding."""
+def crop(x: Tensor, hw_shape: tuple[int, int], top: int = 0, left: int = 0) -> Tensor:
+    """(B, H', W', C) -> (B, H * W, C), without the padding, some of it above and to the left."""
     height, width = hw_shape
     if isinstance(height, int) and isinstance(width, int):
-        return x[:, :height, :width].flatten(1, 2)
+        return x[:, top : top + height, left : left + width].flatten(1, 2)
     # For the symbolic sizes of an export: whether a slice is contiguous would choose a branch.
     rows, columns = (torch.arange(size, device=x.device) for size in hw_shape)
-    kept = rows[:, None] * x.shape[2] + columns
+    kept = (rows[:, None] + top) * x.shape[2] + columns + left
     return x.flatten(1, 2).index_select(1, kept.flatten())
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmca.analysis import count_flops
-from mmca.backbones import CAPVT, CASwin
+from mmca.backbones import CAPVT, CASwin, CSwin, FLattenCSwin
 from mmca.layers import CirculantAttention, SpatialReductionAttention
 
 
@@ -32,6 +32,8 @@ def test_by_hand():
     [
         (CAPVT, {'t': 2.0, 's': 4.0, 'm': 6.8, 'l': 10.1}),
         (CASwin, {'t': 4.6, 's': 8.8, 'b': 15.7}),
+        (CSwin, {'t': 4.3, 's': 6.9, 'b': 15.0}),
+        (FLattenCSwin, {'t': 4.3, 's': 6.9, 'b': 15.0}),
     ],
 )
 def test_published_at_224(cls, published):

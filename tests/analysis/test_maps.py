@@ -12,18 +12,19 @@ from mmca.analysis import (
     equivalent_kernels,
     normalized_entropy,
 )
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, Swin
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, CSwin, DeiT, FLattenCSwin, Swin
 from mmca.errors import InputError
 from mmca.layers import Attention, SelfAttention
 from mmca.ops import naive
-from tests.tiny import DEIT
+from tests.tiny import CSWIN, DEIT
 from tests.tiny import PVT as TINY_PVT
 from tests.tiny import SWIN as TINY_SWIN
 
 
 @pytest.mark.parametrize(
     ('cls', 'arch'),
-    [(PVT, TINY_PVT), (CAPVT, TINY_PVT), (Swin, TINY_SWIN), (CASwin, TINY_SWIN), (DeiT, DEIT)],
+    [(PVT, TINY_PVT), (CAPVT, TINY_PVT), (Swin, TINY_SWIN), (CASwin, TINY_SWIN), (DeiT, DEIT)]
+    + [(CSwin, CSWIN), (FLattenCSwin, CSWIN)],
 )
 def test_matrices_are_the_maps_of_all_patches(cls, arch):
     model = cls(arch).eval()
@@ -33,6 +34,7 @@ def test_matrices_are_the_maps_of_all_patches(cls, arch):
         matrices = attention_matrices(seen)
         tokens = seen.grid[0] * seen.grid[1]
         assert matrices.shape[2:] == (tokens, tokens)
+        assert type(model.get_submodule(seen.block).norm1) is torch.nn.LayerNorm
         torch.testing.assert_close(matrices.sum(-1), torch.ones(matrices.shape[:3]))
         for token in (0, tokens // 2, tokens - 1):
             expected = attention_maps(seen, token).flatten(2)

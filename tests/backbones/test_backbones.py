@@ -9,9 +9,12 @@ from torch import nn
 from mmca.backbones import (
     CAPVT,
     PVT,
+    CACSwin,
     CADeiT,
     CASwin,
+    CSwin,
     DeiT,
+    FLattenCSwin,
     FLattenPVT,
     FLattenPVTv2,
     FLattenSwin,
@@ -21,12 +24,11 @@ from mmca.backbones import (
 from mmca.errors import InputError
 from mmca.layers import Attention
 from mmca.registry import MODELS
+from tests.tiny import CSWIN as CSWIN_TINY
 from tests.tiny import DEIT as DEIT_TINY
 from tests.tiny import HIERARCHICAL, PLAIN
 from tests.tiny import PVT as PVT_TINY
 from tests.tiny import SWIN as SWIN_TINY
-
-CLASSIFIER_LACKS = ('norm0', 'norm1', 'norm2')
 
 
 def name(value):
@@ -68,19 +70,23 @@ PUBLISHED = {  # millions, as printed
     PVTv2: 'b0 3.7 b1 14.0 b2 25.4 b3 45.2 b4 62.6 b5 82.0',
     FLattenPVTv2: 'b0 3.59',
     FLattenSwin: 'tiny 29.2',
+    CSwin: 'tiny 22.32 small 35',
+    FLattenCSwin: 'tiny 21.20 small 35.45 base 74.87',
 }
 CASES = [(c, *case) for c, w in PUBLISHED.items() for case in re.findall(r'(\w+) (\S+)', w)]
 
 
 @pytest.mark.parametrize(('cls', 'arch', 'millions'), CASES, ids=name)
 def test_parameters_are_those_published(cls, arch, millions):
-    """With a 1000-class head, and a final norm if the backbone has none (PVT)."""
+    """With a 1000-class head, and one norm instead of one for each stage, except in PVTv2."""
     with torch.device('meta'):
         model = cls(arch)
-    lacks = () if isinstance(model, PVTv2) else CLASSIFIER_LACKS
-    count = sum(p.numel() for n, p in model.named_parameters() if n[:5] not in lacks)
+    norms = [p for n, p in model.named_parameters() if re.match(r'norm\d', n)]
+    count = sum(p.numel() for p in model.parameters())
     dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
-    count += 1000 * dims + 1000 + (2 * dims if isinstance(model, PVT) and not model.v2 else 0)
+    if not isinstance(model, (DeiT, PVTv2)):
+        count += 2 * dims - sum(p.numel() for p in norms)
+    count += 1000 * dims + 1000
     digits = len(millions.partition('.')[2])
     if digits == 1:  # papers do not always round: 22.73 is printed as 22.8
         assert abs(count / 1e6 - float(millions)) <= 0.1
@@ -99,6 +105,8 @@ def test_parameters_are_those_published(cls, arch, millions):
         (FLattenPVT, PVT_TINY, None, 'FFFFF'),
         (FLattenSwin, SWIN_TINY, None, 'FFFFWWWW'),
         (CAPVT, PVT_TINY, 'CLSS', 'CFSSS'),
+        (CACSwin, CSWIN_TINY, None, 'CCSSS'),
+        (FLattenCSwin, CSWIN_TINY, None, 'FFSSS'),
         (Swin, SWIN_TINY, 'circulant', 'CCCCCCCC'),
         (DeiT, DEIT_TINY, 'CLSS', 'CFSS'),
     ],
@@ -151,6 +159,7 @@ def test_activation_checkpointing_changes_nothing(cls, arch):
         (PVT, PVT_TINY, '(patch|pos)_embed1', '(patch_embed|pos_embed|block){}'),
         (PVTv2, PVT_TINY, 'patch_embed1', '(patch_embed|block|norm){}'),
         (CASwin, SWIN_TINY, 'patch_embed', '(layers.|norm){}'),
+        (CSwin, CSWIN_TINY, 'stage1_conv_embed', '((stage|norm){}|merge{})'),
         (DeiT, DEIT_TINY, '(patch|pos)_embed', '(blocks.{})'),
     ],
     ids=name,
@@ -158,9 +167,9 @@ def test_activation_checkpointing_changes_nothing(cls, arch):
 @pytest.mark.parametrize('frozen_stages', [-1, 0, 1, 3, 4])
 def test_frozen_stages(cls, arch, embedding, stages, frozen_stages):
     model = cls(arch, frozen_stages=frozen_stages, drop_rate=0.5).train()
-    first = cls in (PVT, PVTv2)
+    first = cls in (PVT, PVTv2, CSwin)
     patterns = [embedding] if frozen_stages >= 0 else []
-    patterns += [stages.format(i + first) for i in range(frozen_stages)]
+    patterns += [stages.format(i + first, i) for i in range(frozen_stages)]
     patterns += ['norm'] if cls is DeiT and frozen_stages == 4 else []
     frozen = re.compile('|'.join(rf'({pattern})\b.*' for pattern in patterns) or '!')
     for path, parameter in model.named_parameters():
@@ -217,3 +226,21 @@ def test_position_embedding_of_another_grid():
 def test_bad_arguments_are_named(cls, arguments, message):
     with pytest.raises(TypeError if 'drop_path' in arguments else InputError, match=message):
         cls(**arguments)
+
+
+def test_stages_of_cswin_have_maps_before_their_norms():
+    model, seen = CSwin(CSWIN_TINY).eval(), []
+    for i in range(4):
+        last = getattr(model, f'stage{i + 1}')[-1]
+        last.register_forward_hook(lambda block, args, out: seen.append((args[1], out)))
+    maps = model(torch.randn(1, 3, 90, 131))
+    for i, ((hw_shape, tokens), out) in enumerate(zip(seen, maps, strict=True)):
+        expected = getattr(model, f'norm{i + 1}')(tokens).mT.unflatten(2, hw_shape)
+        torch.testing.assert_close(out, expected)
+
+
+def test_drop_path_of_cswin_depends_on_the_size():
+    with torch.device('meta'):
+        for arch, rate in (('tiny', 0.2), ('small', 0.4), ('base', 0.5)):
+            assert FLattenCSwin(arch).drop_path_rates[-1][-1] == pytest.approx(rate)
+        assert CSwin('base', drop_path_rate=0.1).drop_path_rates[-1][-1] == pytest.approx(0.1)

@@ -16,6 +16,10 @@ from tests.tiny import DEIT, PVT
     [
         ('PVT', 'small', {}),
         ('CASwin', 'base', {}),
+        ('Swin', 'tiny', {}),
+        ('CSwin', 'tiny', {}),
+        ('CACSwin', 'small', {}),
+        ('FLattenCSwin', 'base', {}),
         ('CADeiT', 'tiny', {}),
         ('CADeiT', 'small', {'pos_embed': True}),
         ('DeiT', 'base', {}),

@@ -1,13 +1,25 @@
 """Parameter names and shapes are those of the original repositories, written out by hand.
 
 Left out, as the backbones leave them out: class heads, class tokens, the classifier's last norm
-(PVT, Swin; Swin's detection code has a norm for each map instead) and index buffers.
+(PVT, Swin, CSwin; the dense code of the last two has a norm for each map) and index buffers.
 """
 
 import pytest
 import torch
 
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, FLattenSwin, Swin
+from mmca.backbones import (
+    CAPVT,
+    PVT,
+    CACSwin,
+    CADeiT,
+    CASwin,
+    CSwin,
+    DeiT,
+    FLattenCSwin,
+    FLattenPVT,
+    FLattenSwin,
+    Swin,
+)
 
 PVT_DEPTHS = {'t': (2, 2, 2, 2), 's': (3, 4, 6, 3), 'm': (3, 4, 18, 3), 'l': (3, 8, 27, 3)}
 PVT_DIMS, PVT_HEADS = (64, 128, 320, 512), (1, 2, 5, 8)
@@ -16,6 +28,16 @@ SWIN = {
     't': (96, (2, 2, 6, 2), (3, 6, 12, 24)),
     's': (96, (2, 2, 18, 2), (3, 6, 12, 24)),
     'b': (128, (2, 2, 18, 2), (4, 8, 16, 32)),
+}
+CSWIN = {
+    't': (64, (1, 2, 21, 1), (2, 4, 8, 16)),
+    's': (64, (2, 4, 32, 2), (2, 4, 8, 16)),
+    'b': (96, (2, 4, 32, 2), (4, 8, 16, 32)),
+}
+FLATTEN_CSWIN = {
+    't': (64, (2, 4, 18, 1), (2, 4, 8, 16)),
+    's': (64, (2, 4, 32, 2), (2, 4, 8, 16)),
+    'b': (96, (3, 6, 29, 2), (4, 8, 16, 32)),
 }
 DEIT = {'t': 192, 's': 384, 'b': 768}
 
@@ -96,6 +118,30 @@ def swin(size, attn):
     return names
 
 
+def cswin(size, attn):
+    first, depths, heads = (FLATTEN_CSWIN if 'L' in attn else CSWIN)[size]
+    names = conv('stage1_conv_embed.0', first, 3, 7) | norm('stage1_conv_embed.2', first)
+    for i, depth in enumerate(depths):
+        dims, branches = first * 2**i, 1 if i == 3 else 2
+        names |= norm(f'norm{i + 1}', dims)
+        if i > 0:
+            names |= conv(f'merge{i}.conv', dims, dims // 2, 3) | norm(f'merge{i}.norm', dims)
+        own = linear('qkv', 3 * dims, dims) | linear('proj', dims, dims)
+        for k in range(branches) if attn[i] == 'S' else ():
+            own |= conv(f'attns.{k}.get_v', dims // branches, 1, 3)
+        if attn[i] == 'L':
+            own |= conv('attns.0.get_v', dims, 1, 3) | conv('attns.0.dwc', dims // heads[i], 1, 5)
+            own['attns.0.scale'] = (1, 1, dims)
+            own['attns.0.positional_encoding'] = (1, (56 // 2**i) ** 2, dims)
+        for j in range(depth):
+            if attn[i] == 'C':
+                names |= block(f'stage{i + 1}.{j}', dims, 4, circulant(dims), cpe=True)
+            else:
+                names |= block(f'stage{i + 1}.{j}', dims, 4, {})
+                names |= {f'stage{i + 1}.{j}.{key}': value for key, value in own.items()}
+    return names
+
+
 def deit(size, attn):
     dims = DEIT[size]
     names = conv('patch_embed.proj', dims, 3, 16) | norm('norm', dims)
@@ -117,6 +163,9 @@ def deit(size, attn):
         (Swin, 'tsb', swin, 'SSSS'),
         (CASwin, 'tsb', swin, 'CCSS'),
         (FLattenSwin, 'tsb', swin, 'LLSS'),
+        (CSwin, 'tsb', cswin, 'SSSS'),
+        (CACSwin, 'tsb', cswin, 'CCSS'),
+        (FLattenCSwin, 'tsb', cswin, 'LLSS'),
         (DeiT, 'tsb', deit, 'S'),
         (CADeiT, 'tsb', deit, 'C'),
     ],

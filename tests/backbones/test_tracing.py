@@ -3,15 +3,28 @@
 import pytest
 import torch
 
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, FLattenPVT, FLattenSwin, Swin
+from mmca.backbones import (
+    CAPVT,
+    PVT,
+    CACSwin,
+    CADeiT,
+    CASwin,
+    CSwin,
+    FLattenCSwin,
+    FLattenPVT,
+    FLattenSwin,
+    Swin,
+)
 from tests.helpers import needs_new_torch
+from tests.tiny import CSWIN, SHORT_DEIT, SHORT_SWIN
 from tests.tiny import PVT as PVT_ARCH
-from tests.tiny import SHORT_DEIT, SHORT_SWIN
 
 # So that the images have three windows or more each way in every stage.
 SWIN_ARCH = {**SHORT_SWIN, 'window_size': 2}
+CSWIN_ARCH = {**CSWIN, 'stripe_widths': (1, 2, 2, None)}
 SLOW = [(PVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (Swin, SWIN_ARCH), (CASwin, SWIN_ARCH)]
 SLOW += [(FLattenSwin, SWIN_ARCH), (CADeiT, SHORT_DEIT)]
+SLOW += [(CSwin, CSWIN_ARCH), (CACSwin, CSWIN_ARCH), (FLattenCSwin, CSWIN_ARCH)]
 MODELS = [(CAPVT, PVT_ARCH), *(pytest.param(*model, marks=pytest.mark.slow) for model in SLOW)]
 SIZES = [(2, 160, 224), (3, 192, 160), (1, 200, 237)]
 pytestmark = pytest.mark.skipif(
@@ -41,7 +54,8 @@ def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ('kind', 'arch'), [(CAPVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (CASwin, SWIN_ARCH)]
+    ('kind', 'arch'),
+    [(CAPVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (CASwin, SWIN_ARCH), (FLattenCSwin, CSWIN_ARCH)],
 )
 def test_compile_with_dynamic_shapes(kind, arch):
     torch._dynamo.reset()

@@ -1,18 +1,19 @@
 """Loading third-party checkpoints: names, wrappings, grids, position embeddings, wrong files."""
 
 import copy
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenSwin, Swin
+from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, CSwin, DeiT, FLattenSwin, Swin
 from mmca.checkpoint import Report, deit_options, load_pretrained, read_checkpoint
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.errors import InputError
+from tests.tiny import CSWIN, SHORT_SWIN
 from tests.tiny import PVT as PVT_ARCH
-from tests.tiny import SHORT_SWIN
 
 DEIT_ARCH = {'embed_dims': 12, 'depth': 2, 'num_heads': 3, 'mlp_ratio': 2}
 
@@ -47,6 +48,14 @@ def swin_classifier():
         'head.weight': torch.randn(10, 64),
         'head.bias': torch.randn(10),
     }
+
+
+def cswin_classifier():
+    """A file as main.py of CSwin writes it: the averaged weights under 'state_dict_ema'."""
+    state = random_state(CSwin(CSWIN))
+    state = {k: v for k, v in state.items() if not re.match(r'norm\d', k)}
+    norm = {'norm.weight': torch.randn(64), 'norm.bias': torch.randn(64)}
+    return state | norm | {'head.weight': torch.randn(10, 64), 'head.bias': torch.randn(10)}
 
 
 def save(content, path):
@@ -85,6 +94,17 @@ def test_original_swin_loads_by_name(tmp_path):
     assert 'missing: norm0.weight, norm0.bias, norm1.weight, norm1.bias, norm2' in message
     assert 'moved: norm.weight -> norm3.weight, norm.bias -> norm3.bias' in message
     assert 'layers.0.blocks.0.attn.relative_position_index' in message
+
+
+def test_original_cswin_loads_by_name(tmp_path):
+    state, model = cswin_classifier(), CSwin(CSWIN)
+    message = load_pretrained(model, save({'state_dict_ema': state}, tmp_path / 'cswin.pth'))
+    for name, value in model.state_dict().items():
+        if not name.startswith(('norm1', 'norm2', 'norm3')):
+            assert torch.equal(value, state[name.replace('norm4', 'norm')]), name
+    assert 'moved: norm.weight -> norm4.weight, norm.bias -> norm4.bias' in message
+    assert 'names: original; family: CSwin' in message
+    assert '6 missing, 0 unexpected' in message
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,26 @@
 import pytest
 import torch
 
-from mmca.backbones import CAPVT, PVT, CADeiT, CASwin, DeiT, FLattenPVT, Swin
-from mmca.checkpoint import load_pretrained
+from mmca.backbones import (
+    CAPVT,
+    PVT,
+    CACSwin,
+    CADeiT,
+    CASwin,
+    CSwin,
+    DeiT,
+    FLattenCSwin,
+    FLattenPVT,
+    Swin,
+)
+from mmca.checkpoint import load_pretrained, match
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.ops import naive
+from tests.tiny import CSWIN, SHORT_DEIT, SHORT_SWIN
 from tests.tiny import PVT as PVT_ARCH
-from tests.tiny import SHORT_DEIT, SHORT_SWIN
 
 FAMILIES = [(PVT, CAPVT, PVT_ARCH), (Swin, CASwin, SHORT_SWIN), (DeiT, CADeiT, SHORT_DEIT)]
+FAMILIES += [(CSwin, CACSwin, CSWIN)]
 
 
 def softmax_state(cls, arch):
@@ -38,7 +50,7 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
     blocks = circulant_blocks(model)
     assert blocks
     for path, block in blocks.items():
-        old = {n.removeprefix(f'{path}.attn.'): v for n, v in state.items() if path in n}
+        old = {n.removeprefix(f'{path}.').removeprefix('attn.'): v for n, v in state.items()}
         names = ['qkv'] if 'qkv.weight' in old else ['q', 'kv']
         weight = torch.cat([old[f'{name}.weight'] for name in names])
         bias = torch.cat([old[f'{name}.bias'] for name in names])
@@ -72,10 +84,14 @@ def test_nothing_else_changes():
     assert {name.split('.attn.')[1].split('.')[0] for name in unused} == {'sr', 'norm'}
 
 
-@pytest.mark.parametrize('cls', [CAPVT, PVT, FLattenPVT])
-def test_passes_on_what_fits_already(cls):
-    state = softmax_state(cls, PVT_ARCH)
-    new, made, unused = start_from_softmax(state, cls(PVT_ARCH))
+@pytest.mark.parametrize(
+    ('cls', 'arch'),
+    [(CAPVT, PVT_ARCH), (PVT, PVT_ARCH), (FLattenPVT, PVT_ARCH)]
+    + [(CSwin, CSWIN), (CACSwin, CSWIN), (FLattenCSwin, CSWIN)],
+)
+def test_passes_on_what_fits_already(cls, arch):
+    state = softmax_state(cls, arch)
+    new, made, unused = start_from_softmax(state, cls(arch))
     assert (made, unused) == ([], [])
     assert new.keys() == state.keys()
     assert all(torch.equal(new[name], state[name]) for name in state)
@@ -116,3 +132,18 @@ def test_options_of_a_file_that_are_modules_or_no_attributes(tmp_path):
     model = DeiT(SHORT_DEIT, attn='K', attn_cfg=options)
     torch.save({'model': model.state_dict(), 'meta': {'attn_cfg': options}}, tmp_path / 'k.pth')
     assert '0 missing' in load_pretrained(model, tmp_path / 'k.pth')
+
+
+def test_linear_attention_takes_projections_and_positions_of_stripes():
+    state, model = softmax_state(CSwin, CSWIN), FLattenCSwin(CSWIN)
+    new, made, unused = start_from_softmax(state, model)
+    report = match(new, model)
+    assert report.mismatched == report.unexpected == []
+    own = ('scale', 'positional_encoding', 'dwc.weight', 'dwc.bias')
+    assert report.missing == [f'stage{i}.0.attns.0.{name}' for i in (1, 2) for name in own]
+    for path in ('stage1.0', 'stage2.0'):
+        assert torch.equal(new[f'{path}.qkv.weight'], state[f'{path}.qkv.weight'])
+        halves = [state[f'{path}.attns.{k}.get_v.weight'] for k in (0, 1)]
+        assert torch.equal(new[f'{path}.attns.0.get_v.weight'], torch.cat(halves))
+    assert {name.split('.attns.')[1].split('.')[0] for name in unused} == {'1'}
+    assert 'stage1.0.attns.0.get_v.weight' in made

@@ -9,11 +9,11 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmca.analysis import count_flops
-from mmca.backbones import PVT, CADeiT, DeiT, PVTv2, Swin
+from mmca.backbones import PVT, CADeiT, CSwin, DeiT, PVTv2, Swin
 from mmca.cli.main import main
 from mmca.config.reader import load_config
 from tests.helpers import SEG, write_image
-from tests.tiny import DEIT
+from tests.tiny import CSWIN, DEIT
 from tests.tiny import PVT as TINY_PVT
 from tests.tiny import SWIN as TINY_SWIN
 
@@ -27,6 +27,7 @@ FAMILIES = {
     'pvt': ('CAPVT', PVT, TINY_PVT),
     'pvtv2': ('FLattenPVTv2', PVTv2, TINY_PVT),
     'swin': ('CASwin', Swin, TINY_SWIN),
+    'cswin': ('CACSwin', CSwin, CSWIN),
 }
 
 

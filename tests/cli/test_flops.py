@@ -22,13 +22,15 @@ def table(capsys):
 
 
 # (config, options of the backbone, parameters in M, GFLOPs at the default shape). RetinaNet and
-# Cascade by the papers of PVT and Swin, for the softmax originals.
+# Cascade by the papers of PVT and Swin, for the softmax originals; CSwin by its repository, whose
+# 60 M for UperNet with CSwin-T do not agree with its 65 M for CSwin-S.
 PUBLISHED = [
     ('coco/maskrcnn_ca_pvt_s', '', None, 269),
     ('ade20k/fpn_ca_pvt_t', '', None, 135),
     ('ade20k/upernet_ca_swin_s', '', None, 1040),
     ('coco/retinanet_ca_pvt_t', 'type=mmca.PVT', 23.0, None),
     ('coco/cascade_maskrcnn_ca_swin_t', 'type=mmca.Swin', 86, 745),
+    ('coco/maskrcnn_cswin_t', '', 42, 279),
 ]
 PUBLISHED_SLOW = [
     ('coco/retinanet_ca_pvt_s', 'type=mmca.PVT', 34.2, None),
@@ -40,6 +42,9 @@ PUBLISHED_SLOW = [
     ('coco/maskrcnn_ca_swin_s', '', None, 361),
     ('ade20k/fpn_pvt_s', 'arch=tiny', None, 158),
     ('ade20k/upernet_swin_t', 'arch=small', None, 1038),
+    ('ade20k/upernet_cswin_t', '', None, 959),
+    ('ade20k/upernet_cswin_t', 'arch=small', None, 1027),
+    ('coco/maskrcnn_cswin_t', 'arch=small', 54, 342),
 ]
 
 
@@ -48,7 +53,10 @@ PUBLISHED_SLOW = [
     [*PUBLISHED, *(pytest.param(*row, marks=pytest.mark.slow) for row in PUBLISHED_SLOW)],
 )
 def test_published_totals(table, name, option, params, gflops):
-    """Held to the printed figure: FLOPs within 1 G, or 0.2 % for the papers of the originals."""
+    """Held to the printed figure: FLOPs within 1 G, or 0.2 % for the papers of the originals.
+
+    CSwin, which pads grids to whole stripes, within 0.5 %.
+    """
     options = ['--cfg-options', f'model.backbone.{option}'] if option else []
     shape = [] if gflops else ['--shape', '128', '128']
     total = table(name, *shape, *options)['total']
@@ -56,6 +64,7 @@ def test_published_totals(table, name, option, params, gflops):
         assert total[0] == pytest.approx(params, abs=0.5)
     if gflops:
         within = dict(rel=2e-3) if params else dict(abs=1)
+        within = dict(rel=5e-3) if 'cswin' in name else within
         assert total[1] == pytest.approx(gflops, **within)
 
 

@@ -146,7 +146,7 @@ def test_existing_files_stay(name, make, tmp_path):
     ('layout', 'options', 'expected'),
     [
         (folders.as_ade, {'model': 'maskrcnn'}, '--model maskrcnn cannot train on images with'),
-        (folders.as_coco, {'backbone': 'resnet'}, 'has the backbone resnet: choose from ca_deit_'),
+        (folders.as_coco, {'backbone': 'resnet'}, 'has the backbone resnet: choose from ca_cswin_'),
         (folders.as_coco, {'epochs': 0}, '--epochs 0: must be at least 1'),
         (folders.as_coco, {'size': (64, 8)}, '--size 8: must be at least 32'),
         (folders.as_coco, {'weights': 'absent.pth'}, 'absent.pth'),

@@ -22,6 +22,7 @@ retinanet_pvt_1x .1 coco/retinanet_ca_pvt_t
 retinanet_pvt_1x .2 coco/retinanet_ca_pvt_s
 swin_1x .1 coco/maskrcnn_ca_swin_t coco/maskrcnn_ca_swin_s coco/maskrcnn_swin_t
 swin_1x .1 coco/maskrcnn_flatten_swin_t coco/maskrcnn_ca_deit_t coco/maskrcnn_ca_deit_s
+swin_1x .1 coco/maskrcnn_ca_cswin_t coco/maskrcnn_cswin_t coco/maskrcnn_flatten_cswin_t
 swin_1x .1 coco/fasterrcnn_ca_swin_t coco/fasterrcnn_ca_swin_s coco/fasterrcnn_ca_deit_t
 swin_1x .1 coco/retinanet_ca_swin_t coco/retinanet_ca_swin_s coco/retinanet_ca_deit_t
 swin_1x .2 coco/maskrcnn_ca_deit_b
@@ -34,6 +35,7 @@ upernet .1 ade20k/upernet_ca_pvt_t ade20k/upernet_ca_pvt_s ade20k/upernet_ca_pvt
 upernet .2 ade20k/upernet_ca_deit_b ade20k/upernet_ca_pvt_m
 upernet .3 ade20k/upernet_flatten_swin_t ade20k/upernet_flatten_swin_s ade20k/upernet_swin_t
 upernet .3 ade20k/upernet_ca_swin_t ade20k/upernet_ca_swin_s
+upernet .3 ade20k/upernet_ca_cswin_t ade20k/upernet_cswin_t ade20k/upernet_flatten_cswin_t
 upernet .5 ade20k/upernet_ca_swin_b
 fpn .1 ade20k/fpn_ca_pvt_t ade20k/fpn_ca_pvt_s ade20k/fpn_ca_pvt_l ade20k/fpn_pvt_s
 fpn .1 ade20k/fpn_flatten_pvt_t ade20k/fpn_flatten_pvt_s
@@ -75,8 +77,10 @@ def params(names) -> list:
 
 def backbone_of(name: str) -> tuple[str, str]:
     """Class and size in the name of a config."""
-    method, family, size = re.search(r'(ca_|flatten_)?(pvt|swin|deit)_([tsmbl])', name).groups()
-    families = {'pvt': 'PVT', 'swin': 'Swin', 'deit': 'DeiT'}
+    method, family, size = re.search(
+        r'(ca_|flatten_)?(pvt|cswin|swin|deit)_([tsmbl])', name
+    ).groups()
+    families = {'pvt': 'PVT', 'swin': 'Swin', 'cswin': 'CSwin', 'deit': 'DeiT'}
     return {'ca_': 'CA', 'flatten_': 'FLatten', None: ''}[method] + families[family], SIZES[size]
 
 

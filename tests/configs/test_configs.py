@@ -23,7 +23,7 @@ GROUPED = [
     *('coco/maskrcnn_ca_pvt_t', 'coco/maskrcnn_ca_swin_t_3x', 'coco/maskrcnn_flatten_swin_t'),
     *('coco/retinanet_ca_deit_t', 'coco/cascade_maskrcnn_ca_swin_t', 'ade20k/upernet_ca_deit_t'),
     *('ade20k/upernet_ca_pvt_t', 'ade20k/fpn_ca_pvt_t', 'imagenet/ca_pvt_t', 'imagenet/deit_t'),
-    'imagenet/ca_swin_t',
+    *('imagenet/ca_swin_t', 'coco/maskrcnn_flatten_cswin_t'),
 ]
 # `shrink` makes models equal that differ in depth alone: PVTs, and Swin-T and Swin-S.
 TINY = {name: re.sub(r'(?<=pvt_)[sml]|(?<=swin_)s', 't', name) for name in LARGE}

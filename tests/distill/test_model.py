@@ -1,18 +1,21 @@
 """What a student learns from a softmax teacher, and which of its parameters do."""
 
+import re
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
 
 from mmca.backbones import DeiT
 from mmca.distill import Distiller
-from tests.tiny import DEIT, PVT, SWIN
+from tests.tiny import CSWIN, DEIT, PVT, SWIN
 
 # (student, side of the images)
 PAIRS = {
     'pvt': (dict(type='mmca.CAPVT', arch=PVT), 64),
     'linear_pvt': (dict(type='mmca.PVTv2', arch='b0', attn='LLSS', out_indices=(1, 3)), 64),
     'swin': (dict(type='mmca.CASwin', arch=SWIN), 64),
+    'cswin': (dict(type='mmca.CSwin', arch=CSWIN, attn='CLSS'), 64),
     'deit': (dict(type='mmca.CADeiT', arch=DEIT, attn='CCSS', pos_embed=True), 48),
 }
 
@@ -67,7 +70,8 @@ def test_both_parts_learn(name, iteration, tmp_path, at_iteration):
     assert losses[-1] < 0.95 * losses[0]
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     trained = {f'student.{path}' for path in model.changed}
-    assert {n.rpartition('.attn.')[0] for n in changed if '.attn.' in n} == trained
+    own = {re.split(r'\.attn\.|\.attns\.', name)[0] for name in changed if '.attn' in name}
+    assert own == trained
     assert all(n.startswith(tuple(f'{path}.' for path in trained)) for n in changed)
 
 

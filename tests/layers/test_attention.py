@@ -171,15 +171,18 @@ def test_attention_weights_are_a_distribution_over_the_grid(name, hw_shape):
         ('spatial_reduction', {'sr_ratio': 1}),
         ('window', {}),
         ('window', {'shift': False}),
+        ('stripes', {}),
+        ('stripes', {'width': None}),
     ],
     ids=str,
 )
 def test_the_output_is_the_sum_of_values_by_the_weights(name, options, hw_shape):
     attn, x = random_block(name, **options).attn, tokens(hw_shape)
     attn.proj = nn.Identity()
-    if name == 'linear':
-        nn.init.zeros_(attn.dwc.weight)
-        nn.init.zeros_(attn.dwc.bias)
+    for module in attn.modules():
+        if isinstance(module, nn.Conv2d) and module.groups > 1:  # adds to the attention's result
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
     out = attn(x, hw_shape)
     projected = attn.qkv(x) if hasattr(attn, 'qkv') else attn.kv(x)
     value = projected[..., -SPEC.embed_dims :]
@@ -291,6 +294,7 @@ def test_only_attentions_are_registered_and_once():
         ('global', {'num_heads': 3}, 'embed_dims=8, num_heads=3'),
         ('spatial_reduction', {'num_heads': 3}, 'embed_dims=8, num_heads=3'),
         ('window', {'num_heads': 3}, 'embed_dims=8, num_heads=3'),
+        ('stripes', {'num_heads': 3}, 'embed_dims=8, num_heads=3'),
     ],
 )
 def test_bad_options_are_named(name, options, message):

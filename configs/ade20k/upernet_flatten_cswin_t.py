@@ -1,0 +1,2 @@
+_base_ = 'upernet_ca_cswin_t.py'
+model = dict(backbone=dict(type='mmca.FLattenCSwin'))
