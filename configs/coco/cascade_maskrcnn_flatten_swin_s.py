@@ -1,0 +1,2 @@
+_base_ = 'cascade_maskrcnn_flatten_swin_t.py'
+model = dict(backbone=dict(arch='small'))
