@@ -10,7 +10,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
+from mmca.cli.arguments import CONFIG_HELP, WEIGHTS_HELP, add_cfg_options
 from mmca.cli.table import print_table
 from mmca.config.config_writer import write, write_new, write_starter
 from mmca.config.dataset_info import DatasetInfo, inspect_folder
@@ -23,7 +23,7 @@ from mmca.errors import InputError
 REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
-  %(prog)s --data data/fruits --weights ca_pvt_tiny.pth --epochs 50 --out my_config.py
+  %(prog)s --data data/fruits --weights imagenet --epochs 50 --out my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --print
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --copy standalone.py --cfg-options train_cfg.max_epochs=36
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument('--out', metavar='FILE', help='config to write; default DIR.py')
     data.add_argument('--model', choices=HEADS, help='kind of detector or segmentor')
     data.add_argument('--backbone', metavar='NAME', help='as in the shipped names, e.g. ca_swin_t')
-    data.add_argument('--weights', metavar='FILE', help='checkpoint to start the backbone from')
+    weights = f"{WEIGHTS_HELP}, or 'imagenet': those that fit"
+    data.add_argument('--weights', metavar='NAME', help=weights)
     data.add_argument('--size', nargs=2, type=int, metavar=('W', 'H'), help='image size in pixels')
     data.add_argument('--epochs', type=int, help='number of epochs')
     data.add_argument('--batch-size', type=int, help='images per iteration on one device')
