@@ -120,12 +120,13 @@ def create_backbone(
         [(1, 128, 8, 12), (1, 320, 4, 6), (1, 512, 2, 3)]
     """
     cls, arch = find_backbone(name)
-    settings = {'type': cls.__name__, 'arch': arch, 'out_indices': out_indices, **options}
+    settings = {'type': cls, 'arch': arch, 'out_indices': out_indices, **options}
     if weights is not None:
         weights = imagenet_weights(name) if weights == IMAGENET else str(weights)
         settings = start_settings(settings, read_checkpoint(weights))
         settings['init_cfg'] = {'type': 'Pretrained', 'checkpoint': weights}
-    model = MODELS.build(settings)
+    del settings['type']  # the registry would import the parts of mmca that need mmcv
+    model = cls(**settings)
     if weights is not None:
         model.init_weights()
     return model
@@ -198,7 +199,8 @@ def start_settings(settings: Mapping, checkpoint: Checkpoint) -> dict:
     the settings win.
     """
     settings = {key: value for key, value in settings.items() if key != 'init_cfg'}
-    cls = MODELS.get(settings['type'])
+    cls = settings['type']
+    cls = MODELS.get(cls) if isinstance(cls, str) else cls
     if issubclass(cls, backbones.DeiT):
         settings['pos_embed'] = deit_options(checkpoint)['pos_embed']
     with torch.device('meta'):

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from mmca import __version__
     from mmca.analysis.images import middle_views, spread
     from mmca.analysis.recommendation import analyze
+    from mmca.checkpoint import find_file
     from mmca.io import atomic_write
 
     if args.number < 1:
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     print('\nto use the recommendation (--loss moves it along the path):')
     print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:
-        folder, weights = Path(args.out), Path(args.checkpoint)
+        folder, weights = Path(args.out), find_file(args.checkpoint)
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         content = {
             'attn': found.best.attn,
