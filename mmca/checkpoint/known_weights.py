@@ -50,6 +50,7 @@ class KnownWeights:
 
     @property
     def address(self) -> str:
+        """Where the publisher has the file."""
         return self.release.start + self.file
 
     @property

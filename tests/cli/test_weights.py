@@ -1,14 +1,20 @@
 """mmca weights, and names and addresses on the command lines that take a file."""
 
+import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from mmca.backbones import PVT
 from mmca.checkpoint import KNOWN
 from mmca.cli.main import main
+from mmca.config.reader import load_config
+from mmca.engine import Runner
 from tests.cli.test_analyze import job as analyze_job
 from tests.cli.test_distill import job as distill_job
+from tests.config import folders
 from tests.helpers import empty_weights
 
 __all__ = ['analyze_job', 'distill_job']
@@ -79,3 +85,26 @@ def test_distill_takes_an_address(distill_job, teacher, tmp_path, forget):
     (tmp_path / 'teacher.pth').unlink()
     assert main(argv) == 0
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['distill']['teacher'] == 'teacher.pth'
+
+
+@pytest.mark.slow
+def test_from_images_alone_to_predictions(cache, server, monkeypatch, tmp_path, forget):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MMCA_WEIGHTS_MIRROR', server.address('good', ''))
+    torch.save(PVT('tiny').state_dict(), file := io.BytesIO())
+    server.content = file.getvalue()
+    folders.as_mixed(tmp_path / 'fruits')
+    options = ['--device', 'cpu', '--epochs', '1', '--size', '64', '64']
+    assert main(['config', '--data', 'fruits', '--weights', 'imagenet', *options]) == 0
+    cfg = load_config('fruits.py')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    cfg.work_dir = 'work'
+    forget()
+    Runner.from_cfg(cfg).train()
+    (trained,) = map(str, Path('work').glob('iter_*.pth'))
+    forget()
+    images = next((tmp_path / 'fruits').rglob('*.jpg')).parent
+    assert main(['predict', 'fruits.py', trained, str(images), '--out', 'found']) == 0
+    assert list(Path('found').rglob('*.png'))
+    assert [path for path, _ in server.requests] == ['/good/pvt_tiny.pth']
