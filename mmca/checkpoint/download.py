@@ -73,7 +73,6 @@ def download(
             with _one_process(path.parent):
                 if not path.is_file():  # another process may have done it meanwhile
                     _fetch(source, path, sha256, max_bytes, timeout)
-                    _record(path, _digest(path), address)
         except (OSError, ValueError, HTTPException) as error:
             code = f'{error.code} ' if isinstance(error, HTTPError) else ''
             reason = ' '.join(f'{code}{getattr(error, "reason", None) or error}'.split())
@@ -147,7 +146,7 @@ def _receive(address: str, part: Path, size: int, max_bytes: int, timeout: float
 
 def _check(path: Path, sha256: str, address: str) -> None:
     """Compare a file with its known hash and with what is written beside it, if anything is."""
-    digest, record = _digest(path), _record_of(path)
+    digest, record = _digest(path), path.with_name(f'{path.name}.sha256')
     found = RECORD.fullmatch(record.read_text()) if record.is_file() else None
     if found and found[2] != address:
         raise InputError(f'{path} is from {found[2]}, not {address}: move it away')
@@ -158,16 +157,8 @@ def _check(path: Path, sha256: str, address: str) -> None:
                 f'{expected[:8]}; delete it and {record.name}'
             )
     if not found:
-        _record(path, digest, address)
-
-
-def _record(path: Path, digest: str, address: str) -> None:
-    with suppress(OSError):  # others' cache may be read-only
-        _record_of(path).write_text(f'{digest}  {path.name}\n# {address}\n')
-
-
-def _record_of(path: Path) -> Path:
-    return path.with_name(f'{path.name}.sha256')
+        with suppress(OSError):  # others' cache may be read-only
+            record.write_text(f'{digest}  {path.name}\n# {address}\n')
 
 
 def _digest(path: Path) -> str:
