@@ -97,8 +97,9 @@ MMCLS = Release(
     'https://download.openmmlab.com/mmclassification/v0/deit/deit-',
 )
 TIMM = Release('huggingface/pytorch-image-models', 'MIT', 'https://huggingface.co/timm/')
-# Addresses and hashes as in the READMEs, metafiles and configs of these repositories. Sizes: PVT's
-# from its README, DeiT-B's from a log, Swin-T's from OpenVINO's model zoo, others by parameters.
+# Addresses and hashes as in the READMEs, metafiles and configs of these repositories, timm's as in
+# projects that download it. Sizes: PVT's from its README, DeiT-B's from a log, Swin-T's from
+# OpenVINO's model zoo, others by parameters.
 # The first that fits a backbone are what 'imagenet' stands for.
 _TABLE = (
     ('deit_tiny', 'DeiT', 'tiny', DEIT, 22, 'tiny_patch16_224-a1311bcf.pth'),
