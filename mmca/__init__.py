@@ -25,6 +25,8 @@ _SUBMODULES = (
 
 
 def __getattr__(name: str) -> ModuleType | Callable:
+    if name == 'create_backbone':
+        return import_module('mmca.backbones.catalog').create_backbone
     if name == 'find_config':  # for `_base_` in configs
         return import_module('mmca.config.shipped').find_config
     if name in _SUBMODULES:

@@ -52,6 +52,23 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The folder of downloaded weights, an empty one."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    monkeypatch.delenv('MMCA_WEIGHTS_MIRROR', raising=False)
+    return tmp_path / 'torch/hub/checkpoints'
+
+
+@pytest.fixture
+def server():
+    """A server of files on this machine, see `tests.server`."""
+    from tests.server import serving
+
+    with serving() as server:
+        yield server
+
+
 @pytest.fixture(autouse=True)
 def environment_as_it_was():
     """A command sets these for the rest of its process, in which more tests follow."""

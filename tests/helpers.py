@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import io
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,18 @@ def declared_parameters(name: str) -> int:
     content = yaml.safe_load((CONFIGS / name).with_name('metafile.yml').read_text())
     models = {model['Config']: model['Metadata'] for model in content['Models']}
     return models[f'configs/{name}.py']['Parameters']
+
+
+def empty_weights(name: str, **options: object) -> bytes:
+    """A checkpoint of a backbone such as 'pvt_t', small: each tensor is one zero, repeated."""
+    from mmca.backbones.catalog import find_backbone
+
+    cls, arch = find_backbone(name)
+    with torch.device('meta'):
+        state = cls(arch, **options).state_dict()
+    file = io.BytesIO()
+    torch.save({'model': {k: torch.zeros(1).expand(t.shape) for k, t in state.items()}}, file)
+    return file.getvalue()
 
 
 # --- Commands

@@ -154,6 +154,16 @@ class Backbone(BaseModule):
         """Registered name of an attention; 'softmax' is the family's own."""
         return cls.softmax_attention if name == SOFTMAX else name
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each map that the backbone returns."""
+        return tuple(self.embed_dims[i] for i in self.out_indices)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of the image for each step on a map, for each map that the backbone returns."""
+        return tuple(4 * 2**i for i in self.out_indices)
+
     def build_blocks(
         self,
         stage: int,

@@ -1,22 +1,135 @@
-"""Find the backbones that fit a checkpoint."""
+"""Backbones by name, and the weights that fit them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from mmca import backbones
-from mmca.backbones.base import ARCH_LETTERS, Backbone
-from mmca.checkpoint import Checkpoint, Report, deit_options, fit, guess_family, read_checkpoint
+from mmca.backbones.base import Backbone
+from mmca.checkpoint import (
+    KNOWN,
+    Checkpoint,
+    KnownWeights,
+    Report,
+    deit_options,
+    fit,
+    guess_family,
+    read_checkpoint,
+)
 from mmca.errors import InputError
 from mmca.layers.attention import get_attention, registered_attentions
 from mmca.registry import MODELS
+
+IMAGENET = 'imagenet'
+
+
+def short_name(kind: str, arch: str) -> str:
+    """The name of a class and a size in configs.
+
+    Example:
+        >>> short_name('CAPVT', 'tiny'), short_name('FLattenPVTv2', 'b0')
+        ('ca_pvt_t', 'flatten_pvtv2_b0')
+    """
+    family = re.sub('^(CA|FLatten)', r'\1_', kind).lower()
+    return f'{family}_{arch if arch[-1].isdigit() else arch[0]}'
+
+
+def find_backbone(name: str) -> tuple[type[Backbone], str]:
+    """Find class and size of a backbone by its name in configs, such as 'ca_pvt_t'.
+
+    Raises:
+        InputError: there is no such backbone.
+    """
+    known = _all_backbones()
+    if name not in known:
+        near = get_close_matches(name, known, n=5) or known
+        raise InputError(f'unknown backbone {name!r}: choose from {", ".join(near)}')
+    return known[name]
+
+
+def names_for(weights: KnownWeights) -> list[str]:
+    """Names of the backbones that have all of the weights, or start from them."""
+    return [
+        name
+        for name, (cls, arch) in _all_backbones().items()
+        if arch == weights.arch and weights.backbone in [kind.__name__ for kind in cls.__mro__]
+    ]
+
+
+def _all_backbones() -> dict[str, tuple[type[Backbone], str]]:
+    classes = [getattr(backbones, kind) for kind in backbones.__all__]
+    return {short_name(c.__name__, arch): (c, arch) for c in classes for arch in c.arch_zoo}
+
+
+def imagenet_weights(name: str) -> str:
+    """Name in `mmca.checkpoint.KNOWN` of the weights that a backbone starts from.
+
+    They are its own if any are published, else those of its softmax original.
+
+    Raises:
+        InputError: there is no such backbone, or no weights are known.
+
+    Example:
+        >>> imagenet_weights('ca_deit_s'), imagenet_weights('ca_pvt_s')
+        ('ca_deit_small', 'pvt_small')
+    """
+    cls, arch = find_backbone(name)
+    for kind in cls.__mro__:
+        for known in KNOWN.values():
+            if (known.backbone, known.arch) == (kind.__name__, arch):
+                return known.name
+    raise InputError(f'no ImageNet weights of {name} are known: name a file')
+
+
+def create_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    out_indices: Sequence[int] | None = None,
+    **options: Any,
+) -> Backbone:
+    """Create a backbone for any network in PyTorch; of OpenMMLab it needs mmengine alone.
+
+    Args:
+        name: as in configs: 'ca_pvt_t', 'ca_swin_s', 'ca_deit_b', 'flatten_pvt_t', 'pvt_t', ...
+        weights: a file, a name such as 'pvt_tiny' (`mmca weights` lists them), an address, or
+            'imagenet': those that fit; None starts from scratch.
+        out_indices: stages whose maps are returned, from 0; None is all. DeiT has one map.
+        options: as for :class:`mmca.backbones.Backbone`.
+
+    Returns:
+        A module that maps images (B, 3, H, W) to a tuple of maps (B, C_i, H_i, W_i), with
+        `channels` (the C_i) and `strides` (H / H_i) as tuples of int.
+
+    Raises:
+        InputError: unknown name, weights that cannot be had or do not fit, or bad options.
+
+    Example:
+        >>> import torch, mmca
+        >>> model = mmca.create_backbone('ca_pvt_t', out_indices=(1, 2, 3))
+        >>> model.channels, model.strides
+        ((128, 320, 512), (8, 16, 32))
+        >>> [tuple(out.shape) for out in model(torch.zeros(1, 3, 64, 96))]
+        [(1, 128, 8, 12), (1, 320, 4, 6), (1, 512, 2, 3)]
+    """
+    cls, arch = find_backbone(name)
+    settings = {'type': cls, 'arch': arch, 'out_indices': out_indices, **options}
+    if weights is not None:
+        weights = imagenet_weights(name) if weights == IMAGENET else str(weights)
+        settings = start_settings(settings, read_checkpoint(weights))
+        settings['init_cfg'] = {'type': 'Pretrained', 'checkpoint': weights}
+    del settings['type']  # the registry would import the parts of mmca that need mmcv
+    model = cls(**settings)
+    if weights is not None:
+        model.init_weights()
+    return model
 
 
 @dataclass(frozen=True)
@@ -45,34 +158,6 @@ class Candidate:
         either = (report.loaded, report.missing, report.mismatched, report.unexpected)
         shared = len(report.loaded) - len(report.converted)
         return shared / max(sum(map(len, either)), 1)
-
-
-def named_backbone(name: str) -> tuple[type[Backbone], str]:
-    """The class and the size of a backbone by its name in the shipped configs.
-
-    Raises:
-        InputError: unknown name; the message suggests the nearest ones.
-
-    Example:
-        >>> cls, arch = named_backbone('ca_pvt_s')
-        >>> cls.__name__, arch
-        ('CAPVT', 'small')
-    """
-    known = {}
-    for kind in backbones.__all__:
-        cls = getattr(backbones, kind)
-        family = re.sub('^(CA|FLatten)', r'\1_', kind).lower()
-        for arch in cls.arch_zoo:
-            size = arch[0] if arch in ARCH_LETTERS.values() else arch
-            known[f'{family}_{size}'] = cls, arch
-    if name not in known:
-        near = get_close_matches(name, known, 3)
-        raise InputError(
-            f'unknown backbone {name!r}; nearest: {", ".join(near)}'
-            if near
-            else f'unknown backbone {name!r}; known are {", ".join(known)}'
-        )
-    return known[name]
 
 
 def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:
@@ -115,7 +200,8 @@ def start_settings(settings: Mapping, checkpoint: Checkpoint) -> dict:
     the settings win.
     """
     settings = {key: value for key, value in settings.items() if key != 'init_cfg'}
-    cls = MODELS.get(settings['type'])
+    cls = settings['type']
+    cls = MODELS.get(cls) if isinstance(cls, str) else cls
     if issubclass(cls, backbones.DeiT):
         settings['pos_embed'] = deit_options(checkpoint)['pos_embed']
     with torch.device('meta'):

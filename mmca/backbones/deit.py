@@ -107,6 +107,14 @@ class DeiT(Backbone):
     def stage_depths(cls, arch: Mapping) -> Sequence[int]:
         return [1] * arch['depth']
 
+    @property
+    def channels(self) -> tuple[int]:
+        return (self.embed_dims,)
+
+    @property
+    def strides(self) -> tuple[int]:
+        return (PATCH_SIZE,)
+
     def stem_modules(self) -> list[nn.Module | nn.Parameter]:
         embeddings = (self.pos_embed, self.cls_token)
         return [self.patch_embed, *(x for x in embeddings if x is not None)]

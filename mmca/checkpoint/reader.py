@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmca.checkpoint.known_weights import find_file
 from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert, load_known
 from mmca.errors import InputError
 
@@ -48,12 +49,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it, without executing anything.
 
     Args:
-        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`.
+        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`;
+            or a name or an address, as for :func:`mmca.checkpoint.find_file`.
 
     Raises:
         InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
     """
-    path = Path(path).expanduser()
+    path = find_file(path)
     content = _read(path, _load)
     checkpoint = _check_weights(path, content)
     meta = _plain(content.get('meta'), {})
@@ -64,14 +66,14 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
     """Read all of a file of torch.save, as resuming requires, without executing anything.
 
     Args:
-        path: the file.
+        path: as for :func:`read_checkpoint`.
         map_location: as for torch.load.
         known: classes and functions that it may name, as for torch.serialization.safe_globals.
 
     Raises:
         InputError: as :func:`read_checkpoint`; or the file names anything else.
     """
-    path = Path(path).expanduser()
+    path = find_file(path)
     content = _read(path, lambda path: load_known(path, known, map_location))
     _check_weights(path, content)
     return content
@@ -94,8 +96,6 @@ def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | N
 
 def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     """Read a file; turn any failure into an InputError."""
-    if not path.is_file():
-        raise InputError(f'checkpoint not found: {path}')
     try:
         return read(path)
     except InputError:

@@ -21,7 +21,13 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from mmca.cli.arguments import add_cfg_options, add_config, add_shape, backbone_options
+from mmca.cli.arguments import (
+    WEIGHTS_HELP,
+    add_cfg_options,
+    add_config,
+    add_shape,
+    backbone_options,
+)
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -30,8 +36,7 @@ from mmca.errors import InputError
 REQUIRES = (*FULL_STACK, 'matplotlib')
 EPILOG = """\
 example:
-  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/val2017 \\
-      --out analysis"""
+  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny --images data/coco/val2017 --out analysis"""
 SHARES = ('circulant', 'columns', 'both')
 SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'loss')
 
@@ -39,7 +44,9 @@ SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'loss')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add = parser.add_argument
-    add('checkpoint', metavar='CHECKPOINT', help='softmax weights of the same size')
+    add(
+        'checkpoint', metavar='CHECKPOINT', help=f'softmax weights of the same size: {WEIGHTS_HELP}'
+    )
     add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
     number = 'number of images, evenly spaced over the folders; default 10'
     add('--number', type=int, default=10, help=number)
@@ -59,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from mmca import __version__
     from mmca.analysis.images import middle_views, spread
     from mmca.analysis.recommendation import analyze
+    from mmca.checkpoint import find_file
     from mmca.io import atomic_write
 
     if args.number < 1:
@@ -98,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     print('\nto use the recommendation (--loss moves it along the path):')
     print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:
-        folder, weights = Path(args.out), Path(args.checkpoint)
+        folder, weights = Path(args.out), find_file(args.checkpoint)
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         content = {
             'attn': found.best.attn,

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 
 CONFIG_HELP = 'a file, or the name of a shipped config: mmca config --list'
 
+WEIGHTS_HELP = 'a file, an address, or a name: mmca weights'
+
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the positional CONFIG."""

@@ -12,7 +12,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
+from mmca.cli.arguments import CONFIG_HELP, WEIGHTS_HELP, add_cfg_options
 from mmca.cli.table import print_table
 from mmca.config.adaptation import plan
 from mmca.config.config_writer import write, write_adapted, write_new, write_starter
@@ -27,7 +27,7 @@ from mmca.errors import InputError
 REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
-  %(prog)s --data data/fruits --weights ca_pvt_tiny.pth --epochs 50 --out my_config.py
+  %(prog)s --data data/fruits --weights imagenet --epochs 50 --out my_config.py
   %(prog)s mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py --backbone ca_swin_t --out dino.py
   %(prog)s coco/maskrcnn_ca_pvt_s --print
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cfg_options(parser)
     backbone = 'as in the names of shipped configs, such as ca_swin_t'
     parser.add_argument('--backbone', metavar='NAME', help=backbone)
-    parser.add_argument('--weights', metavar='FILE', help='checkpoint to start the backbone from')
+    weights = f"{WEIGHTS_HELP}, or 'imagenet': those that fit"
+    parser.add_argument('--weights', metavar='NAME', help=weights)
     out = 'config to write; default DIR.py, or CONFIG_BACKBONE.py'
     parser.add_argument('--out', metavar='FILE', help=out)
     keep = 'with --backbone, leave optimizer and warm-up as they are in CONFIG'

@@ -9,7 +9,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from mmca.cli.arguments import add_cfg_options, add_config, backbone_options
+from mmca.cli.arguments import WEIGHTS_HELP, add_cfg_options, add_config, backbone_options
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -17,7 +17,7 @@ from mmca.config.reader import load_config
 REQUIRES = FULL_STACK
 EPILOG = """\
 example:
-  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny_patch16_224.pth --images data/coco/train2017 \\
+  %(prog)s coco/maskrcnn_ca_deit_t deit_tiny --images data/coco/train2017 \\
       --out ca_deit_t.pth
   mmca train coco/maskrcnn_ca_deit_t --cfg-options model.backbone.pos_embed=True \\
       model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=ca_deit_t.pth
@@ -32,7 +32,7 @@ BACKBONE = 'model.backbone'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add = parser.add_argument
-    add('teacher', metavar='TEACHER', help='softmax weights of the same size')
+    add('teacher', metavar='TEACHER', help=f'softmax weights of the same size: {WEIGHTS_HELP}')
     add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
     add('--out', required=True, metavar='FILE', help='the .pth file to write')
     whole = "also write TEACHER's whole model with the new backbone, for `mmca test CONFIG FILE`"

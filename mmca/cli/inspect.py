@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from mmca.cli.arguments import CONFIG_HELP, add_cfg_options
+from mmca.cli.arguments import CONFIG_HELP, WEIGHTS_HELP, add_cfg_options
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -17,13 +17,13 @@ from mmca.errors import InputError
 REQUIRES = FULL_STACK
 EPILOG = """\
 examples:
-  %(prog)s pvt_small.pth
+  %(prog)s pvt_small
   %(prog)s pvt_small.pth --config coco/maskrcnn_ca_pvt_s"""
 SHOWN = 5  # best fitting backbones
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('file', metavar='FILE', help='a .pth, .pt, .bin or .safetensors file')
+    parser.add_argument('file', metavar='FILE', help=WEIGHTS_HELP)
     parser.add_argument('--config', metavar='CONFIG', help=CONFIG_HELP)
     add_cfg_options(parser)
 

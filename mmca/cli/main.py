@@ -27,6 +27,7 @@ COMMANDS = {
     'check': 'run everything that precedes training, without training',
     'config': 'list, find, print or copy configs, or write one for your data',
     'flops': "count a model's parameters and multiply-adds",
+    'weights': 'list published weights, or download some',
     'inspect': 'show the contents of a checkpoint and the backbone it fits',
     'analyze': 'measure which attention of a softmax network is circulant',
     'visualize': 'draw what a patch of an image attends to',

@@ -77,7 +77,7 @@ def plan(
     Args:
         cfg: a detector, segmentor or classifier.
         backbone: as in the shipped configs' names, such as 'ca_pvt_t'.
-        weights: checkpoint to start the backbone from.
+        weights: checkpoint to start the backbone from: a file, a name, or 'imagenet'.
         keep_recipe: whether optimizer, rate and warm-up stay.
 
     Raises:
@@ -107,7 +107,7 @@ def _change_model(
     cfg: Config, place: str, name: str, weights: str | Path | None, result: Adaptation
 ) -> None:
     """Change the backbone, and the channels of whatever takes its maps."""
-    from mmca.backbones.catalog import named_backbone, start_settings
+    from mmca.backbones.catalog import IMAGENET, find_backbone, imagenet_weights, start_settings
     from mmca.checkpoint import read_checkpoint
     from mmca.config.feature_maps import FeatureMap, feature_maps, trace
 
@@ -127,7 +127,7 @@ def _change_model(
         raise InputError(f'the model itself cannot be built here: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
         raise InputError(f'{part.type}: its RoI head is a stage of its own backbone, {kind}')
-    cls, arch = named_backbone(name)
+    cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
     stages = _stages(old, kind)
     if cls.pyramid:
@@ -154,6 +154,7 @@ def _change_model(
         keys = (re.split(r'\.\d', key)[0] for key in edits)  # configs replace lists as a whole
         changes |= {key: _at(cfg, key) for key in keys}
     if weights is not None:
+        weights = imagenet_weights(name) if weights == IMAGENET else weights
         settings = start_settings(settings, read_checkpoint(weights))
         settings['init_cfg'] = {'type': 'Pretrained', 'checkpoint': str(weights)}
     changes[f'{place}.backbone'] = {'_delete_': True, **settings}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
@@ -57,7 +56,7 @@ class Recipe:
 
     base: str  # shipped config to inherit from
     head: str  # key of `HEADS`
-    weights: str | None  # checkpoint of the backbone; None trains from scratch
+    weights: str | None  # name or file of the backbone's weights; None trains from scratch
     options: dict[str, Any]  # of the backbone, as the weights need them
     size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
     batch: int  # images per iteration
@@ -83,7 +82,8 @@ def choose(
         info: the data set.
         model: key of `HEADS`.
         backbone: as in the shipped configs' names, such as 'ca_swin_t'.
-        weights: checkpoint to start the backbone from; without `backbone`, it selects one.
+        weights: name or file of weights to start the backbone from, which select the backbone if
+            none is given; or 'imagenet': the published ones that fit it.
         size: (width, height) that images are resized to, in pixels.
         epochs: number of epochs.
         batch_size: images per iteration.
@@ -102,7 +102,7 @@ def choose(
 
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     budget = BUDGETS['labels' if info.task == 'labels' else 'objects', device]
-    backbone, why_backbone = _backbone(backbone, weights)
+    backbone, weights, why_backbone = _backbone(backbone, weights)
     base, head = _base(info.task, budget, model, backbone)
     options = _options(base, weights) if weights else {}
     number = len(info.splits['train'].names)
@@ -119,7 +119,7 @@ def choose(
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
-        'start': weights or 'from scratch; --weights FILE starts from a checkpoint',
+        'start': weights or 'from scratch; --weights imagenet starts from ImageNet weights',
         'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{epochs} epoch{"s" * (epochs > 1)}, {iterations} iterations of {batch} '
         f'images: {why_epochs}',
@@ -128,17 +128,19 @@ def choose(
     return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
 
 
-def _backbone(given: str | None, weights: str | None) -> tuple[str, str]:
-    """The backbone's name in configs, and the reason."""
+def _backbone(given: str | None, weights: str | None) -> tuple[str, str | None, str]:
+    """The backbone's name in configs, its weights, and the reason for it."""
     name, reason = given or BACKBONE, '--backbone' if given else 'the smallest circulant one'
-    if weights and not given:
-        from mmca.backbones.catalog import best_fit
+    if weights:
+        from mmca.backbones.catalog import IMAGENET, best_fit, imagenet_weights, short_name
 
-        kind, arch, _ = best_fit(weights)
-        name = re.sub('^(CA|FLatten)', lambda match: f'{match[1]}_', kind).lower()
-        name = f'{name if "_" in name else f"ca_{name}"}_{arch[0]}'
-        reason = f'fits {weights}'
-    return name, reason
+        if weights == IMAGENET:
+            return name, imagenet_weights(name), reason
+        if not given:
+            kind, arch, _ = best_fit(weights)
+            name, reason = short_name(kind, arch), f'fits {weights}'
+            name = name if name.startswith(('ca_', 'flatten_')) else f'ca_{name}'
+    return name, weights, reason
 
 
 def _options(base: str, weights: str) -> dict[str, Any]:

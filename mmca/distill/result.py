@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from mmca import __version__
-from mmca.checkpoint import match, read_checkpoint
+from mmca.checkpoint import find_file, match, read_checkpoint
 from mmca.config.models import build_on_meta
 from mmca.errors import InputError
 from mmca.io import atomic_write
@@ -56,9 +56,10 @@ def neck_and_heads(checkpoint: str, cfg: Config) -> dict[str, Tensor]:
 
 def provenance(teacher: str, images: int, settings: dict, errors: dict) -> dict:
     """The origin of distilled weights; `errors` by iteration."""
+    file = find_file(teacher)
     return {
-        'teacher': Path(teacher).name,
-        'teacher_sha256': hashlib.sha256(Path(teacher).read_bytes()).hexdigest(),
+        'teacher': file.name,
+        'teacher_sha256': hashlib.sha256(file.read_bytes()).hexdigest(),
         'images': images,
         'settings': settings,
         'errors': errors,

@@ -8,11 +8,8 @@ are programs and run when they are read.
 from __future__ import annotations
 
 import os
-from http.client import HTTPException
-from pathlib import Path, PurePosixPath
 from pickle import Unpickler, UnpicklingError
 from typing import IO, Any
-from urllib.parse import urlparse
 
 from mmca.errors import InputError
 
@@ -36,8 +33,7 @@ def install() -> None:
     from mmengine.fileio.handlers import PickleHandler, YamlHandler, register_handler
     from mmengine.runner import CheckpointLoader
 
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_local, force=True)
 
     @register_handler(['pickle', 'pkl'])
     class DataHandler(PickleHandler):
@@ -60,8 +56,8 @@ def refuse_code() -> None:
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 
 
-def load_from_local(path: str, map_location: Any = None) -> dict:
-    """Read a checkpoint file for mmengine.
+def load_from_local(source: str, map_location: Any = None) -> dict:
+    """Read a checkpoint for mmengine: a file, or what :func:`mmca.checkpoint.find_file` downloads.
 
     Returns:
         Its content; if it holds unknown objects, only the weights and the plain part of 'meta'.
@@ -72,31 +68,10 @@ def load_from_local(path: str, map_location: Any = None) -> dict:
     from mmca.checkpoint.reader import load_whole, read_checkpoint
 
     try:
-        return load_whole(path, map_location, _log_types())
+        return load_whole(source, map_location, _log_types())
     except InputError:
-        checkpoint = read_checkpoint(path)  # raises again if the file is damaged
+        checkpoint = read_checkpoint(source)  # raises again if the file is damaged
         return {'state_dict': checkpoint.tensors, 'meta': dict(checkpoint.meta)}
-
-
-def load_from_http(address: str, map_location: Any = None) -> dict:
-    """Download a checkpoint to torch's cache, unless it is there; then :func:`load_from_local`.
-
-    Raises:
-        InputError: the address cannot be read, or the file is not a checkpoint.
-    """
-    import torch
-
-    name = PurePosixPath(urlparse(address).path).name
-    folder = Path(torch.hub.get_dir(), 'checkpoints')
-    if name in ('', '..'):
-        raise InputError(f'{address} names no file')
-    if not (folder / name).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(address, str(folder / name), progress=False)
-        except (OSError, ValueError, HTTPException) as error:
-            raise InputError(f'cannot download {address}: {error}') from error
-    return load_from_local(str(folder / name), map_location)
 
 
 def _log_types() -> list:

@@ -211,7 +211,7 @@ def test_another_backbone_in_any_config(tmp_path, monkeypatch, capsys, fail):
 @pytest.mark.parametrize(
     ('arguments', 'problem'),
     [
-        ((DINO, '--backbone', 'ca_pvt_x'), "unknown backbone 'ca_pvt_x'; nearest: ca_pvt_"),
+        ((DINO, '--backbone', 'ca_pvt_x'), "unknown backbone 'ca_pvt_x': choose from ca_pvt_"),
         (('mmdet::dino/dino-4scale_r5', '--backbone', 'pvt_t'), 'nearest configs: mmdet::dino/'),
         (('mmpose::x', '--backbone', 'pvt_t'), 'mmpose:: names no installed library'),
         ((DINO, '--out', 'x.py'), '--out requires --data, or CONFIG and --backbone'),

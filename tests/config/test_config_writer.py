@@ -10,16 +10,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from mmca.backbones import DeiT, Swin
+from mmca.checkpoint import KNOWN
 from mmca.config.config_writer import schedule, write
 from mmca.config.dataset_info import inspect_folder
 from mmca.config.recipe import Recipe, choose
 from mmca.distill.config import distill_config
 from mmca.errors import InputError
 from tests.config import folders
-from tests.helpers import ROOT
+from tests.helpers import ROOT, empty_weights
 
 
 @pytest.fixture
@@ -124,6 +125,28 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     options = {'head_dim': 'softmax', 'scale': 'paper'}
     assert cfg.model.backbone.attn_cfg == {'circulant': options}
     assert cfg.optim_wrapper.optimizer.lr == 2e-4
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'name', 'weights'),
+    [
+        (None, 'pvt_tiny', 'imagenet'),
+        ('ca_swin_t', 'swin_tiny', 'imagenet'),
+        ('ca_deit_t', 'ca_deit_tiny', 'imagenet'),
+        (None, 'swin_tiny', 'swin_tiny'),
+    ],
+)
+def test_weights_by_name(backbone, name, weights, make, cache):
+    (path := KNOWN[name].path).parent.mkdir(parents=True)
+    original = name.replace('tiny', 't')
+    path.write_bytes(empty_weights(original))
+    cfg, recipe = make(folders.as_coco, backbone=backbone, weights=weights)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=name)
+    assert recipe.base.endswith(f'_{original if original.startswith("ca_") else f"ca_{original}"}')
+    assert recipe.reasons['start'] == name
+    built = MODELS.build(cfg.model.backbone)  # as training does
+    built.init_weights()
+    assert not built.patch_embed1.proj.weight.any() if 'pvt' in name else built
 
 
 def test_held_out_splits_are_listed_beside_the_config(make):

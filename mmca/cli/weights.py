@@ -1,0 +1,47 @@
+"""List published weights, or download some and print the file.
+
+Their names work wherever mmca reads a checkpoint file, and are downloaded then. Files are kept in
+torch's cache (TORCH_HOME), checked by their SHA-256, and can be put there by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmca.cli.table import print_table
+
+REQUIRES = ('torch', 'mmengine', 'rich')
+EPILOG = """\
+examples:
+  %(prog)s
+  %(prog)s pvt_small
+  mmca train coco/maskrcnn_ca_pvt_s --cfg-options model.backbone.init_cfg.type=Pretrained \\
+      model.backbone.init_cfg.checkpoint=pvt_small
+
+Without access to a publisher: MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER is asked for the files."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = 'names from the table; without any, the table is printed'
+    parser.add_argument('names', nargs='*', metavar='NAME', help=names)
+
+
+def run(args: argparse.Namespace) -> int:
+    from mmca.checkpoint import KNOWN, find_file
+
+    if args.names:
+        for name in args.names:
+            print(find_file(name))
+        return 0
+    header = ('name', 'for', 'from', 'license', 'MB', 'SHA-256', 'in the cache')
+    print_table(header, map(_row, KNOWN.values()))
+    return 0
+
+
+def _row(known) -> tuple[object, ...]:
+    from mmca.backbones.catalog import names_for
+
+    cached = 'yes' if known.path.is_file() else ''
+    license, size, sha256 = known.release.license, known.megabytes, known.sha256[:8]
+    names = ', '.join(names_for(known))
+    return known.name, names, known.release.repository, license, size, sha256, cached
