@@ -40,10 +40,10 @@ A figure under *paper* is the paper's; it has not been reproduced here. A figure
 measured with this code: [Runs](#runs) has its command, its log and the SHA-256 of its checkpoint.
 An empty cell means that we know of no published figure, or have not trained this config. We publish
 no weights; [Weights](weights.md) lists the third-party files that fit. Multiply-adds are ours: they
-include the DFTs, and `mmca flops CONFIG` counts them again. They agree with the published ones within
-1 % but for FLatten-PVT-T, whose paper has 244 G for Mask R-CNN and 169 G for Semantic FPN. With linear
-attention in all stages, as in its released classifier, we count 212 and 128 G, in the first two alone
-218 and 135 G, and for the softmax original 240 and 158 G, as published.
+include the DFTs, and `mmca flops CONFIG` counts them again. They agree with the published ones
+within 1 % but for FLatten-PVT-T, whose paper has 244 G for Mask R-CNN and 169 G for Semantic FPN.
+With linear attention in all stages, as in its released classifier, we count 212 and 128 G, in the
+first two alone 218 and 135 G, and for the softmax original 240 and 158 G, as published.
 
 `python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
 `docs/results/`.

@@ -86,7 +86,7 @@ def plan(
     from mmengine.registry import DefaultScope
 
     library = library_of(cfg, cfg.filename or 'given')
-    places = [place for place in PLACES if 'backbone' in (_at(cfg, place) or ())]
+    places = [place for place in PLACES if _at(cfg, f'{place}.backbone.type')]
     if not places:
         raise InputError(f'{cfg.filename}: the model has no backbone to replace')
     place = places[0]
@@ -110,6 +110,7 @@ def _change_model(
     from mmca.backbones.catalog import IMAGENET, find_backbone, imagenet_weights, start_settings
     from mmca.checkpoint import read_checkpoint
     from mmca.config.feature_maps import FeatureMap, feature_maps, trace
+    from mmca.config.models import build_on_meta
 
     cfg, changes = copy.deepcopy(cfg), result.changes
     part = _at(cfg, place)
@@ -124,12 +125,17 @@ def _change_model(
     except InputError:
         raise
     except Exception as error:  # the model's own, or a package that it needs
-        raise InputError(f'the model itself cannot be built here: {_line(error)}') from error
+        try:
+            build_on_meta(part)
+        except Exception as own:
+            raise InputError(f'the model itself cannot be built here: {_line(own)}') from own
+        raise InputError(f'{part.type} needs {kind}, not its maps alone: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
         raise InputError(f'{part.type}: its RoI head is a stage of its own backbone, {kind}')
     cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
-    stages = _stages(old, kind)
+    # Anchors and points of detectors lie at the strides of the maps.
+    stages = _stages(old, kind, exact=cfg.default_scope == 'mmdet')
     if cls.pyramid:
         settings['out_indices'] = tuple(stages)
     new = feature_maps(settings)
@@ -163,8 +169,8 @@ def _change_model(
     result.reasons['its maps'] = f'{_list(old)} -> {_list(new)}'
 
 
-def _stages(old: list[FeatureMap], kind: str) -> list[int]:
-    """The stage of a pyramid for each map of the old backbone: by stride, else by depth."""
+def _stages(old: list[FeatureMap], kind: str, exact: bool) -> list[int]:
+    """The stage of a pyramid for each map of the old backbone: by stride; by depth unless exact."""
     strides = [one.stride for one in old]
     if len(old) > len(STRIDES):
         raise InputError(f'{kind} gives {len(old)} maps, ours give {len(STRIDES)} at most')
@@ -172,6 +178,8 @@ def _stages(old: list[FeatureMap], kind: str) -> list[int]:
         raise InputError(f'{kind} gives {len(old)} maps of one stride, ours give a pyramid')
     if len(set(strides)) == len(strides) and set(strides) <= set(STRIDES):
         return [STRIDES.index(stride) for stride in strides]
+    if exact:
+        raise InputError(f'{kind} gives maps at strides {strides}, ours are at {list(STRIDES)}')
     return list(range(len(STRIDES) - len(old), len(STRIDES)))  # dilated ones repeat strides
 
 
