@@ -46,12 +46,13 @@ def merge_tiles(
     shape: tuple[int, int],
     tile: int,
 ) -> Detections:
-    """Merge the detections of all tiles by SAHI's rules (Akyon et al., ICIP 2022).
+    """Merge the detections of all tiles, following SAHI (Akyon et al., ICIP 2022).
 
-    An object takes in the objects of lower scores, of its class and of other tiles, that it
-    overlaps: intersection over the smaller area, because a border may have cut one of them, and
-    over the union if both are complete. A complete object keeps its box and mask; those of a cut
-    one grow to hold all that it took in.
+    Only objects of one class and of different tiles merge. Complete objects come first: the better
+    of two with an intersection over union above one half remains, and a piece, cut by the border of
+    its tile, goes if half of it lies within a complete object. What is then left are objects that
+    every tile cuts. A piece takes in others by intersection over the smaller area, and its box and
+    mask grow to hold them.
 
     Args:
         results: of each tile.
@@ -74,19 +75,19 @@ def merge_tiles(
     cut = (low | high).any(1)
     boxes = boxes + np.tile(starts, 2)
     free, groups = np.ones(len(boxes), bool), []
-    for index in np.argsort(-scores, kind='stable'):
+    for index in np.lexsort((-scores, cut)):
         if not free[index]:
             continue
         free[index], group = False, [index]
         others = (labels == labels[index]) & (owner != owner[index])
-        either_cut = cut | cut[index]
-        while (same := free & others & _overlap(boxes[index], boxes, either_cut)).any():
+        while (same := free & others & _overlap(boxes, index, cut)).any():
             free[same] = False
             if cut[index]:
                 group += same.nonzero()[0].tolist()
                 boxes[index, :2] = boxes[group, :2].min(0)
                 boxes[index, 2:] = boxes[group, 2:].max(0)
         groups.append(group)
+    groups.sort(key=lambda group: -scores[group[0]])
     masks = None
     if results[0].masks is not None:
         parts = [mask for one in results for mask in one.masks]
@@ -101,10 +102,11 @@ def merge_tiles(
     )
 
 
-def _overlap(box: np.ndarray, boxes: np.ndarray, either_cut: np.ndarray) -> np.ndarray:
-    """(N,), bool: whether a box (4,) and each of (N, 4) are one object."""
+def _overlap(boxes: np.ndarray, index: int, cut: np.ndarray) -> np.ndarray:
+    """(N,), bool: whether one of the boxes (N, 4) and each of them are one object."""
+    box, areas = boxes[index], (boxes[:, 2:] - boxes[:, :2]).prod(1)
     common = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     common = common.clip(0).prod(1)
-    area, areas = (box[2:] - box[:2]).prod(), (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    whole = np.where(either_cut, np.minimum(area, areas), area + areas - common)
-    return common > OVERLAP * whole
+    if cut[index]:
+        return common > OVERLAP * np.minimum(areas, areas[index])
+    return common > OVERLAP * np.where(cut, areas, areas + areas[index] - common)

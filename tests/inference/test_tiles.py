@@ -72,9 +72,15 @@ def test_a_mosaic_holds_the_objects_of_its_photographs(overlap):
     [
         # The right tile begins at x = 80. Complete in both: the better one remains.
         ([(84, 10, 96, 22, 0.6, 0)], [(5, 10, 16, 22, 0.7, 0)], [(85, 10, 96, 22)]),
-        # Complete in one: it takes in the piece, and a better piece grows to it.
+        # Complete in one: the piece goes, whatever its score.
         ([(70, 10, 96, 22, 0.7, 0)], [(0, 10, 16, 22, 0.6, 0)], [(70, 10, 96, 22)]),
         ([(70, 10, 96, 22, 0.6, 0)], [(0, 10, 16, 22, 0.7, 0)], [(70, 10, 96, 22)]),
+        # A small object before a piece is no reason to drop the piece.
+        (
+            [(70, 10, 100, 22, 0.7, 0)],
+            [(5, 12, 9, 16, 0.6, 0)],
+            [(70, 10, 100, 22), (85, 12, 89, 16)],
+        ),
         # Cut in both.
         ([(70, 10, 100, 22, 0.6, 0)], [(0, 10, 25, 22, 0.7, 0)], [(70, 10, 105, 22)]),
         # Different classes, and complete objects of different sizes.
