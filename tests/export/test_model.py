@@ -223,6 +223,22 @@ def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@needs_new_torch
+def test_refuses_heads_that_are_not_restated(det, detector, tmp_path):
+    soft = "model.test_cfg.rcnn.nms={'type':'soft_nms','iou_threshold':0.5}"
+    soft = Predictor(det.config, det.checkpoint, 'cpu', [soft])
+    other = copy.copy(detector)
+    other.model = copy.deepcopy(detector.model)
+    other.model.roi_head = nn.Identity()
+    for predictor, batch_size, message in [
+        (soft, None, r'its NMS is .*soft_nms.*; add --feature-maps'),
+        (other, None, r'cannot export all of MaskRCNN: its RoI head is Identity, not StandardRoI'),
+        (detector, 2, 'one image at a time, not 2; .* add --feature-maps'),
+    ]:
+        with pytest.raises(InputError, match=message):
+            export_model(predictor, tmp_path / 'a.onnx', batch_size=batch_size)
+
+
 class Branching(nn.Module):
     """A neck that branches on values, which torch.export refuses."""
 
