@@ -225,7 +225,7 @@ def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
 
 @needs_new_torch
 def test_refuses_heads_that_are_not_restated(det, detector, tmp_path):
-    soft = "model.test_cfg.rcnn.nms={'type':'soft_nms','iou_threshold':0.5}"
+    soft = 'model.test_cfg.rcnn.nms.type=soft_nms'
     soft = Predictor(det.config, det.checkpoint, 'cpu', [soft])
     other = copy.copy(detector)
     other.model = copy.deepcopy(detector.model)
