@@ -168,7 +168,7 @@ def _pool(extractor: nn.Module, maps: Sequence[Tensor], boxes: Tensor) -> tuple[
     scale = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     levels = (scale / extractor.finest_scale + 1e-6).log2().floor().clamp(0, len(layers) - 1)
     order = [(levels == level).nonzero()[:, 0] for level in range(len(layers))]
-    # On CPUs ONNX Runtime has no RoIAlign in float16.
+    # Boxes need float32, and ONNX's RoiAlign takes maps of the same type.
     features = [
         roi_align(
             one.float(),
