@@ -16,8 +16,9 @@ from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
 EPILOG = """\
-example:
+examples:
   %(prog)s coco/maskrcnn_ca_pvt_s epoch_12.pth photos/ clip.mp4 --out out
+  %(prog)s coco/maskrcnn_ca_pvt_s epoch_12.pth aerial.tif --tile 800 --out out
 
 From Python:
   from mmca.inference import Predictor, predict_files
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_score_threshold(parser, 'draw objects from this score on')
     batch = 'images in a forward pass; default 1'
     add('--batch-size', type=int, default=1, metavar='N', help=batch)
+    tile = 'for large images: predict tiles of N x N pixels and merge the results'
+    add('--tile', type=int, metavar='N', help=tile)
+    overlap = 'share of a tile that the next one shows again; default 0.2'
+    add('--overlap', type=float, default=0.2, metavar='SHARE', help=overlap)
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')
 
 
@@ -46,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     """Predict; returns the exit status, 1 where an input could not be read."""
     from mmca.inference import Predictor, predict_files
 
-    predictor = Predictor(args.config, args.checkpoint, args.device, args.cfg_options)
+    predictor = Predictor(
+        args.config, args.checkpoint, args.device, args.cfg_options, args.tile, args.overlap
+    )
     summary = predict_files(
         predictor, args.inputs, args.out, args.ann, args.score_thr, args.batch_size
     )

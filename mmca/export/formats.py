@@ -45,6 +45,11 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
     import onnxruntime
     from onnxscript.optimizer import fold_constants, remove_unused_nodes
 
+    translations = {}
+    if graph.detector is not None:
+        from mmca.export.box_ops import onnx_translations
+
+        translations = onnx_translations()
     program = torch.onnx.export(
         graph,
         (example,),
@@ -54,6 +59,7 @@ def to_onnx(graph: ExportGraph, example: Tensor, dynamic: dict, metadata: dict) 
         input_names=['images'],
         output_names=list(graph.outputs),
         dynamic_shapes=(dynamic,) if dynamic else None,
+        custom_translation_table=translations,
     )
     fold_constants(program.model)
     remove_unused_nodes(program.model)

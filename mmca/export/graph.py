@@ -17,7 +17,7 @@ DETECTOR_HEADS = ('rpn_head', 'roi_head', 'bbox_head')
 
 
 class ExportGraph(nn.Module):
-    """Images -> logits and labels of a segmentor, or feature maps of a detector.
+    """Images -> logits and labels of a segmentor, objects or feature maps of a detector.
 
     The graph begins with the config's data preprocessor: channel order, mean and standard
     deviation, and zero padding at the right and bottom up to a multiple of its size divisor. A
@@ -25,6 +25,7 @@ class ExportGraph(nn.Module):
 
     Args:
         predictor: its model is copied.
+        whole: a detector with its heads, see :class:`mmca.export.detector.DetectorHeads`.
 
     Attributes:
         contents, left_out: names of the parts of the model inside and outside the graph.
@@ -33,10 +34,11 @@ class ExportGraph(nn.Module):
         size_divisor: the sides of the images are padded to a multiple of it.
 
     Raises:
-        InputError: a segmentor that is more than a backbone, a neck and one head on whole images.
+        InputError: a segmentor that is more than a backbone, a neck and one head on whole images,
+            or heads of a detector that cannot be exported.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, whole: bool = False) -> None:
         super().__init__()
         model, settings = predictor.model, predictor.cfg.model.data_preprocessor
         if predictor.library == 'mmseg':
@@ -44,6 +46,11 @@ class ExportGraph(nn.Module):
         self.backbone = copy.deepcopy(model.backbone)
         self.neck = copy.deepcopy(model.neck) if model.with_neck else None
         self.head = copy.deepcopy(getattr(model, 'decode_head', None))
+        self.detector = None
+        if whole:
+            from mmca.export.detector import DetectorHeads  # needs a torch that can export
+
+            self.detector = DetectorHeads(model)
         # mmdet's key, else the one that mmseg uses in a test
         test_settings = settings.get('test_cfg') or {}
         divisor = settings.get('pad_size_divisor') or test_settings.get('size_divisor')
@@ -60,7 +67,10 @@ class ExportGraph(nn.Module):
         self.contents = tuple(name for name, part in parts.items() if part is not None)
         self.left_out = tuple(name for name in DETECTOR_HEADS if hasattr(model, name))
         self.outputs, self.strides = ('logits', 'labels'), ()
-        if self.head is None:
+        if self.detector is not None:
+            self.contents, self.left_out = self.contents + self.left_out, ()
+            self.outputs = self.detector.outputs
+        elif self.head is None:
             with torch.no_grad():
                 maps = self(torch.zeros(1, 3, PROBE, PROBE))
             self.strides = tuple(PROBE // one.shape[2] for one in maps)
@@ -71,14 +81,17 @@ class ExportGraph(nn.Module):
         """Images, (B, 3, H, W), RGB from 0 to 255, float32 or, after `half()`, float16.
 
         Returns:
-            For a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; for a detector the
-            feature maps of the neck, or of the backbone if there is no neck.
+            For a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; for a whole detector
+            the objects of the one image; else the feature maps of the neck, or of the backbone if
+            there is no neck.
         """
         x = images.flip(1) if self._reverse else images
         x = ((x.float() - self.mean.float()) / self.std.float()).to(images.dtype)
         x = pad_to_multiple(x, self.size_divisor)
         maps = self.backbone(x)
         maps = maps if self.neck is None else self.neck(maps)
+        if self.detector is not None:
+            return self.detector(maps, images.shape[2:])
         if self.head is None:
             return tuple(maps)
         logits = F.interpolate(

@@ -24,6 +24,11 @@ from mmca.io import atomic_write
 
 # Largest allowed difference, relative to the largest output.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2}
+# Largest share of a detector's objects that only the file or only PyTorch finds: a score near a
+# threshold, or an overlap near NMS's, decides differently after the last digit.
+UNSHARED = {torch.float32: 0.02, torch.float16: 0.1}
+APART = 1.0  # pixels from which two boxes are two objects
+MASK_OVERLAP = 0.9  # intersection over union of the masks of one object
 # (B, H, W) of the traced example and of the noise in the comparison, without fixed sizes: at least
 # three windows each way in all stages of a Swin, as a torch.export program demands.
 EXAMPLE = (2, 480, 544)
@@ -42,18 +47,22 @@ class Comparison:
 
     Attributes:
         shape: (B, H, W) of the images.
-        difference: largest absolute difference of logits or feature maps.
-        largest: largest absolute value of PyTorch's outputs.
-        same_labels: share of pixels with equal labels; None for detectors.
+        difference: largest absolute difference of logits or feature maps, or of the boxes of
+            shared objects in pixels.
+        largest: largest absolute value of PyTorch's outputs; for boxes, the image's longer side.
+        same: share of pixels with equal labels, or of objects that both find, with one class, box
+            and mask; None for feature maps.
         torch_ms, file_ms: time of one batch.
+        objects: number that either of them finds.
     """
 
     shape: tuple[int, int, int]
     difference: float
     largest: float
-    same_labels: float | None
+    same: float | None
     torch_ms: float
     file_ms: float
+    objects: int = 0
 
     @property
     def relative(self) -> float:
@@ -74,6 +83,7 @@ class ExportReport:
             `exported_dft` instead of `dft`.
         comparisons: one for each shape or image.
         tolerance: largest relative difference that passes.
+        unshared_tolerance: largest share of objects of all comparisons that only one finds.
     """
 
     contents: tuple[str, ...]
@@ -84,11 +94,20 @@ class ExportReport:
     flops: FlopReport
     comparisons: tuple[Comparison, ...]
     tolerance: float
+    unshared_tolerance: float
+
+    @property
+    def unshared(self) -> float:
+        """Share of a detector's objects that only the file or only PyTorch finds."""
+        found = [one for one in self.comparisons if one.objects]
+        unshared = sum((1 - one.same) * one.objects for one in found)
+        return unshared / max(sum(one.objects for one in found), 1)
 
     @property
     def passed(self) -> bool:
-        """Whether all comparisons are within the tolerance; if not, no file was written."""
-        return all(one.relative <= self.tolerance for one in self.comparisons)  # False for NaN
+        """Whether all comparisons are within the tolerances; if not, no file was written."""
+        close = all(one.relative <= self.tolerance for one in self.comparisons)  # False for NaN
+        return close and self.unshared <= self.unshared_tolerance
 
 
 def export_model(
@@ -99,8 +118,9 @@ def export_model(
     batch_size: int | None = None,
     half: bool = False,
     images: Sequence[Image] = (),
+    feature_maps: bool = False,
 ) -> ExportReport:
-    """Export a segmentor, or the backbone and neck of a detector, and compare it with PyTorch.
+    """Export a segmentor or a detector, and compare it with PyTorch.
 
     The file takes `images`, (B, 3, H, W), RGB from 0 to 255, float32 or float16; see
     :class:`mmca.export.graph.ExportGraph` for its contents. If the difference exceeds the
@@ -116,6 +136,7 @@ def export_model(
             compute in float32.
         images: files or arrays (H, W, 3), BGR, for the comparison; resized to `size` if fixed;
             default noise of three shapes.
+        feature_maps: of a detector, backbone and neck alone. A torch.export program always is.
 
     Returns:
         The report; the file was written if it has `passed`.
@@ -138,8 +159,15 @@ def export_model(
         raise InputError(f'no such folder: {Path(out).parent}')
     if size and min(size) < SMALLEST:
         raise InputError(f'both sides must be at least {SMALLEST}, got {size[0]} x {size[1]}')
+    whole = predictor.library == 'mmdet' and to == 'onnx' and not feature_maps
+    if whole and batch_size not in (None, 1):
+        raise InputError(
+            f'a detector takes one image at a time, not {batch_size}; its feature maps take more: '
+            'add --feature-maps'
+        )
+    batch_size = 1 if whole else batch_size
+    graph = ExportGraph(predictor, whole)
     batches = _batches(predictor, to, size, batch_size, images)
-    graph = ExportGraph(predictor)
     flops = count_flops(graph, batches[0][:1])
     dtype = torch.float16 if half else torch.float32
     graph = graph.to(dtype)
@@ -156,8 +184,9 @@ def export_model(
         opset=opset,
         size=len(content),
         flops=flops,
-        comparisons=tuple(_compare(predictor, run, batch.to(dtype)) for batch in batches),
+        comparisons=tuple(_compare(predictor, run, one.to(dtype), whole) for one in batches),
         tolerance=TOLERANCES[dtype],
+        unshared_tolerance=UNSHARED[dtype],
     )
     if report.passed:
         with atomic_write(out) as stream:
@@ -193,16 +222,53 @@ def _metadata(predictor: Predictor, graph: ExportGraph, half: bool) -> dict[str,
     return {'input': layout, **{key: json.dumps(value) for key, value in values.items()}}
 
 
-def _compare(predictor: Predictor, run: Callable, images: Tensor) -> Comparison:
+def _compare(predictor: Predictor, run: Callable, images: Tensor, whole: bool) -> Comparison:
     found, file_ms = _timed(run, images)
-    expected, torch_ms = _timed(reference_outputs, predictor, list(images.float().flip(1)))
+    reference = reference_objects if whole else reference_outputs
+    expected, torch_ms = _timed(reference, predictor, list(images.float().flip(1)))
+    shape = (len(images), *images.shape[2:])
+    if whole:
+        difference, shared = _match(found, expected)
+        objects = len(found[0]) + len(expected[0]) - shared
+        same = shared / objects if objects else None
+        return Comparison(shape, difference, max(shape[1:]), same, torch_ms, file_ms, objects)
     same = None
     if predictor.library == 'mmseg':
         same = (found.pop() == expected.pop()).float().mean().item()
     differences = [(a.float() - b).abs().max() for a, b in zip(found, expected)]
     largest = max(one.abs().max() for one in expected).item()
-    shape = (len(images), *images.shape[2:])
     return Comparison(shape, max(differences).item(), largest, same, torch_ms, file_ms)
+
+
+def _match(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, int]:
+    """Pair equal objects; returns the largest difference of their boxes, and their number."""
+    (boxes, _, labels, *masks), (others, _, other_labels, *other_masks) = found, expected
+    apart = (boxes.float()[:, None] - others).abs().amax(2)
+    apart[labels[:, None] != other_labels] = APART
+    pairs = []
+    for index in range(len(boxes) if len(others) else 0):
+        distance, other = apart[index].min(0)
+        if distance < APART and (not masks or _overlap(masks[0][index], other_masks[0][other])):
+            apart[:, other] = APART
+            pairs.append(distance.item())
+    return max(pairs, default=0.0), len(pairs)
+
+
+def _overlap(mask: Tensor, other: Tensor) -> bool:
+    return (mask & other).sum().item() >= MASK_OVERLAP * (mask | other).sum().item()
+
+
+@torch.no_grad()
+def reference_objects(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
+    """Compute mmdet's boxes, scores, labels and masks for a list of one image (3, H, W), BGR."""
+    from mmdet.structures import DetDataSample
+
+    shape = tuple(images[0].shape[1:])
+    info = {'ori_shape': shape, 'img_shape': shape, 'scale_factor': (1.0, 1.0)}
+    batch = {'inputs': images, 'data_samples': [DetDataSample(metainfo=info)]}
+    with DefaultScope.overwrite_default_scope(predictor.library):
+        objects = predictor.model.test_step(batch)[0].pred_instances
+    return [objects[key] for key in ('bboxes', 'scores', 'labels', 'masks') if key in objects]
 
 
 @torch.no_grad()

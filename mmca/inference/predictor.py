@@ -19,8 +19,10 @@ from mmca.config.models import class_counts
 from mmca.config.packages import import_datasets
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError, warn
+from mmca.inference.tiles import merge_tiles, tile_corners, tile_stride
 from mmca.io import image_size
 
+SMALLEST_TILE = 32
 GOLDEN_RATIO = 0.618034  # distance of hues, around the color wheel
 
 
@@ -74,6 +76,10 @@ class Predictor:
         checkpoint: a .pth file that training wrote; nothing in it is executed.
         device: such as 'cpu' or 'cuda:1'; default 'cuda' if there is a GPU, else 'cpu'.
         cfg_options: KEY=VALUE strings that change the config.
+        tile: for large images, the side in pixels of square tiles that are predicted one by one
+            and merged: for a detector by :func:`mmca.inference.tiles.merge_tiles`, for a segmentor
+            by mmseg's slide mode on the image without the pipeline's resizing.
+        overlap: share of a tile that the next one shows again, from 0 to below 1.
 
     Attributes:
         library: 'mmdet' or 'mmseg'.
@@ -84,7 +90,8 @@ class Predictor:
         cfg, model, device: the config, and the model in evaluation mode on its device.
 
     Raises:
-        InputError: a broken config or checkpoint, or a checkpoint of another model.
+        InputError: a broken config or checkpoint, a checkpoint of another model, or a tile or an
+            overlap out of range.
 
     Example::
 
@@ -100,7 +107,14 @@ class Predictor:
         checkpoint: str | Path,
         device: str | None = None,
         cfg_options: Sequence[str] = (),
+        tile: int | None = None,
+        overlap: float = 0.2,
     ) -> None:
+        if tile is not None and tile < SMALLEST_TILE:
+            raise InputError(f'a tile must have {SMALLEST_TILE} pixels or more a side, got {tile}')
+        if not 0 <= overlap < 1:
+            raise InputError(f'the overlap of tiles must be from 0 to below 1, got {overlap}')
+        self.tile, self.overlap = tile, overlap
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.cfg = load_config(str(config), cfg_options)
         self.library = library_of(self.cfg, str(config))
@@ -118,6 +132,10 @@ class Predictor:
                 f'the test pipeline must begin with LoadImageFromFile, got {type_name(reader)}'
             )
         steps = [step for step in steps if 'Annotation' not in type_name(step)]
+        if tile and self.library == 'mmseg':
+            steps = [step for step in steps if 'Resize' not in type_name(step)]
+            crop, stride = (tile, tile), (tile_stride(tile, overlap),) * 2
+            self.cfg.model.test_cfg = {'mode': 'slide', 'crop_size': crop, 'stride': stride}
         with DefaultScope.overwrite_default_scope(self.library):
             self.dataset = DATASETS.build({**settings, 'lazy_init': True, 'pipeline': []})
             self._read = TRANSFORMS.build(reader)
@@ -149,8 +167,9 @@ class Predictor:
 
         Args:
             images: a file or an array (H, W, 3), BGR from 0 to 255, uint8 or float32; or a list.
-            batch_size: the largest number of images in one forward pass. Images of different sizes
-                get separate passes, since padding to a common size would change results.
+            batch_size: the largest number of images, or of a detector's tiles, in one forward
+                pass. Images of different sizes get separate passes, since padding to a common size
+                would change results.
 
         Returns:
             The result, or a list of them for a list.
@@ -160,6 +179,18 @@ class Predictor:
         """
         if not isinstance(images, (list, tuple)):
             return self([images])[0]
+        if self.tile and self.library == 'mmdet':
+            return [self._tiled(image, batch_size) for image in images]
+        return self._whole(images, batch_size)
+
+    def _tiled(self, image: Image, batch_size: int) -> Detections:
+        values = image if isinstance(image, np.ndarray) else self.read(image)
+        shape, tile = values.shape[:2], self.tile
+        corners = tile_corners(shape, tile, self.overlap)
+        parts = [values[y : y + tile, x : x + tile] for y, x in corners]
+        return merge_tiles(self._whole(parts, batch_size), corners, shape, tile)
+
+    def _whole(self, images: Sequence[Image], batch_size: int) -> list[Result]:
         results: dict[int, Result] = {}
         for start in range(0, len(images), batch_size):
             groups: dict[tuple, dict[int, dict]] = {}

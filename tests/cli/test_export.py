@@ -49,6 +49,25 @@ def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
     assert onnxruntime.InferenceSession(out).get_inputs()[0].type == 'tensor(float16)'
 
 
+@needs_new_torch
+@pytest.mark.slow
+def test_an_onnx_file_of_a_detector(det, tmp_path, capsys):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name)
+    out = tmp_path / 'a.onnx'
+    argv = ['export', det.config, det.checkpoint, '--size', '32', '64', '--out', str(out)]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert 'images -> boxes, scores, labels, masks\n' in text
+    assert 'same objects' in text
+    assert text.count('1 x 32 x 64 ') == 1
+    assert 'not exported' not in text
+    assert main([*argv, '--feature-maps', '--batch-size', '2']) == 0
+    text = capsys.readouterr().out
+    assert 'images -> stride_4, ' in text
+    assert 'not exported: rpn_head, roi_head\n' in text
+
+
 def test_the_suffix_must_suit_the_format(fail, seg, tmp_path):
     argv = ('export', seg.config, seg.checkpoint, '--to', 'torch', '--out', tmp_path / 'a.onnx')
     assert 'with --to torch it must end in .pt2' in fail(*argv)

@@ -15,3 +15,11 @@ def test_summary_and_failures(det, tmp_path, capsys):
     text, err = capsys.readouterr()
     assert f'{out}: 2 images' in text
     assert err.endswith('failed: nowhere.jpg: no such image or video\n')
+
+
+def test_tiles(det, fail, tmp_path, capsys):
+    argv = ['predict', det.config, det.checkpoint, str(det.images), '--out', str(tmp_path / 'out')]
+    assert main([*argv, '--device', 'cpu', '--tile', '32', '--overlap', '0.5']) == 0
+    assert '2 images' in capsys.readouterr().out
+    assert 'a tile must have 32 pixels or more a side, got 16' in fail(*argv, '--tile', '16')
+    assert 'from 0 to below 1, got 1.0' in fail(*argv, '--tile', '32', '--overlap', '1')

@@ -11,7 +11,7 @@ from torch import nn
 from mmca.errors import InputError
 from mmca.export import export_model
 from mmca.export.graph import ExportGraph, PoolByProducts
-from mmca.export.model import reference_outputs
+from mmca.export.model import reference_objects, reference_outputs
 from mmca.inference import Predictor
 from tests.helpers import CONFIGS, needs_new_torch
 from tests.inference.trained import SLIDE, noise, write_checkpoint
@@ -26,6 +26,21 @@ model = dict(
     auxiliary_head=dict(in_channels=32, channels=8))
 """
 
+FASTER_RCNN = """
+_base_ = {base!r}
+model = dict(type='FasterRCNN', roi_head=dict(
+    bbox_head=dict(reg_class_agnostic=True), mask_roi_extractor=None, mask_head=None))
+"""
+RETINANET = f"""
+_base_ = {str(CONFIGS / 'coco/retinanet_ca_deit_t.py')!r}
+model = dict(
+    backbone=dict(_delete_=True, type='mmca.CADeiT', arch=dict(
+        embed_dims=16, depth=2, num_heads=2, mlp_ratio=2)),
+    neck=dict(in_channels=16, out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(nms_pre=100, max_per_img=40))
+"""
+
 
 @pytest.fixture(scope='module')
 def upernet(tmp_path_factory):
@@ -34,6 +49,18 @@ def upernet(tmp_path_factory):
     config = folder / 'swin.py'
     config.write_text(UPERNET)
     return Predictor(config, write_checkpoint(config, 0.1), 'cpu')
+
+
+@pytest.fixture(scope='module', params=['Mask R-CNN', 'Faster R-CNN', 'RetinaNet'])
+def whole(request, det, detector, tmp_path_factory):
+    """A detector of every kind that is exported whole."""
+    text = {'Faster R-CNN': FASTER_RCNN.format(base=det.config), 'RetinaNet': RETINANET}
+    text = text.get(request.param)
+    if text is None:
+        return detector
+    config = tmp_path_factory.mktemp('whole') / 'tiny.py'
+    config.write_text(text)
+    return Predictor(config, write_checkpoint(config, 0.06), 'cpu')
 
 
 @pytest.fixture
@@ -58,6 +85,18 @@ def test_the_graph_includes_the_preprocessor(name, shape, request):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@needs_new_torch
+@pytest.mark.parametrize('shape', [(64, 96), (45, 70)])
+def test_a_whole_detector_predicts_as_mmdet_does(whole, shape):
+    images = torch.from_numpy(noise(0, shape)).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        found = ExportGraph(whole, whole=True)(images)
+    expected = reference_objects(whole, list(images.flip(1)))
+    assert len(expected[0]) > 10
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize('shape', [(1, 1), (5, 8), (6, 6), (13, 7)])
 @pytest.mark.parametrize('output_size', [1, 3, 6])
 def test_adaptive_pooling_by_products(shape, output_size):
@@ -75,7 +114,7 @@ def test_an_onnx_file_with_a_fixed_size(segmentor, onnxruntime, tmp_path):
     report = export_model(segmentor, path, size=(32, 40), batch_size=1)
     assert report.passed
     assert [one.shape for one in report.comparisons] == [(1, 32, 40)]
-    assert report.comparisons[0].same_labels > 0.999
+    assert report.comparisons[0].same > 0.999
     assert report.size == path.stat().st_size
     assert report.flops.exported_dft > report.flops.dft > 0
     assert report.outputs == ('logits', 'labels')
@@ -127,6 +166,31 @@ def test_an_onnx_file_for_any_size(upernet, onnxruntime, tmp_path):
 
 @needs_new_torch
 @pytest.mark.slow
+def test_an_onnx_file_of_a_whole_detector(whole, onnxruntime, tmp_path):
+    import onnx
+
+    images = [noise(0, (64, 96)), noise(1, (45, 130))]
+    path = tmp_path / 'a.onnx'
+    report = export_model(whole, path, images=images)
+    assert report.passed
+    assert report.unshared == 0
+    assert report.left_out == ()
+    assert all(one.objects > 10 for one in report.comparisons)
+    domains = {node.domain for node in onnx.load(path).graph.node}
+    assert domains <= {'', 'pkg.onnxscript.torch_lib', 'pkg.onnxscript.torch_lib.common'}
+    session = onnxruntime.InferenceSession(path)
+    names = [one.name for one in session.get_outputs()]
+    assert names == ['boxes', 'scores', 'labels', 'masks'][: len(names)]
+    for image in images:
+        bgr = torch.from_numpy(image).permute(2, 0, 1).float()
+        found = session.run(None, {'images': bgr.flip(0)[None].numpy()})
+        for one, other in zip(found, reference_objects(whole, [bgr]), strict=True):
+            torch.testing.assert_close(torch.from_numpy(one), other, rtol=1e-4, atol=1e-4)
+    assert len(session.run(None, {'images': np.full((1, 3, 40, 40), 50, np.float32)})) == len(names)
+
+
+@needs_new_torch
+@pytest.mark.slow
 def test_a_torch_program_for_any_size(segmentor, tmp_path):
     images = [noise(0, (64, 35)), noise(1, (97, 130))]
     assert export_model(segmentor, tmp_path / 'a.pt2', 'torch', images=images).passed
@@ -157,6 +221,22 @@ def test_refuses_what_cannot_be_exported(seg, segmentor, detector, tmp_path):
         with pytest.raises(InputError, match=message):
             export_model(predictor, path, 'torch', **options)
     assert not list(tmp_path.iterdir())
+
+
+@needs_new_torch
+def test_refuses_heads_that_are_not_restated(det, detector, tmp_path):
+    soft = 'model.test_cfg.rcnn.nms.type=soft_nms'
+    soft = Predictor(det.config, det.checkpoint, 'cpu', [soft])
+    other = copy.copy(detector)
+    other.model = copy.deepcopy(detector.model)
+    other.model.roi_head = nn.Identity()
+    for predictor, batch_size, message in [
+        (soft, None, r'its NMS is .*soft_nms.*; add --feature-maps'),
+        (other, None, r'cannot export all of MaskRCNN: its RoI head is Identity, not StandardRoI'),
+        (detector, 2, 'one image at a time, not 2; .* add --feature-maps'),
+    ]:
+        with pytest.raises(InputError, match=message):
+            export_model(predictor, tmp_path / 'a.onnx', batch_size=batch_size)
 
 
 class Branching(nn.Module):

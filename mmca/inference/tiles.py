@@ -1,0 +1,112 @@
+"""Cut a large image into tiles of one size, and merge what a detector finds in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmca.inference.predictor import Detections
+
+OVERLAP = 0.5  # share of the common area from which two boxes are one object
+BORDER = 0.01  # of a tile's side: boxes that end this near to a border of the tile are cut
+
+
+def tile_stride(tile: int, overlap: float) -> int:
+    """Pixels from one tile to the next."""
+    return max(round(tile * (1 - overlap)), 1)
+
+
+def tile_corners(shape: tuple[int, int], tile: int, overlap: float) -> list[tuple[int, int]]:
+    """Place tiles over an image; the last ones of a row and a column end with the image.
+
+    Args:
+        shape: (H, W) of the image.
+        tile: side of a tile in pixels; an image that is smaller is one tile.
+        overlap: share of a tile that the next one shows again, from 0 to below 1.
+
+    Returns:
+        (y, x) of their upper left corners.
+
+    Example:
+        >>> tile_corners((100, 250), 100, 0.2)
+        [(0, 0), (0, 80), (0, 150)]
+    """
+    step = tile_stride(tile, overlap)
+    rows, columns = ([*range(0, size - tile, step), max(size - tile, 0)] for size in shape)
+    return [(y, x) for y in rows for x in columns]
+
+
+def merge_tiles(
+    results: Sequence[Detections],
+    corners: Sequence[tuple[int, int]],
+    shape: tuple[int, int],
+    tile: int,
+) -> Detections:
+    """Merge the detections of all tiles, following SAHI (Akyon et al., ICIP 2022).
+
+    Only objects of one class and of different tiles merge. Complete objects come first: the better
+    of two with an intersection over union above one half remains, and a piece, cut by the border of
+    its tile, goes if half of it lies within a complete object. What is then left are objects that
+    every tile cuts. A piece takes in others by intersection over the smaller area, and its box and
+    mask grow to hold them.
+
+    Args:
+        results: of each tile.
+        corners: (y, x) of each tile, see :func:`tile_corners`.
+        shape: (H, W) of the image.
+        tile: side of a tile in pixels.
+
+    Returns:
+        The detections in the image, best scores first.
+    """
+    owner = np.repeat(np.arange(len(results)), [len(one.scores) for one in results])
+    starts = np.array(corners, np.float32)[owner, ::-1]  # x, y
+    boxes, scores, labels = (
+        np.concatenate([getattr(one, name) for one in results])
+        for name in ('boxes', 'scores', 'labels')
+    )
+    margin = BORDER * tile
+    low = (boxes[:, :2] < margin) & (starts > 0)
+    high = (boxes[:, 2:] > tile - margin) & (starts + tile < shape[::-1])
+    cut = (low | high).any(1)
+    boxes = boxes + np.tile(starts, 2)
+    free, groups = np.ones(len(boxes), bool), []
+    for index in np.lexsort((-scores, cut)):
+        if not free[index]:
+            continue
+        free[index], group = False, [index]
+        others = (labels == labels[index]) & (owner != owner[index])
+        while (same := free & others & _overlap(boxes, index, cut)).any():
+            free[same] = False
+            if cut[index]:
+                group += same.nonzero()[0].tolist()
+                boxes[index, :2] = boxes[group, :2].min(0)
+                boxes[index, 2:] = boxes[group, 2:].max(0)
+        groups.append(group)
+    groups.sort(key=lambda group: -scores[group[0]])
+    masks = None
+    if results[0].masks is not None:
+        parts = [mask for one in results for mask in one.masks]
+        masks = np.zeros((len(groups), *shape), bool)
+        for mask, group in zip(masks, groups):
+            for index in group:
+                (y, x), (height, width) = corners[owner[index]], parts[index].shape
+                mask[y : y + height, x : x + width] |= parts[index]
+    kept = [index for index, *_ in groups]
+    return replace(
+        results[0], boxes=boxes[kept], scores=scores[kept], labels=labels[kept], masks=masks
+    )
+
+
+def _overlap(boxes: np.ndarray, index: int, cut: np.ndarray) -> np.ndarray:
+    """(N,), bool: whether one of the boxes (N, 4) and each of them are one object."""
+    box, areas = boxes[index], (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    common = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    common = common.clip(0).prod(1)
+    if cut[index]:
+        return common > OVERLAP * np.minimum(areas, areas[index])
+    return common > OVERLAP * np.where(cut, areas, areas + areas[index] - common)
