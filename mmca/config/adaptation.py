@@ -320,7 +320,8 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     if warm_up + kept != schedulers:
         result.changes['param_scheduler'] = warm_up + kept
     if warm_up:
-        result.reasons['warm-up'] = f'{warm_up[0]["end"]} iterations'
+        unit = 'epochs' if warm_up[0]['by_epoch'] else 'iterations'
+        result.reasons['warm-up'] = f'{warm_up[0]["end"]} {unit}'
 
 
 def _at(cfg: Any, key: str) -> Any:
