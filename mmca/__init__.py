@@ -15,6 +15,7 @@ _SUBMODULES = (
     'analysis',
     'backbones',
     'checkpoint',
+    'config',
     'hooks',
     'inference',
     'layers',
