@@ -200,8 +200,8 @@ def _channel_edits(
     for takers in rounds:
         groups: dict[tuple, dict[str, Any]] = {}
         for taker in takers:
-            for key, value in _channel_keys(part[taker], f'{place}.{taker}'):
-                edited = _edited(value, old, new)
+            for key, value, index in _channel_keys(part[taker], f'{place}.{taker}'):
+                edited = _edited(value, index, old, new)
                 if edited is not None:
                     group = re.sub(r'\.\d+', '', key), str(value)
                     groups.setdefault(group, {})[key] = edited
@@ -227,22 +227,24 @@ def _subsets(groups: list) -> Iterator[tuple]:
     return chain.from_iterable(combinations(groups, size) for size in range(len(groups), -1, -1))
 
 
-def _channel_keys(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Keys and values of all numbers of input channels below a node."""
+def _channel_keys(node: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Keys and values of all numbers of input channels below a node, and mmseg's `in_index`."""
     items = node.items() if isinstance(node, Mapping) else ()
     if isinstance(node, (list, tuple)):
         items = ((str(index), item) for index, item in enumerate(node))
     for name, value in items:
         if 'in_channel' in name:
-            yield f'{key}.{name}', value
+            yield f'{key}.{name}', value, node.get('in_index')
         yield from _channel_keys(value, f'{key}.{name}')
 
 
-def _edited(value: Any, old: list[FeatureMap], new: list[FeatureMap]) -> Any:
+def _edited(value: Any, index: Any, old: list[FeatureMap], new: list[FeatureMap]) -> Any:
     """Numbers of channels of the old maps, exchanged for the new ones; None for other numbers."""
     given, wanted = [one.channels for one in old], [one.channels for one in new]
     table = dict(zip(given, wanted))
     if isinstance(value, int):
+        if isinstance(index, int) and index < len(old) and given[index] == value:
+            return wanted[index]
         return table.get(value)
     if not isinstance(value, (list, tuple)) or not value or not set(value) <= set(given):
         return None

@@ -74,10 +74,12 @@ def feature_maps(backbone: ConfigDict) -> list[FeatureMap]:
         InputError: it gives something else.
         Exception: what the backbone raises.
     """
+    side = backbone.get('img_size', SIDE)  # BEiT takes no other
+    side = side if isinstance(side, int) else max(side)
     try:
-        found = _maps(_run(build_on_meta(backbone)))
+        found = _maps(_run(build_on_meta(backbone), side), side)
     except Exception:  # an operator of mmcv, say, has no form for shapes alone
-        found = _maps(_run(MODELS.build(copy.deepcopy(backbone))))
+        found = _maps(_run(MODELS.build(copy.deepcopy(backbone)), side), side)
     if not found:
         raise InputError(f'the backbone {backbone["type"]} gives no feature maps')
     return found
@@ -104,7 +106,7 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
 
     def done(name: str, output: Any) -> None:
         if name == 'neck':
-            result.neck = _maps(output)
+            result.neck = _maps(output, SIDE)
         if name in ('backbone', 'neck'):
             features[:] = output
         result.reached.add(name)
@@ -115,13 +117,13 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
     heads = auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]
     for part in (built, *(head for head in heads if isinstance(head, nn.Module))):
         try:
-            _run(part, *([] if part is built else [features]))
+            _run(part, SIDE, *([] if part is built else [features]))
         except Exception as error:  # every library and head raises its own
             result.error = result.error or error
     return result
 
 
-def _run(module: nn.Module, *inputs: Any) -> Any:
+def _run(module: nn.Module, side: int, *inputs: Any) -> Any:
     """The output for some inputs, or for a square image, on the module's device."""
     module.eval()
     parameter = next(module.parameters(), torch.empty(0, device='meta'))
@@ -129,18 +131,18 @@ def _run(module: nn.Module, *inputs: Any) -> Any:
         warnings.simplefilter('ignore')  # they are for training
         if inputs:
             return module(*inputs)
-        image = torch.zeros(1, 3, SIDE, SIDE)
+        image = torch.zeros(1, 3, side, side)
         if not hasattr(module, 'extract_feat'):
             return module(image)
-        shapes = dict.fromkeys(SHAPES, (SIDE, SIDE))
+        shapes = dict.fromkeys(SHAPES, (side, side))
         sample = BaseDataElement(metainfo={**shapes, 'scale_factor': (1.0, 1.0)})
         return module(image, [sample], mode='predict')
 
 
-def _maps(outs: Any) -> list[FeatureMap]:
+def _maps(outs: Any, side: int) -> list[FeatureMap]:
     """Channels and strides of maps for the square image; empty if they are something else."""
     outs = [outs] if isinstance(outs, Tensor) else outs
     good = isinstance(outs, (list, tuple)) and all(
         isinstance(out, Tensor) and out.dim() == 4 and out.shape[2] for out in outs
     )
-    return [FeatureMap(out.shape[1], SIDE // out.shape[2]) for out in outs] if good else []
+    return [FeatureMap(out.shape[1], side // out.shape[2]) for out in outs] if good else []

@@ -44,6 +44,12 @@ PSPNET = 'mmseg::pspnet/pspnet_r50-d8_4xb2-80k_cityscapes-512x1024'
             'decode_head.in_channels',
             [96, 192, 384, 768],
         ),
+        (
+            'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640',
+            'ca_swin_t',
+            'auxiliary_head.in_channels',
+            384,
+        ),
         ('coco/retinanet_ca_pvt_t', 'ca_swin_t', 'neck.in_channels', [192, 384, 768]),
     ],
 )
