@@ -44,12 +44,6 @@ PSPNET = 'mmseg::pspnet/pspnet_r50-d8_4xb2-80k_cityscapes-512x1024'
             'decode_head.in_channels',
             [96, 192, 384, 768],
         ),
-        (
-            'mmseg::beit/beit-base_upernet_8xb2-160k_ade20k-640x640',
-            'ca_swin_t',
-            'auxiliary_head.in_channels',
-            384,
-        ),
         ('coco/retinanet_ca_pvt_t', 'ca_swin_t', 'neck.in_channels', [192, 384, 768]),
     ],
 )
@@ -62,6 +56,12 @@ def test_channels_follow_the_backbone(base, backbone, key, channels):
     assert type(value) is type(channels)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         MODELS.build(cfg.model).extract_feat(torch.zeros(1, 3, 64, 64))
+
+
+def test_where_channels_repeat_a_head_names_its_map():
+    cfg = read_config('mmseg::vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512')
+    cfg.model.auxiliary_head.in_index = 2
+    assert adapt(cfg, 'ca_swin_t').model.auxiliary_head.in_channels == 384
 
 
 def test_numbers_that_equal_the_backbones_by_chance_stay():
