@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmca.checks.coco import CocoUse, check_coco_file
@@ -80,9 +81,26 @@ def check_data(splits: list[Split], sample: bool = True) -> None:
         classes = split.classes
         if sample and hasattr(split.dataset, 'get_data_info'):
             check_sample(split.key, split.dataset)
+        _check_output_names(split)
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, classes, _use_of(split))
     _compare_classes(splits)
+
+
+def _check_output_names(split: Split) -> None:
+    """Refuse images of one name where a metric, such as mmseg's IoUMetric, names files by them."""
+    metrics = getattr(split.evaluator, 'metrics', ())
+    if not any(getattr(metric, 'output_dir', None) for metric in metrics):
+        return
+    seen: dict[str, str] = {}
+    for index in range(len(split.dataset)):
+        path = str(split.dataset.get_data_info(index)['img_path'])
+        other = seen.setdefault(Path(path).stem, path)
+        if other != path:
+            raise InputError(
+                f'{split.key}: the results of {other} and {path} would be one file in output_dir; '
+                'rename an image, or test the folders one by one'
+            )
 
 
 def _is_coco(dataset: Any) -> bool:

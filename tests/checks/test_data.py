@@ -1,5 +1,6 @@
 """Data sets of a run: wrappers, images, label maps and classes."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmengine.evaluator import Evaluator
+from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.datasets import ADE20KDataset
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmca.checks import Split, check_batch_labels, check_classes, check_every_image
+from mmca.checks import Split, check_batch_labels, check_classes, check_data, check_every_image
 from mmca.errors import InputError
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, photo
 from tests.stress.malformed import (
@@ -50,6 +53,22 @@ def test_a_data_set_of_torch_passes(check):
             return iter(())
 
     assert check(Plain(), Stream()) == []
+
+
+def test_results_of_images_of_one_name_are_not_overwritten(ade, tmp_path):
+    dataset = ade.build()
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        writes = Evaluator(dict(type='IoUMetric', output_dir=str(tmp_path / 'out')))
+        silent = Evaluator(dict(type='IoUMetric'))
+    check_data([Split('test_dataloader.dataset', dataset, writes)])
+    for folder in (ade.files.images, ade.files.maps):
+        for camera in ('cam1', 'cam2'):
+            shutil.copytree(folder, tmp_path / camera)
+            shutil.move(tmp_path / camera, folder / camera)
+    dataset = ade.build()
+    check_data([Split('test_dataloader.dataset', dataset, silent)])
+    with pytest.raises(InputError, match='would be one file in output_dir'):
+        check_data([Split('test_dataloader.dataset', dataset, writes)])
 
 
 def test_classes_of_splits(coco, ade, check):
