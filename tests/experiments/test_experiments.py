@@ -68,7 +68,7 @@ def test_each_run_is_done_once_and_the_page_shows_its_seeds(lab):
     seconds = {'camvid_deit': {'seconds': {'ca_transferred': [0.5, 0.7, 0.4]}}}
     (lab.results / SECONDS).write_text(json.dumps(seconds))
     page = write_report(lab.results).read_text()
-    row = '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.44 | 2.40 | 0.50 | 0.400 |'
+    row = '| CA-DeiT-T, distilled | 41.0 (40.0 to 42.0) | 3 | 6.44 | 2.40 | 0.50 | 0.400 |'
     assert row in page
     assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
     assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
