@@ -123,9 +123,7 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
         Row('hybrid_converted', 'SCCSSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
         Row('hybrid_transferred', 'SCCSSSSSSSSS, distilled', circulant, LONG['hybrid'], HYBRID),
         Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
-        Row(
-            'linear_transferred', 'linear attention, distilled', circulant, LONG['linear'], LINEAR
-        ),
+        Row('linear_transferred', 'linear attention, distilled', circulant, LONG['linear'], LINEAR),
     )
     return tuple(replace(row, options=(*row.options, *shared)) for row in rows)
 

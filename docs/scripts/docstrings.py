@@ -13,11 +13,13 @@ class Docstrings(Extension):
         """Rewrite the docstring of one module, class, function or attribute."""
         if obj.docstring:
             text = re.sub(r'(?m)^(\s*)Example:$', r'\1Examples:', obj.docstring.value)
-            text = re.sub(r'(?s)Example::\n\n(.*)', _fenced, text)
+            text = re.sub(r'(?m)^Example::\n\n((?:.*\n?)+)', _fenced, text)
+            text = re.sub(r'(?m)^Example \((.+)\):\n((?:    .*\n?)+)', _fenced, text)
             obj.docstring.value = re.sub(r':\w+:`~?([^`]+)`', r'`\1`', text)
 
 
 def _fenced(found: re.Match) -> str:
-    """The literal block at the end of a docstring as an example's code."""
-    code = textwrap.dedent(found[1]).strip()
-    return 'Examples:\n' + textwrap.indent(f'```python\n{code}\n```', '    ')
+    """A literal block at the end of a docstring, or an example in a config, as code."""
+    *where, code = found.groups()
+    heading = f'**Example {where[0]}:**' if where else '**Example:**'
+    return f'{heading}\n\n```python\n{textwrap.dedent(code).strip()}\n```\n'
