@@ -93,7 +93,7 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     assert distill[2] == str(lab.work / 'camvid_scratch' / 'fpn_pvt_t_seed1' / 'iter_20.pth')
     assert test[2] == distill[distill.index('--model-out') + 1]
     page = write_report(lab.results).read_text()
-    assert '| CA-PVT-T, without, after PVT-T | 33.0 (33.0 to 33.0) | 2 |' in page
+    assert '| CA-PVT-T, distilled from PVT-T, no labels | 33.0 (33.0 to 33.0) | 2 |' in page
     # Its teacher, which another table lists, too, and whose runs were not repeated.
     assert '| PVT-T, with labels | 40.5 (40.0 to 41.0) | 2 |' in page
 
