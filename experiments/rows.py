@@ -106,7 +106,7 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
     rows = (
         Row('deit_t', 'DeiT-T (softmax)', softmax, CONVERTED),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
-        Row('ca_transferred', 'CA-DeiT-T, transferred', circulant, LONG['circulant']),
+        Row('ca_transferred', 'CA-DeiT-T, distilled', circulant, LONG['circulant']),
         Row(
             'heads_converted',
             'CA-DeiT-T, d = 64, converted',
@@ -121,18 +121,16 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
             for start in (*CALIBRATED, *DISTILLED)
         ),
         Row('hybrid_converted', 'SCCSSSSSSSSS, converted', circulant, CONVERTED, HYBRID),
-        Row('hybrid_transferred', 'SCCSSSSSSSSS, transferred', circulant, LONG['hybrid'], HYBRID),
+        Row('hybrid_transferred', 'SCCSSSSSSSSS, distilled', circulant, LONG['hybrid'], HYBRID),
         Row('linear_converted', 'linear attention, converted', circulant, CONVERTED, LINEAR),
-        Row(
-            'linear_transferred', 'linear attention, transferred', circulant, LONG['linear'], LINEAR
-        ),
+        Row('linear_transferred', 'linear attention, distilled', circulant, LONG['linear'], LINEAR),
     )
     return tuple(replace(row, options=(*row.options, *shared)) for row in rows)
 
 
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
-    label = 'CA-DeiT-T, transferred in 1,000 iterations'
+    label = 'CA-DeiT-T, distilled in 1,000 iterations'
     return (
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
@@ -141,7 +139,7 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
 
 def _more_on_camvid() -> tuple[Row, ...]:
     return (
-        Row('deit_t_transferred', 'DeiT-T, transferred', CA_DEIT, LONG['softmax'], SOFTMAX),
+        Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
         Row('deit_t_token', 'DeiT-T with class token', 'camvid/fpn_deit_t', CONVERTED, TOKEN),
@@ -149,10 +147,10 @@ def _more_on_camvid() -> tuple[Row, ...]:
 
 
 def _by_size() -> tuple[Row, ...]:
-    longest = 'all images, 6,000 iterations'
+    longest = 'distilled on all images, 6,000 iterations'
     return (
         Row('ca_converted', 'converted', CA_DEIT, CONVERTED, table='camvid_deit'),
-        *(Row(t.name, t.label, CA_DEIT, t) for t in SIZES),
+        *(Row(t.name, f'distilled on {t.label}', CA_DEIT, t) for t in SIZES),
         Row('ca_transferred', longest, CA_DEIT, LONG['circulant'], table='camvid_deit'),
     )
 
@@ -165,7 +163,7 @@ def _unlabeled() -> Iterator[Row]:
         for other in (name, f'ca_{name}'):
             label, config = f'{LABELS[other]}, with labels', f'camvid/fpn_{other}'
             yield Row(f'fpn_{other}', label, config, options=options, table=table)
-        label = f'{LABELS[f"ca_{name}"]}, without, after {LABELS[name]}'
+        label = f'{LABELS[f"ca_{name}"]}, distilled from {LABELS[name]}, no labels'
         yield Row(f'fpn_ca_{name}', label, f'camvid/fpn_ca_{name}', teacher=f'{table}/fpn_{name}')
 
 
@@ -198,8 +196,8 @@ LONG = {
     'softmax': Transfer('softmax', 'softmax', (*SHORTER, '--block-iters', '0'), SOFTMAX),
 }
 ABLATIONS = (
-    Transfer('short', '400 iterations: blocks, half of it fed by the teacher, lr 5e-4', SHORT),
-    Transfer('short_attention', 'attention alone', (*SHORT, '--train', 'attention')),
+    Transfer('short', '400 iterations: blocks, half of them fed by the teacher, lr 5e-4', SHORT),
+    Transfer('short_attention', 'attention only', (*SHORT, '--train', 'attention')),
     Transfer('short_all', 'all parameters', (*SHORT, '--train', 'all')),
     Transfer('short_end_to_end', 'end to end only', (*SHORT, '--block-iters', '0')),
     Transfer('short_quarter', 'a quarter fed by the teacher', (*SHORT, '--block-iters', '100')),
@@ -263,7 +261,7 @@ TABLES = {
         ),
         Table(
             'camvid_swin',
-            'CamVid from scratch, Swin, half the iterations of batch 2',
+            'CamVid from scratch, Swin, half the iterations at batch size 2',
             2,
             MIOU,
             (240, 320),
@@ -290,7 +288,7 @@ TABLES = {
         ),
         Table(
             'camvid_transfer_size',
-            'CamVid from transfers of several sizes, CA-DeiT-T',
+            'CamVid, CA-DeiT-T distilled on more or fewer images',
             2,
             MIOU,
             (240, 320),
@@ -298,7 +296,7 @@ TABLES = {
         ),
         Table(
             'camvid_unlabeled',
-            'CamVid without labels, from softmax models, Semantic FPN',
+            'CamVid, distilled from softmax models without labels, Semantic FPN',
             2,
             MIOU,
             (240, 320),

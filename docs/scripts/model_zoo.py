@@ -1,4 +1,4 @@
-"""Write docs/model_zoo.md from the metafiles of configs/ and the logs of docs/results.
+"""Write docs/model_zoo.md and docs/runs.md from the metafiles of configs/ and docs/results.
 
 Run `python docs/scripts/model_zoo.py` after a change of either.
 """
@@ -16,45 +16,50 @@ sys.path.insert(0, str(ROOT))
 from experiments.logs import Run, find_runs, spread  # noqa: E402
 
 PAGE = ROOT / 'docs/model_zoo.md'
+RUNS = ROOT / 'docs/runs.md'
 RESULTS = ROOT / 'docs/results'
 # Folder of configs -> heading, and the image size for multiply-adds.
 FOLDERS = {
     'coco': ('COCO 2017', '1280 x 800'),
     'ade20k': ('ADE20K', '2048 x 512'),
     'camvid': ('CamVid', '320 x 240'),
-    'penn_fudan': ('Penn-Fudan', '400 x 300'),
+    'penn_fudan': ('Penn-Fudan', '400 x 300, or at the size in the row'),
     'imagenet': ('ImageNet-1k', '224 x 224'),
-    'mini': ('Synthetic data set', '160 x 128, of the classifier 64 x 64'),
+    'mini': ('Synthetic data set', '160 x 128, 64 x 64 for the classifier'),
 }
 HEAD = """\
 # Model zoo
 
-Every config trains with this command, where CONFIG is a name from the tables:
+Train any config by its name in the tables:
 
     mmca train CONFIG
 
-Unless you train with the recipe's number of images a step, scale the learning rate:
+Unless you train on the recipe's number of images per step, scale the learning rate:
 [Flags](train_and_test.md#flags).
 
-A figure under *paper* is the paper's; it has not been reproduced here. A figure under *ours* was
-measured with this code: [Runs](#runs) has its command, its log and the SHA-256 of its checkpoint.
-An empty cell means that we know of no published figure, or have not trained this config. We publish
-no weights; [Weights](weights.md) lists the third-party files that fit. Multiply-adds are ours: they
-include the DFTs, and `mmca flops CONFIG` counts them again. They agree with the published ones
-within 1 % but for FLatten-PVT-T, whose paper has 244 G for Mask R-CNN and 169 G for Semantic FPN.
-With linear attention in all stages, as in its released classifier, we count 212 and 128 G, in the
-first two alone 218 and 135 G, and for the softmax original 240 and 158 G, as published.
+- **Accuracy** is in percent. *paper*: published, not reproduced here; empty if we know of no
+  published figure. *ours*: trained with this code, the mean over seeds and the range;
+  [Runs](runs.md) lists commands, logs and checkpoints.
+- **Weights**: we publish none. [Weights](weights.md) lists third-party files that fit.
+- **GMACs** (billions of multiply-adds) are ours and include the DFTs: `mmca flops CONFIG`. They
+  agree with published ones within 1 %, except for FLatten-PVT-T: 212 G here and 244 G published
+  for Mask R-CNN, 128 and 169 G for Semantic FPN.
+"""
+RUNS_HEAD = """\
+# Runs
 
-`python docs/scripts/model_zoo.py` writes this page from the metafiles in `configs/` and the logs in
-`docs/results/`.
+The runs behind the [model zoo](model_zoo.md) and [Results](results/README.md): the figures after
+the last iteration, date, machine, log, and the SHA-256 of the checkpoint. Commands are for seed 0,
+at the commit in the log; other seeds differ in `randomness.seed`. `deit_tiny_imagenet.pth` is
+DeiT-T trained on ImageNet.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def pages() -> dict[Path, str]:
+    """Both pages."""
     runs = [run for run in find_runs(RESULTS) if run.row.table is None]
-    parts = [HEAD, *(section(folder, runs) for folder in FOLDERS), runs_section(runs)]
-    return '\n'.join(parts)
+    zoo = [HEAD, *(section(folder, runs) for folder in FOLDERS)]
+    return {PAGE: '\n'.join(zoo), RUNS: runs_page(runs)}
 
 
 def section(folder: str, runs: Sequence[Run]) -> str:
@@ -65,7 +70,8 @@ def section(folder: str, runs: Sequence[Run]) -> str:
     published = [name for model in models for name in paper(model)]
     metrics = list(dict.fromkeys([*published, *(name for run in own for name in run.metrics)]))
     heads = ['config', 'model', 'params M', 'GMACs', 'schedule']
-    heads += [f'{name} {whose}' for name in metrics for whose in ('*paper*', '*ours*')]
+    names = [name.replace('Top 1 Accuracy', 'top-1') for name in metrics]
+    heads += [f'{name} {whose}' for name in names for whose in ('*paper*', '*ours*')]
     rows = []
     for model in models:
         config = model['Config'].removeprefix('configs/').removesuffix('.py')
@@ -74,12 +80,13 @@ def section(folder: str, runs: Sequence[Run]) -> str:
             if run.row.config == config:
                 here.setdefault(run.row.label, []).append(run)
         for label, group in here.items() or [(', '.join(model['Metadata']['Architecture']), [])]:
-            options = group[0].row.options if group else ()
-            rows.append([f'`{config}`', label, *costs(model['Metadata'], options)])
+            rows.append([f'`{config}`', label, *costs(model['Metadata'], group)])
             for name in metrics:
                 rows[-1].append(f'{paper(model)[name]}' if name in paper(model) else '')
                 rows[-1].append(spread([run.metrics[name] for run in group]))
-    about = f'Multiply-adds at {size}.'
+    filled = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    heads, *rows = ([cells[i] for i in filled] for cells in (heads, *rows))
+    about = f'GMACs at {size}.'
     lines = [f'## {heading}', '', about, '', '<div class="zoo" markdown>', '']
     return '\n'.join([*lines, *table(heads, rows), '</div>', ''])
 
@@ -95,9 +102,9 @@ def other_model(run: Run) -> bool:
     return any(option.startswith('model.') for option in run.row.options)
 
 
-def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
-    """Parameters, multiply-adds and schedule; options may change them."""
-    changed = dict(option.split('=', 1) for option in options)
+def costs(metadata: Mapping, group: Sequence[Run]) -> list[str]:
+    """Parameters, multiply-adds and schedule of a config, or as runs that changed it had them."""
+    changed = dict(o.split('=', 1) for o in (group[0].row.options if group else ()))
     epochs = changed.get('train_cfg.max_epochs', metadata.get('Epochs'))
     iterations = changed.get('train_cfg.max_iters', metadata.get('Iterations'))
     schedule = f'{int(iterations):,} iterations' if epochs is None else f'{epochs} epochs'
@@ -106,25 +113,35 @@ def costs(metadata: Mapping, options: Sequence[str]) -> list[str]:
             schedule += f' of {value} images'
         if key.startswith('test_') and key.endswith('.scale'):
             schedule += ' at {} x {}'.format(*value.strip('()').split(','))
-    return [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}', schedule]
+    sizes = [f'{metadata["Parameters"] / 1e6:.2f}', f'{metadata["FLOPs"] / 1e9:.2f}']
+    return [*(reported(group[0]) if group else sizes), schedule]
 
 
-def runs_section(runs: Sequence[Run]) -> str:
+def reported(run: Run) -> list[str]:
+    """Parameters and multiply-adds of a run's model at the size it was trained at, from Results."""
+    section = (RESULTS / 'README.md').read_text().split(f'## {run.table.title}\n')[1]
+    lines = [line.strip('| ').split(' | ') for line in section.splitlines() if line[:1] == '|']
+    columns = [lines[0].index(head) for head in ('parameters M', 'GMACs')]
+    cells = next(line for line in lines if line[0] == run.row.label)
+    return [cells[column] for column in columns]
+
+
+def runs_page(runs: Sequence[Run]) -> str:
     """Every row of a table: results, logs and checkpoints of its runs, and the command."""
-    parts = ['## Runs', '', 'The last iteration of each run; `deit_tiny_imagenet.pth` is DeiT-T']
-    parts[-1] += ' trained on ImageNet. Commands are for seed 0, at the commit in the log;'
-    parts[-1] += ' others differ in'
-    parts[-1] += ' `randomness.seed`. [Results](results/README.md) compares the rows.'
-    for row, group in groupby(runs, key=lambda run: run.row):
-        group = list(group)
-        parts += ['', f'**`{row.config}`, {row.label}**', '']
-        for run in group:
-            figures = ', '.join(f'{name} {value:.4g}' for name, value in run.metrics.items())
-            record, log = run.record, run.file.relative_to(PAGE.parent).as_posix()
-            parts.append(f'- seed {run.seed}: {figures}; {record["date"]}, {record["machine"]}, ')
-            parts[-1] += f'torch {record["torch"]}; [log]({log}); SHA-256 `{record["sha256"][:16]}`'
-        parts += ['', f'        {group[0].record["command"]}']
-    return '\n'.join([*parts, ''])
+    parts = [RUNS_HEAD]
+    for table, rows in groupby(runs, key=lambda run: run.table):
+        parts += [f'## {table.title}', '']
+        for row, group in groupby(rows, key=lambda run: run.row):
+            group = list(group)
+            parts += [f'**`{row.config}`, {row.label}**', '']
+            for run in group:
+                figures = ', '.join(f'{name} {value:.4g}' for name, value in run.metrics.items())
+                record, log = run.record, run.file.relative_to(PAGE.parent).as_posix()
+                parts.append(f'- seed {run.seed}: {figures}; {record["date"]}, ')
+                parts[-1] += f'{record["machine"]}, torch {record["torch"]}; [log]({log}); '
+                parts[-1] += f'SHA-256 `{record["sha256"][:16]}`'
+            parts += ['', f'        {group[0].record["command"]}', '']
+    return '\n'.join(parts)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -133,4 +150,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 if __name__ == '__main__':
-    PAGE.write_text(page())
+    for path, text in pages().items():
+        path.write_text(text)

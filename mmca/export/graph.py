@@ -28,7 +28,8 @@ class ExportGraph(nn.Module):
         whole: a detector with its heads, see :class:`mmca.export.detector.DetectorHeads`.
 
     Attributes:
-        contents, left_out: names of the parts of the model inside and outside the graph.
+        contents: names of the model's parts in the graph.
+        left_out: names of the parts that are not.
         outputs: names of the outputs.
         strides: of a detector's feature maps.
         size_divisor: the sides of the images are padded to a multiple of it.

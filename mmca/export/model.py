@@ -52,7 +52,8 @@ class Comparison:
         largest: largest absolute value of PyTorch's outputs; for boxes, the image's longer side.
         same: share of pixels with equal labels, or of objects that both find, with one class, box
             and mask; None for feature maps.
-        torch_ms, file_ms: time of one batch.
+        torch_ms: time of one batch in PyTorch.
+        file_ms: time of one batch in the file.
         objects: number that either of them finds.
     """
 
@@ -75,7 +76,8 @@ class ExportReport:
     """What was exported, and how it compares with PyTorch.
 
     Attributes:
-        contents, left_out: names of the parts of the model inside and outside the file.
+        contents: names of the model's parts in the file.
+        left_out: names of the parts that are not.
         outputs: names of the outputs.
         opset: of ONNX; None for a torch.export program.
         size: of the file, in bytes.

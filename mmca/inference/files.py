@@ -34,7 +34,8 @@ class Summary:
     """What :func:`predict_files` wrote.
 
     Attributes:
-        images, frames: number of images and of video frames written.
+        images: number of images written.
+        frames: number of video frames written.
         with_truth: number of images that have a ground truth.
         skipped: number of files in folders that are neither images nor videos.
         failures: (file, reason) of inputs that could not be read.

@@ -87,7 +87,9 @@ class Predictor:
         palette: (K, 3), uint8, RGB, one color per class.
         dataset: the test data set of the config; none of its files is read.
         pipeline: the settings of its transforms.
-        cfg, model, device: the config, and the model in evaluation mode on its device.
+        cfg: the config.
+        model: in evaluation mode.
+        device: that the model is on.
 
     Raises:
         InputError: a broken config or checkpoint, a checkpoint of another model, or a tile or an

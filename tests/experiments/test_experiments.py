@@ -68,7 +68,7 @@ def test_each_run_is_done_once_and_the_page_shows_its_seeds(lab):
     seconds = {'camvid_deit': {'seconds': {'ca_transferred': [0.5, 0.7, 0.4]}}}
     (lab.results / SECONDS).write_text(json.dumps(seconds))
     page = write_report(lab.results).read_text()
-    row = '| CA-DeiT-T, transferred | 41.0 (40.0 to 42.0) | 3 | 6.44 | 2.40 | 0.50 | 0.400 |'
+    row = '| CA-DeiT-T, distilled | 41.0 (40.0 to 42.0) | 3 | 6.44 | 2.40 | 0.50 | 0.400 |'
     assert row in page
     assert '| circulant | 60 | 0.900 → 0.400 | 0.500 → 0.800 | 2 |' in page
     assert (lab.results / 'camvid_deit.png').stat().st_size > 10_000
@@ -93,7 +93,7 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
     assert distill[2] == str(lab.work / 'camvid_scratch' / 'fpn_pvt_t_seed1' / 'iter_20.pth')
     assert test[2] == distill[distill.index('--model-out') + 1]
     page = write_report(lab.results).read_text()
-    assert '| CA-PVT-T, without, after PVT-T | 33.0 (33.0 to 33.0) | 2 |' in page
+    assert '| CA-PVT-T, distilled from PVT-T, no labels | 33.0 (33.0 to 33.0) | 2 |' in page
     # Its teacher, which another table lists, too, and whose runs were not repeated.
     assert '| PVT-T, with labels | 40.5 (40.0 to 41.0) | 2 |' in page
 
