@@ -135,6 +135,8 @@ def _change_model(
     cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
     # Anchors and points of detectors lie at the strides of the maps.
+    if part.backbone.get('in_channels', 3) != 3:
+        settings['in_channels'] = part.backbone.in_channels
     stages = _stages(old, kind, exact=cfg.default_scope == 'mmdet')
     if cls.pyramid:
         settings['out_indices'] = tuple(stages)
@@ -254,6 +256,8 @@ def _edited(value: Any, index: Any, old: list[FeatureMap], new: list[FeatureMap]
 
 def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
     """Normalize images as the backbone's weights expect it."""
+    if _at(cfg, f'{place}.backbone').get('in_channels', 3) != 3:  # not RGB
+        return
     for key in ('data_preprocessor', 'model.data_preprocessor', f'{place}.data_preprocessor'):
         node = _at(cfg, key) or {}
         if 'data_preprocessor' in node:  # one for each branch, in semi-supervised detectors

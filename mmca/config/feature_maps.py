@@ -76,10 +76,11 @@ def feature_maps(backbone: ConfigDict) -> list[FeatureMap]:
     """
     side = backbone.get('img_size', SIDE)  # BEiT takes no other
     side = side if isinstance(side, int) else max(side)
+    image = torch.zeros(1, backbone.get('in_channels', 3), side, side, device='meta')
     try:
-        found = _maps(_run(build_on_meta(backbone), side), side)
+        found = _maps(_run(build_on_meta(backbone), image), side)
     except Exception:  # an operator of mmcv, say, has no form for shapes alone
-        found = _maps(_run(MODELS.build(copy.deepcopy(backbone)), side), side)
+        found = _maps(_run(MODELS.build(copy.deepcopy(backbone)), image), side)
     if not found:
         raise InputError(f'the backbone {backbone["type"]} gives no feature maps')
     return found
@@ -115,28 +116,31 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
         module.register_forward_hook(lambda _, args, output, name=name: done(name, output))
     auxiliary = getattr(built, 'auxiliary_head', None) or []  # runs in training alone
     heads = auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]
+    shapes = dict.fromkeys(SHAPES, (SIDE, SIDE))
+    sample = BaseDataElement(metainfo={**shapes, 'scale_factor': (1.0, 1.0)})
+    image = torch.zeros(1, 3, SIDE, SIDE, device='meta')
     for part in (built, *(head for head in heads if isinstance(head, nn.Module))):
         try:
-            _run(part, SIDE, *([] if part is built else [features]))
+            if part is built:
+                _run(part, image, [sample], mode='predict')
+            else:
+                _run(part, features)
         except Exception as error:  # every library and head raises its own
             result.error = result.error or error
     return result
 
 
-def _run(module: nn.Module, side: int, *inputs: Any) -> Any:
-    """The output for some inputs, or for a square image, on the module's device."""
+def _run(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+    """The output of a module in evaluation mode; an image moves to its device."""
     module.eval()
     parameter = next(module.parameters(), torch.empty(0, device='meta'))
+    inputs = [
+        torch.zeros_like(one, device=parameter.device) if isinstance(one, Tensor) else one
+        for one in inputs
+    ]
     with torch.device(parameter.device), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')  # they are for training
-        if inputs:
-            return module(*inputs)
-        image = torch.zeros(1, 3, side, side)
-        if not hasattr(module, 'extract_feat'):
-            return module(image)
-        shapes = dict.fromkeys(SHAPES, (side, side))
-        sample = BaseDataElement(metainfo={**shapes, 'scale_factor': (1.0, 1.0)})
-        return module(image, [sample], mode='predict')
+        return module(*inputs, **options)
 
 
 def _maps(outs: Any, side: int) -> list[FeatureMap]:

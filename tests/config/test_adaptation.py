@@ -92,6 +92,13 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
+def test_images_of_other_channels():
+    base = read_config('mmseg::swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256')
+    cfg = adapt(base, 'ca_pvt_t')
+    assert cfg.model.backbone.in_channels == 6  # two images of one place
+    assert cfg.model.data_preprocessor == base.model.data_preprocessor
+
+
 def test_images_weights_and_recipe():
     base = read_config(PSPNET)
     cfg = adapt(base, 'ca_swin_t')
