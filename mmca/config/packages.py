@@ -96,7 +96,7 @@ def requirement(name: str, line: str = '') -> str:
     if name in ranges:
         return ranges[name]
     try:
-        lines = metadata.requires('mmca') or []
+        lines = metadata.requires('mmcirculant') or []
     except metadata.PackageNotFoundError:  # used from its folder
         lines = []
     ranges = {re.split(r'[^\w.-]', line)[0]: line.partition(';')[0].strip() for line in lines}
