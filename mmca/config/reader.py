@@ -47,6 +47,16 @@ def parse_options(pairs: Sequence[str]) -> dict:
         ) from error
 
 
+def quiet_reading() -> None:
+    """Keep mmengine's notes, such as each use of a $VARIABLE in a config, off stdout.
+
+    For a process of our own, before anything is read: mmengine makes its logger only once.
+    """
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+
+
 def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
     """Read a config for its library, merge options and import the modules in `custom_imports`.
 

@@ -7,7 +7,9 @@ from them what a config has derived from mmdet's.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -35,7 +37,8 @@ class COCO(api_wrappers.COCO):
         """Number the annotations and index the file."""
         for number, annotation in enumerate(self.dataset.get('annotations') or (), 1):
             annotation['id'] = number
-        super().createIndex()
+        with redirect_stdout(io.StringIO()):  # 'creating index...'
+            super().createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def loadCats(self, ids: Any = ()) -> list[dict]:  # noqa: N802

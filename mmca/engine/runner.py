@@ -21,12 +21,14 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, METRICS, Registry
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmca.config.reader import LIBRARIES
+from mmca.engine import console
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
@@ -115,6 +117,12 @@ class Runner(MMEngineRunner):
         self.register_hook(StopHook(), priority='HIGH')  # after the checks
         with suppress(Checked), reported(lambda: False):
             super().train()
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; see `mmca.engine.console` for what the console leaves out."""
+        logger = super().build_logger(*args, **kwargs)
+        console.shorten(logger, lambda: not self.started)
+        return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call all hooks, and note the first iteration."""
@@ -233,5 +241,5 @@ def import_library(library: str | None) -> None:
         import_module('mmca.engine.no_torchvision')
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for part in ('datasets', 'evaluation'):
+        for part in ('datasets', 'evaluation', 'models'):
             import_module(f'{library}.{part}')
