@@ -312,7 +312,7 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     if len(resolved) not in (1, num_stages):
         raise InputError(
             f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
-            'give one letter or name a stage, such as "CCSS", or a single one for all'
+            'give one letter or name per stage, such as "CCSS", or a single one for all'
         )
     return resolved * num_stages if len(resolved) == 1 else resolved
 
