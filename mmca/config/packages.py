@@ -74,7 +74,7 @@ def import_datasets(library: str) -> None:
 
 
 def how_to_install(name: str) -> str:
-    """The command that installs a package, given its import name, beside what is installed."""
+    """The command that installs a package, by import name, to match what is installed."""
     line = line_in_use()
     if line == 'onedl' and checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
         extra = EXTRAS.get(name)

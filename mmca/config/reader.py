@@ -1,4 +1,4 @@
-"""Reading configs as mmengine does, safely, with one clear line for whatever is wrong."""
+"""Read configs as mmengine does, safely, with errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO data sets and metrics in which names decide, not positions or ids.
+"""COCO data sets and metrics that match classes by name, not by position or id.
 
 mmdet numbers labels in the order of a file's categories, so two files that list the same categories
 differently disagree. `mmca.Runner` builds these classes wherever a config has mmdet's, and derives
@@ -22,7 +22,7 @@ from mmca.io import read_coco
 
 
 class COCO(api_wrappers.COCO):
-    """A COCO file whose annotations are numbered from 1, whatever ids they have or lack.
+    """A COCO file with its annotations renumbered from 1.
 
     pycocotools takes the id 0 for "no match", and fails when it evaluates ids that are text.
     """
@@ -55,7 +55,7 @@ class COCO(api_wrappers.COCO):
 
 
 def by_names(kind: type) -> Callable:
-    """What builds a data set or metric of a class, with labels in the order of its class names.
+    """A builder for a data set or metric class, with labels in the order of its class names.
 
     Args:
         kind: any class; mmdet's `CocoDataset` and `CocoMetric` and their subclasses change.

@@ -77,7 +77,7 @@ def find_tool(library: str, tool: str) -> Path:
 
 
 def options_in(words: Sequence[str]) -> list[str]:
-    """The KEY=VALUE words of a command line.
+    """Collect the KEY=VALUE words of a command line.
 
     Example:
         >>> options_in(['--amp', '--cfg-options', 'a=1', 'b=2', '--resume'])

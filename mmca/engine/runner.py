@@ -108,7 +108,7 @@ class Runner(MMEngineRunner):
             return super().test()
 
     def check(self) -> None:
-        """Do everything that precedes the first iteration of training, and return.
+        """Set up and check a training; return before its first iteration.
 
         Raises:
             SystemExit: training would fail; the reason is on stderr.
@@ -163,11 +163,11 @@ class Runner(MMEngineRunner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        """Build a data loader; names decide on labels, see `mmca.engine.coco`."""
+        """Build a data loader; classes are matched by name, see `mmca.engine.coco`."""
         return MMEngineRunner.build_dataloader(_by_names(dataloader, DATASETS), *args, **kwargs)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Build an evaluator; names decide on labels, see `mmca.engine.coco`."""
+        """Build an evaluator; classes are matched by name, see `mmca.engine.coco`."""
         return super().build_evaluator(_by_names(evaluator, METRICS))
 
     build_model = _naming('build_model', 'model')

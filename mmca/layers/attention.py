@@ -74,7 +74,7 @@ class StageSpec:
 
 
 class Attention(nn.Module):
-    """Base of all attentions: a module on a token grid, and what others need to know of it.
+    """Base of all attentions: a module on a token grid, and the facts that others need.
 
     Only :meth:`forward` has to be written. The defaults of all else suit an attention that takes
     `embed_dims` and options, has no positional convolution and starts from softmax weights of
