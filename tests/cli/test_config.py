@@ -50,12 +50,15 @@ def test_path(out):
     assert out(NAME) == f'{CONFIGS / NAME}.py\n'
 
 
-def test_print_merges_bases_and_options(out):
+@pytest.mark.parametrize('root', [None, '/disk'])
+def test_print_merges_bases_and_options(root, out, monkeypatch):
+    if root:
+        monkeypatch.setenv('MMCA_DATA_ROOT', root)
     text = out(NAME, '--print', '--cfg-options', 'train_cfg.max_epochs=3')
-    cfg = Config.fromstring(text, '.py')
+    cfg = Config.fromstring(text, '.py')  # which notes of mmengine on stdout would break
     assert cfg.train_cfg.max_epochs == 3
     assert cfg.model.backbone.arch == 'small'
-    assert cfg.train_dataloader.dataset.data_root == 'data/coco'
+    assert cfg.train_dataloader.dataset.data_root == f'{root or "data"}/coco'
 
 
 def test_a_copy_stands_alone_and_follows_the_data_root(out, tmp_path, monkeypatch):
