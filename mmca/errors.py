@@ -1,5 +1,6 @@
-"""How mmca talks about what the user can fix: one exception, one kind of warning."""
+"""How mmca talks about what the user can fix: one exception, and lines on stderr."""
 
+import os
 import sys
 
 
@@ -12,5 +13,22 @@ class InputError(ValueError):
 
 
 def warn(text: str) -> None:
-    """Print a warning on stderr, in one line."""
-    print(f'warning: {text}', file=sys.stderr, flush=True)
+    """Print a warning on stderr, as :func:`print_line`."""
+    print_line('warning', text)
+
+
+def print_line(kind: str, text: str) -> None:
+    """Print 'KIND: text' on stderr in one line; on a terminal in color, broken after each ';'.
+
+    NO_COLOR in the environment turns the color off, see no-color.org.
+
+    Args:
+        kind: 'error' or 'warning'.
+        text: without line breaks.
+    """
+    label = f'{kind}:'
+    if sys.stderr.isatty():
+        text = text.replace('; ', ';\n  ')
+        if os.name == 'posix' and not os.environ.get('NO_COLOR'):
+            label = f'\033[1;{31 if kind == "error" else 33}m{label}\033[0m'
+    print(label, text, file=sys.stderr, flush=True)

@@ -95,7 +95,7 @@ def create_backbone(
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> Backbone:
-    """Create a backbone for any network in PyTorch; of OpenMMLab it needs mmengine alone.
+    """Create a backbone for any PyTorch network; of OpenMMLab it needs only mmengine.
 
     Args:
         name: as in configs: 'ca_pvt_t', 'ca_swin_s', 'ca_deit_b', 'flatten_pvt_t', 'pvt_t', ...

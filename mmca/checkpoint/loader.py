@@ -74,8 +74,9 @@ class Report:
 
     @property
     def counts(self) -> str:
-        """'3 loaded, 0 moved, ...'."""
-        return ', '.join(f'{len(names)} {kind}' for kind, names in self._kinds())
+        """'3 loaded, 1 missing', without zeros except for '0 loaded'."""
+        kinds = [(kind, names) for kind, names in self._kinds() if names or kind == 'loaded']
+        return ', '.join(f'{len(names)} {kind}' for kind, names in kinds)
 
     def __str__(self) -> str:
         """The counts, the source and all names."""

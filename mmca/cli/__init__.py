@@ -1,1 +1,1 @@
-"""The `mmca` command, one file a sub-command. May import everything; nothing else imports it."""
+"""The `mmca` command, one file per sub-command. May import everything; nothing else imports it."""

@@ -1,8 +1,8 @@
 """Measure which blocks of a softmax network can do without softmax, and recommend an `attn`.
 
 The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
-each attention matrix A (N x N, per head and image), the first table has the share of |A - 1/N|^2
-that is explained by `circulant` matrices (displacement alone), by `columns` (all queries look at
+each attention matrix A (N x N, per head and image), the first table shows the share of |A - 1/N|^2
+explained by `circulant` matrices (displacement alone), by `columns` (all queries look at
 the same keys) and by `both`: logits g_a a_{m-n} + g_b b_m, the projection of log A, with the best
 gains of each head; `g_a` and `g_b` are their means. Keys of a spatial reduction stand for all their
 patches, windows are blocks of an N x N matrix. `entropy` is 1 if all patches weigh the same.
@@ -10,7 +10,7 @@ patches, windows are blocks of an N x N matrix. `entropy` is 1 if all patches we
 The second table shows the loss of the whole network. Each row replaces one more stage (a block in
 DeiT), the one with the smallest loss per saved multiply-add, and runs the converted, untrained
 network on the images: `error` is the relative error of its output maps against attn=S. The
-cheapest mixture with an error of at most --loss is recommended.
+cheapest mixture whose error is at most --loss is recommended.
 """
 
 import argparse
@@ -50,13 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
     number = 'number of images, evenly spaced over the folders; default 10'
     add('--number', type=int, default=10, help=number)
-    side = 'size that the largest centered square is resized to; default 224'
+    side = 'crop the largest centered square and resize it to SIDE; default 224'
     add('--side', type=int, default=224, help=side)
-    loss = 'largest relative error of the output maps, before any training; default 0.5. 0 is the '
-    loss += 'softmax network, 1 the error of maps of zeros'
+    loss = 'largest relative error of the output maps before training, from 0 (the softmax '
+    loss += 'network) to 1 (all zeros); default 0.5'
     add('--loss', type=float, default=0.5, help=loss)
     add('--out', metavar='DIR', help='write analysis.json and analysis.png here')
-    add_shape(parser, 'image size for counting multiply-adds; default --side')
+    add_shape(parser, 'image size for the multiply-adds; default --side')
     add_cfg_options(parser)
 
 

@@ -2,7 +2,7 @@
 
 Prints the address of a page that takes an image, draws boxes, masks or a label map and, after a
 click on the image, shows where each circulant block attends from there. Each open page has its own
-image; all of them are deleted when the command ends, by Ctrl-C.
+image. Ctrl-C ends the command and deletes all images.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser)
-    host = 'address to listen on; default 127.0.0.1, this machine only; 0.0.0.0 lets in everyone '
-    host += 'who can reach it'
+    host = 'address to listen on; default 127.0.0.1, this machine only; with 0.0.0.0 anyone who '
+    host += 'can reach the address can use it'
     parser.add_argument('--host', default='127.0.0.1', help=host)
-    parser.add_argument('--port', type=int, default=7860, help='default 7860')
+    parser.add_argument('--port', type=int, default=7860, help='port; default 7860')
     add_device(parser)
     add_score_threshold(parser, 'initial value of the slider')
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')

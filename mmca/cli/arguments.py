@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Iterator, Mapping
 
-CONFIG_HELP = 'a file, or the name of a shipped config: mmca config --list'
+CONFIG_HELP = 'a file, or the name of a shipped config (mmca config --list)'
 
-WEIGHTS_HELP = 'a file, an address, or a name: mmca weights'
+WEIGHTS_HELP = 'a file, a URL, or a name that `mmca weights` lists'
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,7 @@ def add_trained(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add `--device NAME`."""
-    parser.add_argument('--device', help='such as cpu or cuda:1; default cuda if there is one')
+    parser.add_argument('--device', help='e.g. cpu or cuda:1; default: a GPU if available')
 
 
 def add_score_threshold(parser: argparse.ArgumentParser, use: str) -> None:
@@ -44,7 +44,7 @@ def add_shape(parser: argparse.ArgumentParser, help: str) -> None:
 
 
 def backbone_options(settings: Mapping, prefix: str = 'model.backbone') -> Iterator[str]:
-    """Write settings of a backbone as KEY=VALUE of --cfg-options."""
+    """Write backbone settings as KEY=VALUE for --cfg-options."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from backbone_options(value, f'{prefix}.{key}')

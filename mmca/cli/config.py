@@ -1,6 +1,6 @@
 """List the shipped configs, find one, print it, or write a config for your data or backbone.
 
-With --data, inspects the folder of a data set, chooses a training recipe and writes a config.
+With --data, inspects a data set, writes a config with a training recipe, explains its choices.
 With CONFIG and --backbone, writes a config that puts this backbone into CONFIG, which may be any
 detector, segmentor or classifier of mmdet, mmseg or mmpretrain.
 Without an option, prints the path of CONFIG.
@@ -27,6 +27,7 @@ from mmca.errors import InputError
 REQUIRES = ('mmengine',)
 EPILOG = """\
 examples:
+  %(prog)s --list swin
   %(prog)s --data data/fruits --weights imagenet --epochs 50 --out my_config.py
   %(prog)s mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py --backbone ca_swin_t --out dino.py
   %(prog)s coco/maskrcnn_ca_pvt_s --print
@@ -43,30 +44,33 @@ CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'devi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', nargs='?', metavar='CONFIG', help=CONFIG_HELP)
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument('--list', action='store_true', help='list the shipped configs')
-    actions.add_argument('--print', action='store_true', help='print CONFIG merged with its bases')
-    actions.add_argument('--copy', metavar='FILE', help='write a copy without a base')
+    word = 'list the shipped configs, or only those with WORD in name, model or backbone'
+    actions.add_argument('--list', nargs='?', const='', metavar='WORD', help=word)
+    actions.add_argument('--print', action='store_true', help='print CONFIG, merged with its bases')
+    actions.add_argument('--copy', metavar='FILE', help='write a standalone copy of CONFIG')
     actions.add_argument('--inherit', metavar='FILE', help='write a short config based on CONFIG')
-    folder = 'write a config for a folder with COCO JSON files or label maps, and images'
+    folder = 'inspect a folder of images with COCO files or label maps; write a config'
     actions.add_argument('--data', metavar='DIR', help=folder)
     add_cfg_options(parser)
-    backbone = 'as in the names of shipped configs, such as ca_swin_t'
+    backbone = 'backbone, named as in shipped configs, e.g. ca_swin_t'
     parser.add_argument('--backbone', metavar='NAME', help=backbone)
-    weights = f"{WEIGHTS_HELP}, or 'imagenet': those that fit"
+    weights = f"{WEIGHTS_HELP}, or 'imagenet' for those that fit"
     parser.add_argument('--weights', metavar='NAME', help=weights)
     out = 'config to write; default DIR.py, or CONFIG_BACKBONE.py'
     parser.add_argument('--out', metavar='FILE', help=out)
-    keep = 'with --backbone, leave optimizer and warm-up as they are in CONFIG'
+    keep = "with --backbone, keep CONFIG's optimizer and warm-up"
     parser.add_argument('--keep-recipe', action='store_true', help=keep)
-    data = parser.add_argument_group('options of --data, replacing its choices')
+    data = parser.add_argument_group('options of --data, which override its choices')
     data.add_argument('--model', choices=HEADS, help='kind of detector or segmentor')
     data.add_argument('--size', nargs=2, type=int, metavar=('W', 'H'), help='image size in pixels')
     data.add_argument('--epochs', type=int, help='number of epochs')
-    data.add_argument('--batch-size', type=int, help='images per iteration on one device')
-    data.add_argument('--device', choices=('cpu', 'cuda'), help='default: a GPU if there is one')
+    data.add_argument('--batch-size', type=int, help='images per iteration and device')
+    data.add_argument('--device', choices=('cpu', 'cuda'), help='default: a GPU if available')
     data.add_argument('--train', metavar='FILE', help='COCO file to train on')
     data.add_argument('--val', metavar='FILE', help='COCO file to validate on')
-    data.add_argument('--classes', metavar='A,B', help='label map classes in order, or a file')
+    data.add_argument(
+        '--classes', metavar='A,B', help='classes of the label maps, in order, or a file'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--keep-recipe requires CONFIG and --backbone')
     if args.cfg_options and not (args.print or args.copy):
         raise InputError('--cfg-options requires --print or --copy')
-    if args.config is None and args.data is None and not args.list:
+    if args.config is None and args.data is None and args.list is None:
         raise InputError('name a config, or use --list')
     out = args.data and (args.out or f'{Path(args.data).resolve().name}.py')
     if adapts:
@@ -95,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
         _write_adapted(args, out)
     elif args.data is not None:
         _write_for_data(args, Path(out))
-    elif args.list:
-        _print_list()
+    elif args.list is not None:
+        _print_list(args.list)
     elif args.inherit:
         write_starter(args.config, out)
     elif args.copy:  # {{$MMCA_DATA_ROOT:data}} stays
@@ -119,11 +123,19 @@ def _write_adapted(args: argparse.Namespace, out: str) -> None:
     print_table(('changed', 'how'), adaptation.reasons.items())
 
 
-def _print_list() -> None:
+def _print_list(word: str) -> None:
     header = ('config', 'model', 'backbone', 'params M', 'GMACs', 'in the paper')
-    for folder, title in FOLDERS.items():
-        print(f'\n{title}')
-        print_table(header, map(_row, shipped_models(folder)))
+    found = {
+        title: [row for row in rows if word.lower() in ' '.join(row[:3]).lower()]
+        for folder, title in FOLDERS.items()
+        for rows in [list(map(_row, shipped_models(folder)))]
+    }
+    if not any(found.values()):
+        raise InputError(f'no shipped config has {word!r} in its name; list all without a word')
+    for title, rows in found.items():
+        if rows:
+            print(f'\n{title}')
+            print_table(header, rows)
 
 
 def _row(model: dict) -> tuple[str, ...]:

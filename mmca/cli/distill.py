@@ -39,21 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--model-out', metavar='FILE', help=whole)
     iters = 'iterations in total; default 1000; 0 only calibrates'
     add('--iters', type=int, default=1000, help=iters)
-    calibrate = 'images to calibrate on first, without gradients; default 200 if --iters is 0'
+    calibrate = 'first calibrate on N images, without gradients; default 200 if --iters is 0'
     add('--calibrate', type=int, metavar='N', help=calibrate)
-    blocks = 'iterations in which the teacher feeds each block; default half of --iters'
+    blocks = "iterations that feed each block the teacher's input; default half of --iters"
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')
     add('--lr', type=float, default=5e-4, help='peak learning rate; default 5e-4')
-    train = 'what learns: attention, the blocks whose attention differs (default), or all'
+    train = 'train attention, blocks whose attention differs (default), or all'
     add('--train', choices=('attention', 'blocks', 'all'), default='blocks', help=train)
     add('--gain', type=float, default=1.0, help='initial factor of the logits; default 1')
     add('--side', type=int, default=288, help='size of the views in pixels; default 288')
-    add('--workers', type=int, default=2, help='loading processes; default 2')
-    add('--seed', type=int, default=0, help='default 0')
-    add('--work-dir', help='logs and checkpoints; default work_dirs/distill_CONFIG')
+    add('--workers', type=int, default=2, help='data loading processes; default 2')
+    add('--seed', type=int, default=0, help='random seed; default 0')
+    add('--work-dir', help='folder for logs and checkpoints; default work_dirs/distill_CONFIG')
     launchers = ('none', 'pytorch', 'slurm', 'mpi')
-    add('--launcher', choices=launchers, default='none', help='starter of processes, see below')
+    add('--launcher', choices=launchers, default='none', help='process launcher, see below')
     add('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     add('--resume', action='store_true', help='resume from the last checkpoint')
     add('--amp', action='store_true', help='mixed precision (GPUs)')

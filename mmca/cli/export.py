@@ -1,9 +1,9 @@
 """Export a trained model as an ONNX file or a torch.export program, and compare it with PyTorch.
 
 Segmentors: images in, logits and labels out. RetinaNet, Faster R-CNN and Mask R-CNN: one image in,
-boxes, scores, labels and masks out. Other detectors, and torch.export programs of all, are exported
-up to the neck: images in, feature maps out. Images are RGB from 0 to 255; the file normalizes them.
-If the difference exceeds the tolerance, no file is written and the exit status is 1.
+boxes, scores, labels and masks out. Other detectors, and all detectors with --to torch, end after
+the neck: images in, feature maps out. Images are RGB from 0 to 255; the file normalizes them. If
+the difference exceeds the tolerance, no file is written and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -35,13 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser)
     add = parser.add_argument
     add('--out', metavar='FILE', required=True, help='a .onnx or .pt2 file')
-    add('--to', choices=SUFFIXES, default='onnx', help='default onnx; torch: torch.export')
-    add('--size', nargs=2, type=int, metavar=('H', 'W'), help='fixed image size; default any')
-    add('--batch-size', type=int, metavar='N', help='fixed images in a batch; default any')
-    add('--half', action='store_true', help='float16 images, weights and outputs')
-    maps = "a detector's backbone and neck alone, for any number of images"
+    add(
+        '--to',
+        choices=SUFFIXES,
+        default='onnx',
+        help='file format, default onnx; torch is torch.export',
+    )
+    add('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size; default any')
+    add('--batch-size', type=int, metavar='N', help='fix the batch size; default any')
+    add('--half', action='store_true', help='use float16 for images, weights and outputs')
+    maps = "export only a detector's backbone and neck, for any number of images"
     add('--feature-maps', action='store_true', help=maps)
-    images = 'image files to compare on; default noise of three shapes'
+    images = 'image files for the comparison; default: noise in three shapes'
     add('--images', nargs='+', default=[], metavar='IMAGE', help=images)
     add_cfg_options(parser, 'model.test_cfg.mode=whole')
 
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     header = ('images', 'difference', 'relative', same, 'PyTorch ms', 'file ms')
     print_table(header, rows)
     if whole and not any(one.objects for one in report.comparisons):
-        print('no objects were found to compare: add --images with some')
+        print('found no objects to compare; add --images that contain some')
     _, height, width = report.comparisons[0].shape
     flops, fft = report.flops, report.flops.exported_dft if report.opset else report.flops.dft
     print(
@@ -99,6 +104,6 @@ def run(args: argparse.Namespace) -> int:
     worst = max(one.relative for one in report.comparisons)
     reason = f'the relative difference {worst:.1e} exceeds {report.tolerance:.0e}'
     if worst <= report.tolerance:
-        reason = f'{100 * report.unshared:.1f}% of the objects are in one result alone'
+        reason = f'{100 * report.unshared:.1f}% of the objects are in only one of the two results'
     print(f'failed: {reason}, so {args.out} was not written')
     return 1

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the contents of a file; return the exit code."""
     from torch import nn
 
-    from mmca.backbones.catalog import find_backbones
+    from mmca.backbones.catalog import find_backbones, start_settings
     from mmca.checkpoint import fit, read_checkpoint
     from mmca.checkpoint.loader import check_position_embedding
 
@@ -55,14 +55,18 @@ def run(args: argparse.Namespace) -> int:
     if not candidates:
         print(f'fits no backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
         return 0
-    best = candidates[0]
-    rows = [(c.name, c.arch, f'{c.report.share:.1%}', f'{c.similarity:.1%}') for c in candidates]
-    print_table(('backbone', 'arch', 'filled', 'similar'), rows[:SHOWN])
+    shown, best = candidates[:SHOWN], candidates[0]
+    rows = [(c.name, c.arch, f'{c.report.share:.1%}', f'{c.similarity:.1%}') for c in shown]
+    print_table(('backbone', 'arch', 'filled', 'similar'), rows)
+    circulant = [c for c in shown if (c.name, c.arch) == (f'CA{best.name}', best.arch)]
+    best = circulant[0] if circulant else best
     print(f'{best.name} {best.arch}: {best.report}')
-    options = ''.join(f', {name}={value}' for name, value in best.options.items())
+    settings = {'type': f'mmca.{best.name}', 'arch': best.arch, **best.options}
+    settings = start_settings(settings, checkpoint)
+    words = ', '.join(f'{name}={value!r}' for name, value in settings.items())
     print(
-        f"in a config:\n  model = dict(backbone=dict(type='mmca.{best.name}', arch='{best.arch}'"
-        f"{options},\n      init_cfg=dict(type='Pretrained', checkpoint={args.file!r})))"
+        f'in a config:\n  model = dict(backbone=dict({words},\n'
+        f"      init_cfg=dict(type='Pretrained', checkpoint={args.file!r})))"
     )
     return 0
 

@@ -6,31 +6,33 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from mmca.config.packages import require
-from mmca.errors import InputError
+from mmca.config.reader import quiet_reading
+from mmca.errors import InputError, print_line
 
 DESCRIPTION = """\
-Circulant Attention for detection and segmentation: trains, tests and examines models with
-CA-PVT, CA-Swin and CA-DeiT backbones, by the tools of mmdetection, mmsegmentation and mmpretrain.
+Circulant Attention for detection and segmentation: train, evaluate and examine models with CA-PVT,
+CA-Swin and CA-DeiT backbones, using the tools of mmdetection, mmsegmentation and mmpretrain.
 CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s."""
 # A sub-command is the module of its name in mmca.cli: its docstring begins the help, `REQUIRES`
 # names the packages it needs, `add_arguments(parser)` adds its arguments, `run(args)` does
 # the work and returns the exit status. Modules import torch inside functions: help is quick.
 COMMANDS = {
     'train': 'train a detector, segmentor or classifier',
-    'test': 'test a trained model',
+    'test': 'evaluate a trained model on its test set',
     'predict': 'predict on images and videos, and draw the results',
     'app': 'show predictions and attention in a browser',
     'export': 'export a model to ONNX or torch.export, and verify it',
-    'check': 'run everything that precedes training, without training',
+    'check': 'check data, model and weights without training',
     'config': 'list, find, print or copy configs, or write one for your data',
     'flops': "count a model's parameters and multiply-adds",
-    'weights': 'list published weights, or download some',
+    'weights': 'list published weights, or download them',
     'inspect': 'show the contents of a checkpoint and the backbone it fits',
     'analyze': 'measure which attention of a softmax network is circulant',
-    'visualize': 'draw what a patch of an image attends to',
+    'visualize': 'draw which patches one patch of an image attends to',
     'distill': 'distill softmax attention into circulant attention, without labels',
     'plot': 'plot learning curves',
     'doctor': 'report versions, devices and missing packages',
@@ -45,13 +47,13 @@ examples:
   mmca test coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth
   mmca predict coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth photos/ --out out
 
-`mmca COMMAND --help` shows the arguments of a command, --traceback where an error came from."""
+`mmca COMMAND --help` shows a command's arguments, --traceback where an error came from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `mmca` command with `argv`, by default `sys.argv[1:]`; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and argv[0] in COMMANDS:
+    if argv and not argv[0].startswith('-'):
         return run_command(argv[0], argv[1:])
     _top_parser().parse_args(argv or ['--help'])
     return 0
@@ -61,7 +63,7 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     """Run a sub-command; returns the exit status.
 
     Args:
-        name: a key of `COMMANDS`.
+        name: a key of `COMMANDS`; any other is an error.
         argv: its command line.
         prog: how it was called, for its help; default 'mmca NAME'.
     """
@@ -72,6 +74,10 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
         os.environ['MPLBACKEND'] = 'Agg'
 
     def job() -> int:
+        if name not in COMMANDS:
+            near = get_close_matches(name, COMMANDS, 1)
+            hint = f'did you mean {near[0]}?' if near else 'mmca --help lists them'
+            raise InputError(f'unknown command {name!r}; {hint}')
         command = import_module(f'mmca.cli.{name}')
         parser = argparse.ArgumentParser(
             prog=prog or f'mmca {name}',
@@ -82,6 +88,8 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
         command.add_arguments(parser)
         args = parser.parse_args(words)
         require(*command.REQUIRES)
+        if 'mmengine' in command.REQUIRES:
+            quiet_reading()
         return command.run(args)
 
     return guarded(job)
@@ -106,11 +114,11 @@ def guarded(job: Callable[[], int]) -> int:
         if os.environ.get('MMCA_TRACEBACK') == '1':
             raise
         if isinstance(error, InputError):
-            print(f'error: {error}', file=sys.stderr)
+            print_line('error', str(error))
         else:
             from mmca.engine.failures import describe
 
-            print(f'error: {describe(error)} (--traceback shows where)', file=sys.stderr)
+            print_line('error', f'{describe(error)} (--traceback shows where)')
         return 2
 
 
@@ -127,5 +135,4 @@ def _top_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--version', action='version', version=f'mmca {__version__}')
-    parser.add_argument('command', choices=COMMANDS, metavar='COMMAND', help=argparse.SUPPRESS)
     return parser

@@ -1,6 +1,6 @@
 """Plot learning curves of one or more runs.
 
-Loss and metrics over iterations, from the logs in work dirs. A resumed run is one curve.
+Reads loss and metrics from the logs in work dirs. A resumed run is one curve.
 """
 
 import argparse
@@ -19,9 +19,9 @@ DEFAULTS = ('loss', 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', '
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('work_dirs', nargs='+', metavar='WORK_DIR', help='--work-dir of a run')
+    add('work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a run')
     add('--out', default='curves.png', help='.png, .pdf or .svg; default curves.png')
-    add('--keys', nargs='+', metavar='KEY', help='what to plot; default: loss and main metrics')
+    add('--keys', nargs='+', metavar='KEY', help='metrics to plot; default: loss and main metrics')
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     logs = {folder: read_scalars(Path(folder)) for folder in args.work_dirs}
     for folder, log in logs.items():
         if not log:
-            raise InputError(f'{folder} has no training log: name a work dir')
+            raise InputError(f'no training log in {folder}; name a work dir')
     entries = [entry for log in logs.values() for entry in log]
     known = {key for e in entries for key, value in e.items() if isinstance(value, (int, float))}
     keys = args.keys or [key for key in DEFAULTS if key in known] or ['loss']

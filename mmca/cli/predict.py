@@ -2,8 +2,8 @@
 
 Writes DIR/images/NAME.jpg, and DIR/predictions.json (detectors: COCO's layout, all scores) or
 DIR/labels/NAME.png (segmentors: label maps in the data set's numbers, with a palette). A video
-becomes DIR/NAME.mp4, and the predictions of each frame. Inputs that cannot be read are listed at
-the end, and the exit status is 1.
+becomes DIR/NAME.mp4, and the predictions of each frame. If an input cannot be read, the rest are
+processed, the end lists it, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mmca.cli.arguments import add_cfg_options, add_device, add_score_threshold,
 from mmca.config.packages import FULL_STACK
 
 REQUIRES = FULL_STACK
+SHOWN = 8  # classes
 EPILOG = """\
 examples:
   %(prog)s coco/maskrcnn_ca_pvt_s epoch_12.pth photos/ clip.mp4 --out out
@@ -37,18 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth += "label maps (segmentors); predictions.json adopts the COCO file's ids"
     add('--ann', metavar='PATH', help=truth)
     add_device(parser)
-    add_score_threshold(parser, 'draw objects from this score on')
-    batch = 'images in a forward pass; default 1'
+    add_score_threshold(parser, 'draw objects scoring at least S')
+    batch = 'images per forward pass; default 1'
     add('--batch-size', type=int, default=1, metavar='N', help=batch)
     tile = 'for large images: predict tiles of N x N pixels and merge the results'
     add('--tile', type=int, metavar='N', help=tile)
-    overlap = 'share of a tile that the next one shows again; default 0.2'
+    overlap = 'fraction of a tile that the next one repeats; default 0.2'
     add('--overlap', type=float, default=0.2, metavar='SHARE', help=overlap)
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict; returns the exit status, 1 where an input could not be read."""
+    """Predict; returns the exit status, 1 if an input could not be read."""
     from mmca.inference import Predictor, predict_files
 
     predictor = Predictor(
@@ -57,12 +58,20 @@ def run(args: argparse.Namespace) -> int:
     summary = predict_files(
         predictor, args.inputs, args.out, args.ann, args.score_thr, args.batch_size
     )
-    words = [f'{summary.images} images', f'{summary.frames} video frames']
-    if args.ann is not None:
-        words.append(f'{summary.with_truth} images with ground truth')
-    if summary.skipped:
-        words.append(f'{summary.skipped} other files skipped')
-    print(f'{args.out}: {", ".join(words)}')
+    counts = {
+        'images': summary.images,
+        'video frames': summary.frames,
+        'images with ground truth': summary.with_truth,
+        'other files skipped': summary.skipped,
+    }
+    print(', '.join(f'{number} {what}' for what, number in counts.items() if number) or 'no images')
+    if predictor.library == 'mmdet':
+        classes = ', '.join(f'{name} {n}' for name, n in summary.objects.most_common(SHOWN))
+        classes += ', ...' if len(summary.objects) > SHOWN else ''
+        found = f'{sum(summary.objects.values())}{classes and f" ({classes})"}'
+        print(f'objects scoring at least {args.score_thr:g}: {found}')
+    if summary.written:
+        print(f'wrote {", ".join(map(str, summary.written))}')
     for path, reason in summary.failures:
         print(f'failed: {path}: {reason}', file=sys.stderr)
     return 1 if summary.failures else 0

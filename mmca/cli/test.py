@@ -1,8 +1,8 @@
-"""Test a detector (mmdet), segmentor (mmseg) or classifier (mmpretrain).
+"""Evaluate a detector (mmdet), segmentor (mmseg) or classifier (mmpretrain) on its test set.
 
-Runs that library's own tools/test.py with everything that follows CONFIG: CHECKPOINT, --work-dir
-DIR, --out FILE, --show-dir DIR, --tta, --launcher pytorch, --cfg-options KEY=VALUE ... Of a
-classifier, CHECKPOINT may be a third-party file.
+Runs that library's tools/test.py with all arguments after CONFIG: CHECKPOINT, --work-dir DIR,
+--out FILE, --show-dir DIR, --tta, --launcher pytorch, --cfg-options KEY=VALUE ... A classifier's
+CHECKPOINT may be a third-party file.
 """
 
 import argparse
@@ -17,14 +17,14 @@ example:
 
 Several processes, one per GPU (or on CPUs where there is no GPU):
   torchrun --nproc_per_node 8 -m mmca test CONFIG CHECKPOINT --launcher pytorch
-In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS is the same."""
+In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS does the same."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file')
     parser.add_argument(
-        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments of the library's tool"
+        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments for the library's tool"
     )
 
 

@@ -1,7 +1,7 @@
 """Train a detector (mmdet), segmentor (mmseg) or classifier (mmpretrain).
 
-Runs that library's own tools/train.py with everything that follows CONFIG, such as --work-dir DIR,
---amp, --resume, --launcher pytorch, --cfg-options KEY=VALUE ...; mmdet and mmpretrain also take
+Runs that library's tools/train.py with all arguments after CONFIG, such as --work-dir DIR, --amp,
+--resume, --launcher pytorch, --cfg-options KEY=VALUE ...; mmdet and mmpretrain also take
 --auto-scale-lr. `mmca.Runner` checks data, heads and weights before the first iteration.
 """
 
@@ -21,14 +21,14 @@ Several processes, one per GPU (or on CPUs where there is no GPU), on one machin
   torchrun --nproc_per_node 8 -m mmca train CONFIG --launcher pytorch
   torchrun --nnodes 2 --node_rank 0 --master_addr HOST --nproc_per_node 8 \\
       -m mmca train CONFIG --launcher pytorch        and with --node_rank 1 there
-In a checkout, tools/dist_train.sh CONFIG GPUS is the same. Under slurm:
+In a checkout, tools/dist_train.sh CONFIG GPUS does the same. Under slurm:
   srun --ntasks 8 --gres gpu:8 --kill-on-bad-exit mmca train CONFIG --launcher slurm"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument(
-        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments of the library's tool"
+        'words', nargs=argparse.REMAINDER, metavar='...', help="arguments for the library's tool"
     )
 
 

@@ -1,7 +1,7 @@
 """Draw the attention of one patch of an image, softmax and circulant side by side.
 
 Each row is a block: the image with the patch marked, its softmax attention (mean of the heads),
-its circulant attention, and the circulant kernel with displacement 0, 0 in the middle. Colors
+its circulant attention, and the circulant kernel with displacement 0, 0 at the center. Colors
 follow the square root of the weights.
 
 With softmax weights in CHECKPOINT, the circulant attention is the nearest circulant matrix to the
@@ -31,12 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone or its original")
     add('image', metavar='IMAGE', help='an image file')
     add('--out', required=True, metavar='FILE', help='the .png file to write')
-    add('--blocks', nargs='+', type=int, metavar='I', help='blocks, from 0; default 4 of all')
+    add(
+        '--blocks',
+        nargs='+',
+        type=int,
+        metavar='I',
+        help='block numbers, from 0; default: 4 blocks',
+    )
     heads = 'draw a kernel for each of these heads, from 0 (by default circulant attention has one '
     heads += 'head per channel), instead of the mean of all'
     add('--heads', '--channels', nargs='+', type=int, metavar='I', help=heads)
-    add('--at', nargs=2, type=int, metavar=('X', 'Y'), help='pixel of the image; default: middle')
-    add('--side', type=int, default=224, help='resize the shorter side to it; default 224')
+    add(
+        '--at',
+        nargs=2,
+        type=int,
+        metavar=('X', 'Y'),
+        help='pixel to start from; default: the center',
+    )
+    add('--side', type=int, default=224, help='resize the shorter side to SIDE; default 224')
     add('--teacher', metavar='FILE', help='softmax weights of the original')
     add_cfg_options(parser)
 

@@ -1,7 +1,7 @@
 """List published weights, or download some and print the file.
 
-Their names work wherever mmca reads a checkpoint file, and are downloaded then. Files are kept in
-torch's cache (TORCH_HOME), checked by their SHA-256, and can be put there by hand.
+Their names work wherever mmca reads a checkpoint, and are downloaded on first use. Files are kept
+in torch's cache (TORCH_HOME) and verified by SHA-256; you can put them there yourself.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ examples:
   mmca train coco/maskrcnn_ca_pvt_s --cfg-options model.backbone.init_cfg.type=Pretrained \\
       model.backbone.init_cfg.checkpoint=pvt_small
 
-Without access to a publisher: MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER is asked for the files."""
+Without access to a publisher, set MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER to a copy of the files."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    names = 'names from the table; without any, the table is printed'
+    names = 'names from the table; without one, print the table'
     parser.add_argument('names', nargs='*', metavar='NAME', help=names)
 
 

@@ -36,7 +36,7 @@ BATCH = {'mmdet': 16, 'mmseg': 16, 'mmpretrain': 1024}  # of these recipes, imag
 
 @dataclass
 class Adaptation:
-    """What turns a config into one with another backbone.
+    """The changes that put another backbone into a config.
 
     Attributes:
         changes: key as in --cfg-options -> new value.
@@ -50,7 +50,7 @@ class Adaptation:
 def adapt(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Config:
-    """Put a backbone of mmca into a config; arguments and errors are those of :func:`plan`.
+    """Put a backbone of mmca into a config; takes the arguments of :func:`plan`, raises its errors.
 
     Returns:
         A new config.

@@ -1,4 +1,4 @@
-"""Feature maps that a backbone gives, and which parts of a model take them, by running shapes."""
+"""Trace a backbone's feature maps through a model, with shapes instead of values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FeatureMap:
 
 
 class GivenMaps(BaseModule):
-    """Stands for a backbone: gives maps of the wanted shapes, whatever it is given.
+    """A stand-in for a backbone: returns maps of given shapes for any input.
 
     Args:
         maps: channels and stride of each.
@@ -54,7 +54,7 @@ class GivenMaps(BaseModule):
 
 @dataclass
 class Trace:
-    """What became of a backbone's maps in a model.
+    """How a model uses a backbone's maps.
 
     Attributes:
         reached: names of modules that finished their forward pass.
@@ -68,7 +68,7 @@ class Trace:
 
 
 def feature_maps(backbone: ConfigDict) -> list[FeatureMap]:
-    """The maps that a backbone gives, in their order.
+    """A backbone's output maps, in order.
 
     Raises:
         InputError: it gives something else.

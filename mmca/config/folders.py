@@ -1,4 +1,4 @@
-"""What is known of a data set in a folder, and what all formats share."""
+"""Facts about a data set in a folder, and what all formats share."""
 
 from __future__ import annotations
 

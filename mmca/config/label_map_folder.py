@@ -236,7 +236,7 @@ def _class_names(
     if last < 1:
         raise InputError(
             f'the label maps in {root} have no labels but 0 and {IGNORED} (ignored): write class '
-            'numbers from 0 on, such as 0 for background, 1 for objects'
+            'numbers starting at 0, such as 0 for background, 1 for objects'
         )
     lists = (root / name for name in CLASS_LISTS)
     given = given or next((str(file) for file in lists if file.is_file()), None)

@@ -74,7 +74,7 @@ def import_datasets(library: str) -> None:
 
 
 def how_to_install(name: str) -> str:
-    """The command that installs a package, given its import name, beside what is installed."""
+    """The command that installs a package, by import name, to match what is installed."""
     line = line_in_use()
     if line == 'onedl' and checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
         extra = EXTRAS.get(name)
@@ -96,7 +96,7 @@ def requirement(name: str, line: str = '') -> str:
     if name in ranges:
         return ranges[name]
     try:
-        lines = metadata.requires('mmca') or []
+        lines = metadata.requires('mmcirculant') or []
     except metadata.PackageNotFoundError:  # used from its folder
         lines = []
     ranges = {re.split(r'[^\w.-]', line)[0]: line.partition(';')[0].strip() for line in lines}

@@ -1,4 +1,4 @@
-"""Reading configs as mmengine does, safely, with one clear line for whatever is wrong."""
+"""Read configs as mmengine does, safely, with errors in one line."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ def parse_options(pairs: Sequence[str]) -> dict:
         raise InputError(
             f'--cfg-options {" ".join(pairs)}: write KEY=VALUE, with balanced brackets'
         ) from error
+
+
+def quiet_reading() -> None:
+    """Keep mmengine's notes, such as each use of a $VARIABLE in a config, off stdout.
+
+    For a process of our own, before anything is read: mmengine makes its logger only once.
+    """
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('mmengine', log_level='WARNING')
 
 
 def load_config(name: str, pairs: Sequence[str] = ()) -> Config:

@@ -36,7 +36,7 @@ class StopHook(Hook):
 
 @HOOKS.register_module()
 class CheckHook(Hook):
-    """Runs the checks of `mmca.checks` before the first iteration. `mmca.Runner` brings it.
+    """Runs the checks of `mmca.checks` before the first iteration. `mmca.Runner` adds it.
 
     Methods raise an `InputError` where something would go wrong silently.
 
@@ -65,13 +65,13 @@ class CheckHook(Hook):
             self.trained = list(trained.get('classes') or ())
 
     def before_train(self, runner: Runner) -> None:
-        """Check the data of training and validation, and rehearse a validation."""
+        """Check training and validation data, and rehearse a validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
         if self.sample:
             rehearse_validation(runner)
 
     def before_test(self, runner: Runner) -> None:
-        """Check the data of the test."""
+        """Check the test data."""
         self._check(runner, test=runner.test_loop)
 
     def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:

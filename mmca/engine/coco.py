@@ -1,4 +1,4 @@
-"""COCO data sets and metrics in which names decide, not positions or ids.
+"""COCO data sets and metrics that match classes by name, not by position or id.
 
 mmdet numbers labels in the order of a file's categories, so two files that list the same categories
 differently disagree. `mmca.Runner` builds these classes wherever a config has mmdet's, and derives
@@ -7,7 +7,9 @@ from them what a config has derived from mmdet's.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
@@ -20,7 +22,7 @@ from mmca.io import read_coco
 
 
 class COCO(api_wrappers.COCO):
-    """A COCO file whose annotations are numbered from 1, whatever ids they have or lack.
+    """A COCO file with its annotations renumbered from 1.
 
     pycocotools takes the id 0 for "no match", and fails when it evaluates ids that are text.
     """
@@ -35,7 +37,8 @@ class COCO(api_wrappers.COCO):
         """Number the annotations and index the file."""
         for number, annotation in enumerate(self.dataset.get('annotations') or (), 1):
             annotation['id'] = number
-        super().createIndex()
+        with redirect_stdout(io.StringIO()):  # 'creating index...'
+            super().createIndex()
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def loadCats(self, ids: Any = ()) -> list[dict]:  # noqa: N802
@@ -52,7 +55,7 @@ class COCO(api_wrappers.COCO):
 
 
 def by_names(kind: type) -> Callable:
-    """What builds a data set or metric of a class, with labels in the order of its class names.
+    """A builder for a data set or metric class, with labels in the order of its class names.
 
     Args:
         kind: any class; mmdet's `CocoDataset` and `CocoMetric` and their subclasses change.

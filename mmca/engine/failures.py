@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mmca.errors import InputError
+from mmca.errors import InputError, print_line
 
 TRACEBACK = 'MMCA_TRACEBACK'  # '1' asks for tracebacks; '0': a command of mmca, which has the flag
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -44,14 +44,15 @@ def describe(error: BaseException) -> str:
         >>> describe(KeyError('mask')), describe(InputError('no such file: a.json'))
         ("KeyError: 'mask'", 'no such file: a.json')
     """
-    known = linked(error, InputError)
+    known, part = linked(error, InputError), getattr(error, 'mmca_part', '')
     text = str(known or error).strip()
     if 'Traceback (most recent' in text:  # torch quotes the traceback of a loading process
         kind, _, text = text.splitlines()[-1].partition(': ')
         text = text if known else f'{kind}: {text}'
+    elif isinstance(error, FileNotFoundError) and 'dataloader' in part and not known:
+        text = f'not found: {error.filename}; correct the path in the config, or MMCA_DATA_ROOT'
     elif not known:
         text = f'{type(error).__name__}: {" ".join(text.split())}'
-    part = getattr(error, 'mmca_part', None)
     return f'{part}: {text}' if part and not known else text
 
 
@@ -74,17 +75,18 @@ def reported(started: Callable[[], bool], advice: Callable[[], str] = _run_again
         yield
     except (Exception, KeyboardInterrupt) as error:
         if linked(error, KeyboardInterrupt):  # mmengine turns some into other exceptions
-            status, line = 130, f'interrupted; {advice()}'
-        elif os.environ.get(TRACEBACK) == '1':
+            print(f'interrupted; {advice()}', file=sys.stderr, flush=True)
+            raise SystemExit(130) from error
+        if os.environ.get(TRACEBACK) == '1':
             raise
-        elif linked(error, InputError) or not started():
-            status, line = 2, f'error: {describe(error)}{_hint(error)}'
+        if linked(error, InputError) or not started():
+            status, line = 2, f'{describe(error)}{_hint(error)}'
             if not started():
                 _log(error)
         else:
-            traceback.print_exception(error)
-            status, line = 1, f'error: {_advice(error)}{advice()}'
-        print(line, file=sys.stderr, flush=True)
+            traceback.print_exception(type(error), error, error.__traceback__)
+            status, line = 1, f'{_advice(error)}{advice()}'
+        print_line('error', line)
         raise SystemExit(status) from error
 
 

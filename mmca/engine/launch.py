@@ -1,11 +1,13 @@
 """Start the library's own train or test tool for a config.
 
-The tool runs in a separate process, as python -m mmca.engine.launch SCRIPT [words ...]: some
-tools build mmengine's own runner, and all read the config before any runner could report an error.
+The tool runs in a separate process, as python -m mmca.engine.launch LIBRARY SCRIPT [words ...]:
+some tools build mmengine's own runner, and all read the config before any runner could report an
+error.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import subprocess
@@ -14,10 +16,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from mmca.config.reader import library_of, load_config
+from mmca.config.reader import library_of, load_config, quiet_reading
 from mmca.config.shipped import PACKAGE, checkout, find_config
 from mmca.engine.check_hook import CheckHook
 from mmca.engine.failures import reported
+from mmca.engine.runner import import_library
 from mmca.engine.safe_loading import refuse_code
 from mmca.errors import InputError
 
@@ -42,11 +45,13 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
         InputError: the config cannot be read, or its library has no such tool.
     """
     cfg = load_config(config, options_in(words))
-    script = find_tool(library_of(cfg, config), tool)
+    library = library_of(cfg, config)
+    script = find_tool(library, tool)
     if not cfg.get('runner_type'):
         # The tools use the last --cfg-options alone.
         words = [*words, OPTIONS, *OWN, *options_in(words)]
-    command = [sys.executable, '-m', 'mmca.engine.launch', str(script), find_config(config), *words]
+    command = [sys.executable, '-m', 'mmca.engine.launch', library, str(script)]
+    command += [find_config(config), *words]
     # OpenMP's waiting threads spin, and make trainings beside each other many times slower.
     environment = {'OMP_WAIT_POLICY': 'PASSIVE', **os.environ}
     if checkout() is not None:  # it may not be installed
@@ -72,7 +77,7 @@ def find_tool(library: str, tool: str) -> Path:
 
 
 def options_in(words: Sequence[str]) -> list[str]:
-    """The KEY=VALUE words of a command line.
+    """Collect the KEY=VALUE words of a command line.
 
     Example:
         >>> options_in(['--amp', '--cfg-options', 'a=1', 'b=2', '--resume'])
@@ -90,10 +95,13 @@ def options_in(words: Sequence[str]) -> list[str]:
 
 
 def _run_script() -> None:
-    """Run the script in `sys.argv[1]` as Python itself would, with one-line errors."""
+    """Run the script in `sys.argv[2]` as Python itself would, with one-line errors."""
     refuse_code()
-    sys.argv = sys.argv[1:]
+    logging.captureWarnings(True)  # the runner writes them to its log file
+    quiet_reading()
+    library, *sys.argv = sys.argv[1:]
     with reported(lambda: CheckHook.started):
+        import_library(library)
         runpy.run_path(sys.argv[0], run_name='__main__')
 
 

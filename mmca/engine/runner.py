@@ -21,12 +21,14 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, METRICS, Registry
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmca.config.reader import LIBRARIES
+from mmca.engine import console
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
@@ -106,7 +108,7 @@ class Runner(MMEngineRunner):
             return super().test()
 
     def check(self) -> None:
-        """Do everything that precedes the first iteration of training, and return.
+        """Set up and check a training; return before its first iteration.
 
         Raises:
             SystemExit: training would fail; the reason is on stderr.
@@ -115,6 +117,12 @@ class Runner(MMEngineRunner):
         self.register_hook(StopHook(), priority='HIGH')  # after the checks
         with suppress(Checked), reported(lambda: False):
             super().train()
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger; see `mmca.engine.console` for what the console leaves out."""
+        logger = super().build_logger(*args, **kwargs)
+        console.shorten(logger, lambda: not self.started)
+        return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call all hooks, and note the first iteration."""
@@ -155,11 +163,11 @@ class Runner(MMEngineRunner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
-        """Build a data loader; names decide on labels, see `mmca.engine.coco`."""
+        """Build a data loader; classes are matched by name, see `mmca.engine.coco`."""
         return MMEngineRunner.build_dataloader(_by_names(dataloader, DATASETS), *args, **kwargs)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Build an evaluator; names decide on labels, see `mmca.engine.coco`."""
+        """Build an evaluator; classes are matched by name, see `mmca.engine.coco`."""
         return super().build_evaluator(_by_names(evaluator, METRICS))
 
     build_model = _naming('build_model', 'model')
@@ -233,5 +241,5 @@ def import_library(library: str | None) -> None:
         import_module('mmca.engine.no_torchvision')
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        for part in ('datasets', 'evaluation'):
+        for part in ('datasets', 'evaluation', 'models'):
             import_module(f'{library}.{part}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,6 +37,8 @@ class Summary:
     Attributes:
         images: number of images written.
         frames: number of video frames written.
+        objects: class -> number of objects scoring at least `score_thr`; empty for segmentors.
+        written: folders and files with results.
         with_truth: number of images that have a ground truth.
         skipped: number of files in folders that are neither images nor videos.
         failures: (file, reason) of inputs that could not be read.
@@ -43,6 +46,8 @@ class Summary:
 
     images: int = 0
     frames: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    written: list[Path] = field(default_factory=list)
     with_truth: int = 0
     skipped: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
@@ -90,6 +95,7 @@ class _Job:
 
     def __init__(self, predictor: Predictor, inputs, out: Path, ann, score_thr, batch_size) -> None:
         self.predictor, self.out, self.batch_size = predictor, out, batch_size
+        self.score_thr = score_thr
         self.draw = partial(draw, palette=predictor.palette, score_thr=score_thr)
         sources, missing, skipped = find_sources(inputs)
         videos = [source for source in sources if _is_video(source.path)]
@@ -131,8 +137,15 @@ class _Job:
             yield
         for source, reader in self.videos.items():
             yield from self._predict_video(source, reader)
+        written = [self.out / f'{source.name}.mp4' for source in self.videos]
+        if self.summary.images:
+            written.insert(0, self.out / 'images')
         if self.table is not None:
-            self.table.write(self.out / 'predictions.json')
+            written.append(self.out / 'predictions.json')
+            self.table.write(written[-1])
+        elif written:
+            written.append(self.out / 'labels')
+        self.summary.written += written
 
     def _predict_video(self, source: Source, reader: VideoReader) -> Iterator[None]:
         number, name = 0, source.file_name
@@ -178,6 +191,8 @@ class _Job:
     def _write(self, image: np.ndarray, result: Result, labels: str, **entry: Any) -> None:
         if self.table is not None:
             self.table.add(image.shape[:2], result, **entry)
+            drawn = result.labels[result.scores >= self.score_thr]
+            self.summary.objects.update(result.names[label] for label in drawn)
         else:
             shifted = bool(self.predictor.dataset.reduce_zero_label)
             write_labels(self.out / 'labels' / labels, result, shifted)

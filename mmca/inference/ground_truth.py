@@ -51,7 +51,7 @@ class CocoTruth:
         unknown = [name for name in self.category_ids if name not in self._names]
         if len(unknown) == len(self.category_ids):
             names = shorten(', '.join(self._names), 60, placeholder=' ...')
-            raise InputError(f'--ann {path} has none of the classes of the model: {names}')
+            raise InputError(f'--ann {path} shares no class with the model: {names}')
         if unknown:
             warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
 

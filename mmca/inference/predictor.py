@@ -113,7 +113,9 @@ class Predictor:
         overlap: float = 0.2,
     ) -> None:
         if tile is not None and tile < SMALLEST_TILE:
-            raise InputError(f'a tile must have {SMALLEST_TILE} pixels or more a side, got {tile}')
+            raise InputError(
+                f'a tile must have at least {SMALLEST_TILE} pixels per side, got {tile}'
+            )
         if not 0 <= overlap < 1:
             raise InputError(f'the overlap of tiles must be from 0 to below 1, got {overlap}')
         self.tile, self.overlap = tile, overlap

@@ -74,7 +74,7 @@ class StageSpec:
 
 
 class Attention(nn.Module):
-    """Base of all attentions: a module on a token grid, and what others need to know of it.
+    """Base of all attentions: a module on a token grid, and the facts that others need.
 
     Only :meth:`forward` has to be written. The defaults of all else suit an attention that takes
     `embed_dims` and options, has no positional convolution and starts from softmax weights of
@@ -312,7 +312,7 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     if len(resolved) not in (1, num_stages):
         raise InputError(
             f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
-            'give one letter or name a stage, such as "CCSS", or a single one for all'
+            'give one letter or name per stage, such as "CCSS", or a single one for all'
         )
     return resolved * num_stages if len(resolved) == 1 else resolved
 

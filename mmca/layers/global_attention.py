@@ -83,7 +83,7 @@ class SelfAttention(Attention):
 
 
 def softmax_weights(query: Tensor, k: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) of one query a head.
+    """softmax(q k^T / sqrt(d) + bias) of one query per head.
 
     Args:
         query: (B, h, d).

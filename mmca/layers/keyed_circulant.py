@@ -1,4 +1,4 @@
-"""Circulant attention with keys: softmax attention projected on one kernel and one weight a key."""
+"""Circulant attention with keys: softmax attention projected on a kernel and a weight per key."""
 
 from collections.abc import Mapping
 from itertools import product

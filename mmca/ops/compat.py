@@ -1,4 +1,4 @@
-"""What differs between the torch versions that mmca runs on, 2.1 and newer."""
+"""Differences between the torch versions that mmca supports, 2.1 and newer."""
 
 import sys
 from functools import partial

@@ -36,7 +36,7 @@ def check_linear(q: Tensor, k: Tensor, v: Tensor, scale: Tensor, num_heads: int)
         )
     if scale.numel() != q.shape[2]:
         raise InputError(
-            f'scale must have one value a channel, got {tuple(scale.shape)} for C={q.shape[2]}'
+            f'scale must have one value per channel, got {tuple(scale.shape)} for C={q.shape[2]}'
         )
     if num_heads < 1 or q.shape[2] % num_heads:
         raise InputError(f'num_heads must divide C, got num_heads={num_heads}, C={q.shape[2]}')

@@ -17,6 +17,8 @@ from tests.tiny import PVT as PVT_ARCH
 
 DEIT_ARCH = {'embed_dims': 12, 'depth': 2, 'num_heads': 3, 'mlp_ratio': 2}
 
+PROBLEMS = re.compile(r'\d+ (?:missing|unexpected|mismatched)')
+
 
 def random_state(model):
     return {name: torch.randn_like(value) for name, value in model.state_dict().items()}
@@ -78,7 +80,7 @@ def test_original_pvt_loads_by_name(suffix, dtype, tmp_path):
     message = load_pretrained(model, path)
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
     assert_loaded(model, state | {'pos_embed4': state['pos_embed4'][:, 1:]})
-    assert '0 missing, 0 unexpected, 0 mismatched' in message
+    assert not PROBLEMS.search(message)
     for dropped in ('cls_token', 'head.weight', 'norm.bias', 'pos_embed4[0:1] (class token)'):
         assert dropped in message
 
@@ -90,7 +92,7 @@ def test_original_swin_loads_by_name(tmp_path):
         # The classifier has no norm0..2; its only norm becomes norm3.
         if not name.startswith(('norm0', 'norm1', 'norm2')):
             assert torch.equal(value, state[name.replace('norm3', 'norm')]), name
-    assert '6 missing, 0 unexpected' in message
+    assert ', 6 missing\n' in message
     assert 'missing: norm0.weight, norm0.bias, norm1.weight, norm1.bias, norm2' in message
     assert 'moved: norm.weight -> norm3.weight, norm.bias -> norm3.bias' in message
     assert 'layers.0.blocks.0.attn.relative_position_index' in message
@@ -104,7 +106,7 @@ def test_original_cswin_loads_by_name(tmp_path):
             assert torch.equal(value, state[name.replace('norm4', 'norm')]), name
     assert 'moved: norm.weight -> norm4.weight, norm.bias -> norm4.bias' in message
     assert 'names: original; family: CSwin' in message
-    assert '6 missing, 0 unexpected' in message
+    assert ', 6 missing\n' in message
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_circulant_backbones_take_all_that_is_shared(cls, arch, state, tmp_path)
             assert torch.equal(value, converted[name]), name
     assert '14 converted' in message  # seven tensors in each of two blocks
     assert 'cpe.bias' in message.split('converted: ')[1].splitlines()[0]
-    assert '0 unexpected' in message
+    assert 'unexpected' not in message
     assert '.attn.' in message.split('dropped: ')[1].splitlines()[0]
 
 
@@ -145,8 +147,8 @@ def test_wrappings(wrap, prefix, tmp_path):
     others = {'rpn_head.weight': torch.zeros(1)} if prefix else {}
     content = wrap({prefix + name: value for name, value in state.items()} | others)
     message = load_pretrained(model, save(content, tmp_path / 'wrapped.pth'))
-    left = 1 if prefix == 'module.' else 0  # this one is taken off every name that has it
-    assert f'0 missing, {left} unexpected' in message
+    # This one is taken off every name that has it.
+    assert PROBLEMS.findall(message)[:1] == (['1 unexpected'] if prefix == 'module.' else [])
     assert_loaded(model, state)
 
 
@@ -185,8 +187,8 @@ def test_deits_single_position_embedding(side, extra, with_cls_token, tmp_path):
     assert torch.equal(model.norm.weight, state['norm.weight'])
     if with_cls_token:
         assert torch.equal(model.cls_token, others.pop('cls_token'))
-    assert f'{int(side != 14)} resized' in message
-    assert '0 missing, 0 unexpected, 0 mismatched' in message
+    assert ('1 resized' in message) == (side != 14)
+    assert not PROBLEMS.search(message)
     kinds = ('class', 'distillation')[with_cls_token:extra]
     cut = f'pos_embed[{int(with_cls_token)}:{extra}] ({" and ".join(kinds)} token)'
     dropped = {'head.weight', *others, *([cut] if kinds else [])}
@@ -211,7 +213,7 @@ def test_positional_encodings_and_tables_are_resized(tmp_path):
     found = model.state_dict()[table][:, 0].reshape(17, 17)
     torch.testing.assert_close(found[4:-4, 4:-4], parabola[4:-4, 4:-4], atol=0.01, rtol=0)
     assert '5 resized' in message
-    assert '0 missing, 0 unexpected, 0 mismatched' in message
+    assert not PROBLEMS.search(message)
 
 
 def test_what_cannot_be_resized_is_mismatched(tmp_path):
@@ -219,14 +221,14 @@ def test_what_cannot_be_resized_is_mismatched(tmp_path):
     for shape in [(1, 196, 24), (1, 199, 12), (1, 0, 12), (2, 49, 12), (196, 12)]:
         state = random_state(model) | {'pos_embed': torch.zeros(shape)}
         message = load_pretrained(model, save(state, tmp_path / 'deit.pth'))
-        assert '0 resized, 0 dropped, 0 missing, 0 unexpected, 1 mismatched' in message
+        assert message.splitlines()[0].endswith(' loaded, 1 mismatched')
         assert f'mismatched: pos_embed: file {shape}, model (1, 196, 12)' in message
 
 
 def test_the_report_abbreviates_names():
     report = Report(loaded=['block1.0.fc.bias', 'block1.1.fc.bias', 'norm.bias'], source='a file')
     counts, *lines = str(report).splitlines()
-    assert counts.startswith('3 loaded, 0 moved, 0 converted, 0 resized, 0 dropped, ')
+    assert counts == '3 loaded'
     assert lines == ['  source: a file', '  loaded: block1.*.fc.bias (2), norm.bias']
 
 

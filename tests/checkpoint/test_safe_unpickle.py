@@ -171,6 +171,6 @@ def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkey
     assert set(checkpoint.skipped) == set(content) - {'model'}
     message = load_pretrained(model, path)
     assert not target.exists()
-    assert '2 dropped, 0 missing, 0 unexpected, 0 mismatched' in message
+    assert message.splitlines()[0].endswith(' loaded, 2 dropped')
     assert 'family: CA-DeiT' in message
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

@@ -56,6 +56,10 @@ def test_weights_are_compared(capsys, refused, data):
 def test_problems_are_one_line(refused, data):
     (data / 'coco/train2017/1.jpg').unlink()
     assert f'no such image: {data}/coco/train2017/1.jpg' in refused('check', DET)
+    file = data / 'coco/annotations/instances_train2017.json'
+    file.unlink()
+    expected = f'error: train_dataloader: not found: {file}; correct the path in the config, or '
+    assert refused('check', DET).startswith(expected)
     assert 'huge' in refused('check', SEG, '--cfg-options', 'model.backbone.arch=huge')
     assert 'coco/absent' in refused('check', 'coco/absent')
     classes = 'model.decode_head.num_classes=19'

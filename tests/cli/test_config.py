@@ -40,16 +40,25 @@ def test_the_list_has_every_config_with_its_backbone_and_published_figures(out):
     assert ' '.join(row[1:]) == 'Mask R-CNN CA-PVT-S 42.38 268.9 box AP 44.2, mask AP 40.7'
 
 
+def test_a_word_filters_the_list(out, fail):
+    lines = [line for line in out('--list', 'CA-Swin').splitlines() if '/' in line.split(' ')[0]]
+    assert len(lines) == sum('ca_swin' in name for name in config_names())
+    assert "no shipped config has 'swim' in its name" in fail('config', '--list', 'swim')
+
+
 def test_path(out):
     assert out(NAME) == f'{CONFIGS / NAME}.py\n'
 
 
-def test_print_merges_bases_and_options(out):
+@pytest.mark.parametrize('root', [None, '/disk'])
+def test_print_merges_bases_and_options(root, out, monkeypatch):
+    if root:
+        monkeypatch.setenv('MMCA_DATA_ROOT', root)
     text = out(NAME, '--print', '--cfg-options', 'train_cfg.max_epochs=3')
-    cfg = Config.fromstring(text, '.py')
+    cfg = Config.fromstring(text, '.py')  # which notes of mmengine on stdout would break
     assert cfg.train_cfg.max_epochs == 3
     assert cfg.model.backbone.arch == 'small'
-    assert cfg.train_dataloader.dataset.data_root == 'data/coco'
+    assert cfg.train_dataloader.dataset.data_root == f'{root or "data"}/coco'
 
 
 def test_a_copy_stands_alone_and_follows_the_data_root(out, tmp_path, monkeypatch):
@@ -156,7 +165,7 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, refuse
         (folders.as_mixed, 'fpn'),
     ],
 )
-def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, tmp_path):
+def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, tmp_path, capsys):
     layout(tmp_path / 'fruits')
     options = ['--model', model, '--device', 'cpu', '--epochs', '1', '--size', '64', '64']
     out('--data', 'fruits', *options)
@@ -169,7 +178,14 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
         loader.update(num_workers=0, persistent_workers=False)
     cfg.work_dir = 'work'
     forget()
+    capsys.readouterr()
     Runner.from_cfg(cfg).train()
+    start, progress, _ = capsys.readouterr().out.partition('(train)')
+    assert progress
+    assert start.count('\n') < 40
+    assert 'index' not in start  # pycocotools' "creating index..."
+    (log,) = Path('work').glob('*/*.log')
+    assert all(part in log.read_text() for part in ('System environment', 'Config:', 'CheckHook'))
     (checkpoint,) = map(str, Path('work').glob('[ei]*_1.pth'))
     assert list(Path('work').glob('best_*_1.pth'))
     forget()

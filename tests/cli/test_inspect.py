@@ -1,5 +1,7 @@
 """mmca inspect: contents of a file, and its comparison with a config."""
 
+import re
+
 import pytest
 import torch
 
@@ -34,6 +36,15 @@ def test_contents_table_and_config(capsys, tmp_path):
     init_cfg = {'type': 'Pretrained', 'checkpoint': path}
     expected = {'type': 'mmca.CADeiT', 'arch': 'tiny', 'pos_embed': True, 'init_cfg': init_cfg}
     assert (name, backbone) == ('model', expected)
+
+
+def test_the_circulant_backbone_is_recommended(capsys, tmp_path):
+    path = write(tmp_path / 'deit.pth', zeros('DeiT'))
+    assert main(['inspect', path]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[2].split()[:2] == ['DeiT', 'tiny']
+    assert re.search(r'^CADeiT tiny: \d+ loaded, \d+ converted$', out, re.MULTILINE)
+    assert "dict(type='mmca.CADeiT', arch='tiny', pos_embed=True, attn_cfg={'circulant'" in out
 
 
 def test_against_a_config(capsys, tmp_path):

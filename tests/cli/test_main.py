@@ -22,11 +22,16 @@ def python(*argv, **options):
 def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
     code = """
 import sys
-from mmca.cli.main import main
+from contextlib import redirect_stdout, suppress
+from io import StringIO
+from mmca.cli.main import COMMANDS, main
+for name in COMMANDS:
+    with suppress(SystemExit), redirect_stdout(StringIO()):
+        main([name, '--help'])
 try:
     main(['--help'])
 finally:
-    print(sorted({'torch', 'numpy', 'mmengine', 'mmcv'} & sys.modules.keys()))
+    print(sorted({'torch', 'numpy', 'mmengine', 'mmcv', 'rich'} & sys.modules.keys()))
 """
     done = python('-c', code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -44,14 +49,27 @@ def test_help_of_a_command(name, capsys):
     assert capsys.readouterr().out.startswith(f'usage: mmca {name} ')
 
 
-def test_version_and_nothing_and_a_misspelt_command(capsys):
-    for argv, code in ((['--version'], 0), ([], 0), (['trian'], 2)):
+@pytest.mark.skipif(not hasattr(os, 'openpty'), reason='needs a terminal')
+@pytest.mark.parametrize(('no_color', 'label'), [('', '\x1b[1;31merror:\x1b[0m'), ('1', 'error:')])
+def test_a_terminal_shows_errors_in_color_and_short_lines(no_color, label):
+    terminal, stderr = os.openpty()
+    command = [sys.executable, '-m', 'mmca', 'trian']
+    done = subprocess.run(command, stderr=stderr, env={**ENV, 'NO_COLOR': no_color})
+    assert done.returncode == 2
+    lines = os.read(terminal, 1000).decode().splitlines()
+    assert lines == [f"{label} unknown command 'trian';", '  did you mean train?']
+
+
+def test_version_and_nothing_and_a_misspelt_command(capsys, fail):
+    for argv, code in ((['--version'], 0), ([], 0), (['--verison'], 2)):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == code
     out, err = capsys.readouterr()
     assert out.startswith(f'mmca {__version__}\nusage: mmca COMMAND')
-    assert "invalid choice: 'trian'" in err
+    assert 'unrecognized arguments: --verison' in err
+    assert fail('trian') == "error: unknown command 'trian'; did you mean train?\n"
+    assert fail('nope') == "error: unknown command 'nope'; mmca --help lists them\n"
 
 
 @pytest.mark.parametrize('command', ['train', 'test'])
@@ -100,4 +118,4 @@ sys.exit(main({command.split()!r}))
 def test_called_from_a_notebook_of_another_environment():
     env = {**ENV, 'MPLBACKEND': 'module://absent.backend'}
     done = python('-m', 'mmca', 'plot', 'absent', env=env)
-    assert 'absent has no training log' in error_line(done.stderr)
+    assert 'no training log in absent' in error_line(done.stderr)

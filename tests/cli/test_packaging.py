@@ -41,11 +41,12 @@ def test_the_wheel_of_the_source_archive_works_outside_the_checkout(tmp_path):
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*not_read))
     code = f'from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})'
     run(sys.executable, '-c', code, cwd=source)
-    (archive,) = tmp_path.glob('mmca-*.tar.gz')
+    (archive,) = tmp_path.glob('mmcirculant-*.tar.gz')
     options = ('--no-deps', '--no-build-isolation', '-w', tmp_path)
     python = (sys.executable, '-m')
     run(*python, 'pip', 'wheel', archive, *options)
-    (wheel,) = tmp_path.glob('mmca-*.whl')
+    (wheel,) = tmp_path.glob('mmcirculant-*.whl')
+    wheel_name = '-'.join(wheel.name.split('-')[:2])
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         info = next(name for name in names if name.endswith('.dist-info/METADATA'))
@@ -57,7 +58,7 @@ def test_the_wheel_of_the_source_archive_works_outside_the_checkout(tmp_path):
     assert mim == shipped_files()
     modules = {path.relative_to(source).as_posix() for path in (source / 'mmca').rglob('*.py')}
     assert modules | {'mmca/py.typed'} <= names
-    assert {PurePosixPath(name).parts[0].partition('-')[0] for name in names} == {'mmca'}
+    assert {PurePosixPath(name).parts[0] for name in names} == {'mmca', f'{wheel_name}.dist-info'}
     assert script.external_attr >> 16 & 0o111  # executable
     assert 'mmca = mmca.cli.main:main' in scripts
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist: ')]
@@ -71,6 +72,9 @@ def test_the_wheel_of_the_source_archive_works_outside_the_checkout(tmp_path):
     env = {**os.environ, 'PYTHONPATH': str(tmp_path / 'site')}
     file = run(*python, 'mmca', 'config', 'coco/maskrcnn_ca_pvt_s', cwd=tmp_path, env=env)
     assert file.startswith(f'{tmp_path}/site/mmca/.mim/configs/')
+    code = 'from mmca.config.packages import how_to_install; print(how_to_install("gradio"))'
+    fix = run(sys.executable, '-c', code, cwd=tmp_path, env=env)
+    assert fix == 'run: pip install "gradio<7,>=6.31"'  # the range of the extra, in the wheel
 
 
 def test_metafiles_list_every_config_once():

@@ -35,7 +35,7 @@ def test_curves(capsys, tmp_path):
 @pytest.mark.parametrize(
     ('argv', 'expected'),
     [
-        ('absent', 'absent has no training log'),
+        ('absent', 'no training log in absent'),
         ('a --keys AP', 'no log has AP; choose --keys from aAcc, iter, loss, lr, mIoU, step'),
         ('a --out c.xyz', 'cannot write c.xyz'),
         ('a --out absent/c.png', 'cannot write absent/c.png'),

@@ -1,5 +1,8 @@
 """mmca predict: summary, failures and exit status."""
 
+import json
+import re
+
 from mmca.cli.main import main
 
 
@@ -9,11 +12,16 @@ def test_summary_and_failures(det, tmp_path, capsys):
     argv += ['--device', 'cpu', '--score-thr', '0.1', '--batch-size', '2', '--ann', str(det.ann)]
     assert main(argv) == 0
     text, err = capsys.readouterr()
-    assert f'{out}: 2 images, 0 video frames, 2 images with ground truth\n' in text
+    counts, objects, files = text.splitlines()[-3:]
+    assert counts == '2 images, 2 images with ground truth'
+    found = json.loads((out / 'predictions.json').read_text())['annotations']
+    number = sum(item['score'] >= 0.1 for item in found)
+    assert re.match(rf'objects scoring at least 0\.1: {number} \(\w+ \d+', objects)
+    assert files == f'wrote {out}/images, {out}/predictions.json'
     assert 'failed' not in err
     assert main([*argv[:4], 'nowhere.jpg', *argv[4:]]) == 1
     text, err = capsys.readouterr()
-    assert f'{out}: 2 images' in text
+    assert '\n2 images' in text
     assert err.endswith('failed: nowhere.jpg: no such image or video\n')
 
 
@@ -21,5 +29,5 @@ def test_tiles(det, fail, tmp_path, capsys):
     argv = ['predict', det.config, det.checkpoint, str(det.images), '--out', str(tmp_path / 'out')]
     assert main([*argv, '--device', 'cpu', '--tile', '32', '--overlap', '0.5']) == 0
     assert '2 images' in capsys.readouterr().out
-    assert 'a tile must have 32 pixels or more a side, got 16' in fail(*argv, '--tile', '16')
+    assert 'a tile must have at least 32 pixels per side, got 16' in fail(*argv, '--tile', '16')
     assert 'from 0 to below 1, got 1.0' in fail(*argv, '--tile', '32', '--overlap', '1')

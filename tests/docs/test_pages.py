@@ -157,11 +157,10 @@ def test_the_model_zoo_is_up_to_date():
         assert path.read_text() == text
 
 
-def test_nothing_leads_to_the_mmca_on_pypi():
-    """It is another project's: ours is installed from its folder or a wheel."""
+def test_nothing_leads_to_pypi():
+    """Its mmca is another project's, and ours is not there: we install a folder or a wheel."""
     sources = [*(ROOT / 'mmca').rglob('*.py'), *ROOT.glob('*.txt'), *(ROOT / 'docker').iterdir()]
     for path in [*PAGES, *sources, ROOT / 'Makefile']:
-        found = re.findall(
-            r'pip3? (?:install|download)[^\n]*?[ "\']mmca(?![\w./-])', path.read_text()
-        )
+        own = r'pip3? (?:install|download)[^\n]*?[ "\'](?:mmca|mmcirculant)(?![\w./-])'
+        found = re.findall(own, path.read_text())
         assert not found, (path, found)

@@ -55,7 +55,12 @@ def mmca(*words, door=('-m', 'mmca'), cwd=ROOT, status=0):
 
 def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     work, images = tmp_path / 'work', tmp_path / 'images'
-    mmca('train', *tiny_run)
+    every = 'default_hooks.logger.interval=1'
+    out, err = mmca('train', *tiny_run, every)
+    assert err == ''
+    assert 0 < [' Iter(train) ' in line for line in out.splitlines()].index(True) < 40
+    (log,) = work.glob('*/*.log')
+    assert 'UserWarning: Default ``avg_non_ignore`` is False' in log.read_text()
     cfg = Config.fromfile(next(work.glob('*/vis_data/config.py')))
     assert {'checks', 'preemption', 'resume', 'checkpoint'} <= cfg.default_hooks.keys()
     # mmseg's own tool, with a shipped config

@@ -1,6 +1,7 @@
 """predict_files: the files it writes, the ground truth it finds, the inputs it cannot read."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -23,8 +24,11 @@ def files(folder):
 
 
 def test_a_detector(detector, det, tmp_path):
-    summary = predict_files(detector, [det.images], tmp_path, det.ann, batch_size=2)
-    assert summary == Summary(images=2, with_truth=2)
+    summary = predict_files(detector, [det.images], tmp_path, det.ann, 0.0, 2)
+    labels = [i for n in (0, 1) for i in detector(det.images / f'{n}.jpg').labels]
+    objects = Counter(detector.names[i] for i in labels)
+    written = [tmp_path / 'images', tmp_path / 'predictions.json']
+    assert summary == Summary(2, objects=objects, written=written, with_truth=2)
     assert files(tmp_path) == ['images/0.jpg', 'images/1.jpg', 'predictions.json']
     assert cv2.imread(str(tmp_path / 'images/0.jpg')).shape == (32, 64, 3)  # truth beside it
     truth, found = COCO(det.ann), COCO(tmp_path / 'predictions.json')
@@ -62,7 +66,10 @@ def test_a_video(name, tmp_path, request):
     writer.release()
     out = tmp_path / 'out'
     predictor = request.getfixturevalue(name)
-    assert predict_files(predictor, [tmp_path / 'clip.mp4'], out, batch_size=2) == Summary(frames=3)
+    summary = predict_files(predictor, [tmp_path / 'clip.mp4'], out, batch_size=2)
+    names = ['clip.mp4', 'labels' if name == 'segmentor' else 'predictions.json']
+    assert (summary.frames, summary.images, summary.failures) == (3, 0, [])
+    assert summary.written == [out / one for one in names]
     video = cv2.VideoCapture(str(out / 'clip.mp4'))
     assert (video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)) == (3, 5)
     if name == 'segmentor':
@@ -82,7 +89,7 @@ def test_a_video_by_any_name(name, segmentor, tmp_path):
     writer.write(noise(0, (32, 48)))
     writer.release()
     (tmp_path / 'a.mp4').rename(tmp_path / name)
-    assert predict_files(segmentor, [tmp_path / name], tmp_path / 'out') == Summary(frames=1)
+    assert predict_files(segmentor, [tmp_path / name], tmp_path / 'out').frames == 1
 
 
 def test_the_place_of_results_changes_no_input(segmentor, tmp_path, monkeypatch):
@@ -205,8 +212,8 @@ def test_ids_mean_nothing(truth, change):
     ('change', 'message'),
     [
         (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
-        (lambda c: c.pop('categories'), 'has none of the classes of the model: disc, square, '),
-        (lambda c: c['categories'].clear(), 'has none of the classes of the model: disc, square, '),
+        (lambda c: c.pop('categories'), 'shares no class with the model: disc, square, '),
+        (lambda c: c['categories'].clear(), 'shares no class with the model: disc, square, '),
     ],
 )
 def test_malformed_files(truth, change, message):

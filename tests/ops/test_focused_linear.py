@@ -83,7 +83,7 @@ def test_half_precision_is_finite_and_right_on_a_detector_grid(dtype):
     [
         ({'q': torch.zeros(1, 4, 6)}, r'got \(1, 4, 6\), \(1, 4, 8\)'),
         ({'v': torch.zeros(1, 5, 8)}, r'\(1, 5, 8\)'),
-        ({'scale': torch.ones(4)}, 'one value a channel'),
+        ({'scale': torch.ones(4)}, 'one value per channel'),
         ({'num_heads': 3}, 'num_heads=3, C=8'),
         ({'num_heads': 0}, 'num_heads=0'),
     ],

@@ -1,4 +1,4 @@
-"""Resume at the exact iteration, within an epoch or before a validation too."""
+"""Resume at the exact iteration, even within an epoch or before a validation."""
 
 from __future__ import annotations
 
