@@ -26,10 +26,11 @@ swin_1x .1 coco/maskrcnn_ca_cswin_t coco/maskrcnn_cswin_t coco/maskrcnn_flatten_
 swin_1x .1 coco/fasterrcnn_ca_swin_t coco/fasterrcnn_ca_swin_s coco/fasterrcnn_ca_deit_t
 swin_1x .1 coco/retinanet_ca_swin_t coco/retinanet_ca_swin_s coco/retinanet_ca_deit_t
 swin_1x .2 coco/maskrcnn_ca_deit_b
-swin_3x .1 coco/maskrcnn_ca_swin_t_3x coco/maskrcnn_ca_swin_s_3x
+swin_3x .1 coco/maskrcnn_ca_swin_t_3x coco/maskrcnn_ca_swin_s_3x coco/maskrcnn_flatten_swin_t_3x
 swin_3x .1 coco/cascade_maskrcnn_ca_pvt_t coco/cascade_maskrcnn_ca_deit_t
 swin_3x .2 coco/cascade_maskrcnn_ca_pvt_s
 swin_3x .2 coco/cascade_maskrcnn_ca_swin_t coco/cascade_maskrcnn_ca_swin_s
+swin_3x .2 coco/cascade_maskrcnn_flatten_swin_t coco/cascade_maskrcnn_flatten_swin_s
 upernet .1 ade20k/upernet_ca_deit_t ade20k/upernet_ca_deit_s
 upernet .1 ade20k/upernet_ca_pvt_t ade20k/upernet_ca_pvt_s ade20k/upernet_ca_pvt_l
 upernet .2 ade20k/upernet_ca_deit_b ade20k/upernet_ca_pvt_m
