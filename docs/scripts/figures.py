@@ -197,17 +197,18 @@ def time() -> None:
 
 def scaling() -> None:
     """Seconds of single layers over the number of tokens, forward and as a training step."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4.8), layout='constrained', sharey=True)
-    for ax, (mode, by_side) in zip(axes, measured('scaling').items(), strict=True):
-        for name, label in LAYERS.items():
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), layout='constrained', sharey=True)
+    for name, label in LAYERS.items():
+        for ax, (mode, by_side) in zip(axes, measured('scaling').items(), strict=True):
             sides = [side for side, times in by_side.items() if name in times]
             tokens = [int(side) ** 2 for side in sides]
             seconds = [by_side[side][name] for side in sides]
             slope = linear_regression(*(list(map(log, n)) for n in (tokens, seconds))).slope
-            ax.plot(tokens, seconds, 'o-', linewidth=2, label=f'{label}, $N^{{{slope:.2f}}}$')
-        ax.set(xscale='log', yscale='log', xlabel='tokens N', title=MODES[mode])
-        ax.legend(frameon=False, fontsize=11)
+            label += f'{", " if ax is axes[1] else chr(10)}$N^{{{slope:.2f}}}$'
+            ax.plot(tokens, seconds, 'o-', linewidth=2, label=label)
+            ax.set(xscale='log', yscale='log', xlabel='tokens N', title=MODES[mode])
     axes[0].set(ylabel='seconds, one CPU thread')
+    figure.legend(handles=axes[1].get_lines(), loc='outside right center', frameon=False)
     save_png(figure, 'scaling')
 
 
