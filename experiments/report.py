@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from experiments.logs import Run, find_runs, percent, spread
 from experiments.rows import TABLES, TRANSFERS, Row, Table, Transfer
@@ -23,6 +24,7 @@ and torch version. Seconds per iteration are medians of a table's networks timed
 up to a quarter. `python -m experiments report` writes this page.
 """
 SECONDS = 'seconds.json'
+INK = '#808080'  # readable on white and on black
 
 
 def write_report(folder: Path) -> Path:
@@ -145,10 +147,10 @@ def plot(
     """Draw the first metric over the time of training, the mean and the range of the seeds.
 
     Args:
-        table: the table.
+        table: the table; its `plotted` rows are drawn.
         logs: row -> its runs.
         seconds: row -> those of a training iteration; rows without are left out.
-        path: the PNG to be written.
+        path: the PNG to be written, 1,000 pixels wide, for white and black pages.
     """
     import matplotlib
 
@@ -156,28 +158,31 @@ def plot(
     from matplotlib import pyplot as plt
 
     metric, name = next(iter(table.metrics.items()))
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
-    colors = plt.rcParams['axes.prop_cycle']
-    axes.set_prop_cycle(plt.cycler(linestyle=['-', '--']) * colors)  # it has ten colors
-    for row in table.rows:
-        curves = [
-            [percent(metric, e[metric]) for e in r.record['log'] if metric in e] for r in logs[row]
-        ]
-        if not curves or seconds[row] is None:
-            continue
-        steps = max(e['iter'] for e in logs[row][0].record['log'] if 'loss' in e)
-        minutes = seconds[row] * steps / 60
-        points = list(zip(*curves, strict=True))
-        x = [minutes * (i + 1) / len(points) for i in range(len(points))]
-        (line,) = axes.plot(x, [statistics.mean(p) for p in points], marker='o', label=row.label)
-        axes.fill_between(
-            x,
-            *map(list, zip(*((min(p), max(p)) for p in points), strict=True)),
-            color=line.get_color(),
-            alpha=0.15,
-        )
-    axes.set(xlabel='minutes of training, one CPU thread', ylabel=name, title=table.title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    colors = dict.fromkeys(('axes.edgecolor', 'axes.labelcolor', 'text.color'), INK)
+    colors |= dict.fromkeys(('xtick.color', 'ytick.color'), INK)
+    with plt.rc_context({'font.size': 13, **colors}):
+        figure, axes = plt.subplots(figsize=(10, 4.6), layout='constrained')
+        for row in table.rows:
+            curves = [
+                [percent(metric, e[metric]) for e in r.record['log'] if metric in e]
+                for r in logs[row]
+            ]
+            skipped = table.plotted and row.name not in table.plotted
+            if not curves or seconds[row] is None or skipped:
+                continue
+            steps = max(e['iter'] for e in logs[row][0].record['log'] if 'loss' in e)
+            minutes = seconds[row] * steps / 60
+            points = list(zip(*curves, strict=True))
+            x = [minutes * (i + 1) / len(points) for i in range(len(points))]
+            means = [statistics.mean(p) for p in points]
+            (line,) = axes.plot(x, means, marker='o', linewidth=2, label=fill(row.label, 28))
+            low, high = (list(map(f, points)) for f in (min, max))
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set(xlabel='estimated minutes of training, one CPU thread')
+        axes.set(ylabel=f'{name}, %, mean and range of seeds')
+        axes.grid(alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+        lines = sorted(axes.get_lines(), key=lambda line: -line.get_ydata()[-1])  # as they end
+        axes.legend(handles=lines, loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
+        figure.savefig(path, dpi=100, transparent=True)
+        plt.close(figure)

@@ -85,6 +85,7 @@ class Table:
         metrics: figures of the log -> heading.
         shape: height and width for which multiply-adds are counted.
         rows: the models.
+        plotted: names of the rows that its plot shows, five at most; all by default.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Table:
     metrics: dict[str, str]
     shape: tuple[int, int]
     rows: tuple[Row, ...]
+    plotted: tuple[str, ...] = ()
 
 
 def _scratch(names: Sequence[str], head: str, *options: str) -> Iterator[Row]:
@@ -277,6 +279,7 @@ TABLES = {
             MIOU,
             (240, 320),
             (*_from_deit('camvid', 'fpn'), *_more_on_camvid()),
+            ('deit_t', 'ca_converted', 'ca_transferred', 'hybrid_transferred', 'fpn_ca_deit_t'),
         ),
         Table(
             'penn_fudan_deit',
@@ -285,6 +288,7 @@ TABLES = {
             AP,
             (240, 320),
             (*_from_deit('penn_fudan', 'maskrcnn', *HALF_AS_LONG), *_more_on_penn_fudan()),
+            ('deit_t', 'ca_converted', 'ca_transferred', 'hybrid_transferred', 'ca_scratch'),
         ),
         Table(
             'camvid_transfer_size',
@@ -293,6 +297,7 @@ TABLES = {
             MIOU,
             (240, 320),
             _by_size(),
+            ('ca_converted', 'images_100', 'own_images', 'iters_1000', 'ca_transferred'),
         ),
         Table(
             'camvid_unlabeled',

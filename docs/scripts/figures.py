@@ -1,12 +1,17 @@
-"""Draw the figures of docs/concepts.md into docs/figures: `python docs/scripts/figures.py`.
+"""Draw the figures of docs/concepts.md, docs/time.png and docs/scaling.png.
 
-Everything is random and seeded; no weights or images are needed.
+Run `python docs/scripts/figures.py`. Everything is random and seeded, or is in docs/figures:
+what measure_times.py measured, and drawings of `mmca predict`. No weights are needed.
 """
 
+import json
+from math import log
 from pathlib import Path
+from statistics import linear_regression
 
 import matplotlib
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 matplotlib.use('svg')
@@ -19,6 +24,21 @@ from mmca.ops.naive import nearest_bccb
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
 INK = '#808080'  # readable on white and on black
+BACKBONES = {  # names of measure_times.py -> label, line, color, label below the line
+    'DeiT-T': ('DeiT-T', 'o-', 'tab:orange', False),
+    'CA-DeiT-T': ('CA-DeiT-T', 'o-', 'tab:blue', False),
+    'CCCCCKKKKKKK': ('keys in 7 of\n  12 blocks', 'o--', 'tab:green', True),
+}
+PREDICTED = {'DeiT-T': 'predicted_deit_t.jpg', 'CA-DeiT-T': 'predicted_ca_deit_t.jpg'}
+MODES = {'forward': 'forward', 'step': 'training step'}
+LAYERS = {  # names of benchmarks/layers.py -> labels
+    'global': 'softmax over all tokens',
+    'spatial_reduction': 'spatial reduction (PVT)',
+    'baseline': "circulant, the paper's formulas",
+    'circulant': 'circulant, mmca',
+    'linear': 'focused linear attention',
+    'window': 'windows of 7 x 7 (Swin)',
+}
 plt.rcParams.update(
     {
         'axes.edgecolor': INK,
@@ -149,8 +169,71 @@ def scale() -> None:
     save(figure, 'scale')
 
 
+def measured(name: str) -> dict:
+    """What measure_times.py wrote."""
+    return json.loads((OUT / f'{name}.json').read_text())['seconds']
+
+
+def time() -> None:
+    """Seconds of a forward pass over the image's side, and predictions on a photograph."""
+    by_side = measured('time')
+    sides = [int(side) for side in by_side]
+    places = [['time', name] for name in PREDICTED]  # the curves beside a column of photographs
+    figure, axes = plt.subplot_mosaic(
+        places, figsize=(12, 5.6), layout='constrained', width_ratios=(2.4, 1)
+    )
+    ax = axes['time']
+    for name, (label, style, color, below) in BACKBONES.items():
+        seconds = [times[name] for times in by_side.values()]
+        ax.plot(sides, seconds, style, color=color, linewidth=2)
+        text = f'  {label} {seconds[-1]:.1f} s'
+        ax.text(sides[-1], seconds[-1], text, color=color, va='top' if below else 'bottom')
+    ax.set(xscale='log', xticks=sides, xticklabels=sides, xlabel='image side, pixels')
+    ax.set(yscale='log', yticks=(0.1, 1, 10), yticklabels=(0.1, 1, 10))
+    ax.set(ylabel='seconds of a forward pass, one CPU thread')
+    for name, file in PREDICTED.items():
+        axes[name].imshow(Image.open(OUT / file))
+        axes[name].set_title(name, color=BACKBONES[name][2])
+        axes[name].axis('off')
+    save_png(figure, 'time')
+
+
+def scaling() -> None:
+    """Seconds of single layers over the number of tokens, forward and as a training step."""
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.4), layout='constrained', sharey=True)
+    for name, label in LAYERS.items():
+        for ax, (mode, by_side) in zip(axes, measured('scaling').items(), strict=True):
+            sides = [side for side, times in by_side.items() if name in times]
+            tokens = [int(side) ** 2 for side in sides]
+            seconds = [by_side[side][name] for side in sides]
+            slope = linear_regression(*(list(map(log, n)) for n in (tokens, seconds))).slope
+            label += f'{", " if ax is axes[1] else chr(10)}$N^{{{slope:.2f}}}$'
+            ax.plot(tokens, seconds, 'o-', linewidth=2, label=label)
+            ax.set(xscale='log', yscale='log', xlabel='tokens N', title=MODES[mode])
+    axes[0].set(ylabel='seconds, one CPU thread')
+    figure.legend(handles=axes[1].get_lines(), loc='outside right center', frameon=False)
+    save_png(figure, 'scaling')
+
+
+def save_png(figure: plt.Figure, name: str) -> None:
+    """Write a figure of 1,200 pixels beside the pages."""
+    for ax in figure.axes:
+        ax.minorticks_off()
+        ax.spines[['top', 'right']].set_visible(False)
+    file = OUT.parent / f'{name}.png'
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+    drawn = Image.open(file)
+    smaller = ImageOps.posterize(drawn.convert('RGB'), 5)  # half of the bytes
+    smaller.putalpha(drawn.getchannel('A'))
+    smaller.save(file, optimize=True)
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
     for draw in (matrix, torus, kernels, padding, scale):
         torch.manual_seed(0)
+        draw()
+    plt.rcParams.update({'font.size': 13, 'axes.titlesize': 14})
+    for draw in (time, scaling):
         draw()

@@ -30,7 +30,8 @@ from mmca.io import read_image
 UNIT = 32  # sides of the resized image are multiples
 SHOWN = 4  # blocks by default
 MARK = 'red'
-PANEL = 2.2  # inches
+PANEL = 1.6  # inches
+INK = '#808080'  # of the labels, readable on white and on black
 Panel = tuple[str, Optional[Tensor], tuple[int, int]]  # title, weights (H, W), marked patch
 
 
@@ -125,23 +126,25 @@ def _draw(image: np.ndarray, rows: Sequence[tuple[str, list[Panel]]]) -> Figure:
     """One row per block: the image, (H, W, 3) RGB, with the patch marked, and the panels."""
     columns = 1 + len(rows[0][1])
     height, width = image.shape[:2]
-    size = (PANEL * columns * width / height + 0.5, (PANEL + 0.45) * len(rows) + 0.4)
-    figure = Figure(figsize=size, layout='constrained')
+    wide = PANEL * columns * width / height + 0.5
+    font = {'fontsize': max(wide, 8), 'color': INK}
+    size = wide, (PANEL + 0.05 * font['fontsize']) * len(rows)
+    figure = Figure(figsize=size, layout='constrained', facecolor='none')
     grid = figure.subplots(len(rows), columns, squeeze=False, subplot_kw=dict(xticks=[], yticks=[]))
     for (first, *others), (name, panels) in zip(grid, rows):
         _, circulant, token = panels[1]
         h, w = circulant.shape
         first.imshow(image, extent=(-0.5, w - 0.5, h - 0.5, -0.5))
-        first.set_ylabel(name, fontsize=9)
+        first.set_ylabel(name, **font)
         _mark(first, token)
         for axes, (title, weights, marked) in zip(others, panels):
             if weights is None:
                 axes.axis('off')
-                axes.text(0.5, 0.5, 'softmax: see\n--teacher', ha='center', fontsize=8)
+                axes.text(0.5, 0.5, 'softmax: see\n--teacher', ha='center', **font)
                 continue
             # A square root, since one weight is often many times the others.
             axes.imshow(weights.numpy(), cmap='viridis', norm=PowerNorm(0.5, vmin=0))
-            axes.set_title(f'{title}\nmax {weights.max():.3g}', fontsize=8)
+            axes.set_title(f'{title}\nmax {weights.max():.2g}', **font)
             _mark(axes, marked)
     return figure
 

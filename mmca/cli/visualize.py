@@ -63,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config, args.cfg_options)
     options = (args.at, args.side, args.blocks, args.heads, args.teacher)
     figure = visualize(cfg, args.checkpoint, args.image, *options)
-    figure.suptitle(f'{Path(args.image).name}, {Path(args.checkpoint).name}', fontsize=9)
     with atomic_write(out) as file:
         figure.savefig(file, format='png', dpi=120)
     print(f'wrote {out}')

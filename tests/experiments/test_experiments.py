@@ -102,6 +102,7 @@ def test_a_model_without_labels_has_the_head_of_its_teacher(lab):
 def test_rows_are_of_shipped_configs(table):
     for row in table.rows:
         assert load_config(row.config, list(row.options)).model.backbone.type.startswith('mmca.')
+    assert set(table.plotted) <= {row.name for row in table.rows}
 
 
 def test_metafiles_have_the_results_of_the_logs(tmp_path):
