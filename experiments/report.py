@@ -101,14 +101,20 @@ def _section(
 def _transfers(records: dict[Transfer, dict]) -> str:
     heads = ['distilled', 'iterations', 'relative error', 'cosine', 'minutes']
     lines = ['## Distillation from ImageNet DeiT-T', '']
-    lines += ['On held-out images, mean over the maps of all blocks, before → after.']
+    lines += [
+        'On held-out images, mean over the maps of all blocks, before → after; without iterations,'
+    ]
+    lines += ['after calibration.']
     lines += ['Minutes are from different machines that did other work as well.', '']
     lines += [_line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
-        first, *_, last = _measured(record)
-        both = (f'{first[f"mean/{k}"]:.3f} → {last[f"mean/{k}"]:.3f}' for k in ('error', 'cosine'))
+        *earlier, last = _measured(record)
+        both = (
+            ' → '.join(f'{entry[f"mean/{kind}"]:.3f}' for entry in (*earlier[:1], last))
+            for kind in ('error', 'cosine')
+        )
         spent = [entry['time'] for entry in record['log'] if 'loss' in entry]
-        minutes = f'{statistics.median(spent) * last["step"] / 60:.0f}'
+        minutes = f'{statistics.median(spent) * last["step"] / 60:.0f}' if spent else ''
         lines.append(_line([transfer.label, str(last['step']), *both, minutes]))
     return '\n'.join([*lines, ''])
 
