@@ -29,6 +29,8 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thr: float, number: i
         iou_thr: boxes with a larger intersection over union are suppressed.
         number: of indices.
     """
+    if not len(boxes):  # mmcv takes their maximum
+        return groups.new_empty(0)
     settings = {'type': 'nms', 'iou_threshold': iou_thr}
     return ops.batched_nms(boxes, scores, groups, settings)[1][:number].clone()
 
