@@ -97,6 +97,20 @@ def test_a_whole_detector_predicts_as_mmdet_does(whole, shape):
         torch.testing.assert_close(one, other)
 
 
+@needs_new_torch
+def test_a_whole_detector_may_find_nothing(whole):
+    strict = copy.copy(whole)
+    strict.model = copy.deepcopy(whole.model)
+    head = 'roi_head' if hasattr(strict.model, 'roi_head') else 'bbox_head'
+    getattr(strict.model, head).test_cfg.score_thr = 1.0
+    images = torch.from_numpy(noise(0, (64, 96))).permute(2, 0, 1)[None].float()
+    with torch.no_grad():
+        found = ExportGraph(strict, whole=True)(images)
+    expected = reference_objects(strict, list(images.flip(1)))
+    assert [one.shape for one in found] == [one.shape for one in expected]
+    assert len(found[0]) == 0
+
+
 @pytest.mark.parametrize('shape', [(1, 1), (5, 8), (6, 6), (13, 7)])
 @pytest.mark.parametrize('output_size', [1, 3, 6])
 def test_adaptive_pooling_by_products(shape, output_size):
