@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.adapted import try_adapted
+from experiments.adapted import refused, try_adapted
 from experiments.border import border_table
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
@@ -64,6 +64,10 @@ def main(argv: Sequence[str]) -> int:
     border.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     adapted = commands.add_parser('adapted', help="train libraries' own configs for one step")
     adapted.add_argument('backbones', nargs='+', help='such as ca_pvt_t')
+    adapted.add_argument(
+        '--all', choices=('mmdet', 'mmseg'), help='adapt all of its configs instead'
+    )
+    adapted.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th config')
     adapted.add_argument('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
     timed = commands.add_parser('time', help='time training iterations of the rows of tables')
     timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
@@ -93,7 +97,10 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if args.command == 'adapted':
             for backbone in args.backbones:
-                for line in try_adapted(backbone, args.root):
+                lines = try_adapted(backbone, args.root)
+                if args.all:
+                    lines = refused(args.all, backbone, args.every)
+                for line in lines:
                     print(line, flush=True)
             return 0
         lab = Lab(args.work_dir.resolve(), args.teacher, args.images)

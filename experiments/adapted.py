@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mmca.config import adapt
-from mmca.config.reader import load_config
+from mmca.config.reader import load_config, read_config
+from mmca.config.shipped import config_names, library_configs
+from mmca.errors import InputError
 
 # One of each kind; the images are COCO's and ADE20K's.
 CONFIGS = (
@@ -53,10 +56,34 @@ def try_adapted(backbone: str, root: str) -> Iterator[str]:
     Yields:
         A line for each: loss, seconds, parameters of the backbone without a gradient, predictions.
     """
+    MMLogger.get_instance('mmengine', log_level='ERROR')  # a line for every parameter otherwise
     for name in CONFIGS:
         cfg = adapt(load_config(name), backbone)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             yield f'{name}, {backbone}: {_step(cfg, root)}'
+
+
+def refused(library: str, backbone: str, every: int = 1) -> Iterator[str]:
+    """Adapt all configs that come with a library, without training.
+
+    Args:
+        library: 'mmdet' or 'mmseg'.
+        backbone: as in the shipped configs' names.
+        every: take each N-th config.
+
+    Yields:
+        A line for each config that is refused, then their number.
+    """
+    names = [name for name in config_names(library_configs(library)) if '/' in name]
+    names = [name for name in names if not name.startswith('common/')][::every]
+    number = 0
+    for name in names:
+        try:
+            adapt(read_config(f'{library}::{name}'), backbone)
+        except InputError as error:
+            number += 1
+            yield f'{name}: {error}'
+    yield f'{library}, {backbone}: {len(names) - number} of {len(names)} configs adapted'
 
 
 def _step(cfg: Config, root: str) -> str:

@@ -99,7 +99,7 @@ def find_images(folder: str | Path) -> list[Path]:
     """All files of a folder and its subfolders that end in `IMAGE_SUFFIXES`, sorted by path.
 
     Raises:
-        InputError: there is no such folder, or no image in it.
+        InputError: the folder does not exist or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():

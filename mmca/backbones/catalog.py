@@ -46,7 +46,7 @@ def find_backbone(name: str) -> tuple[type[Backbone], str]:
     """Find class and size of a backbone by its name in configs, such as 'ca_pvt_t'.
 
     Raises:
-        InputError: there is no such backbone.
+        InputError: unknown backbone.
     """
     known = _all_backbones()
     if name not in known:
@@ -72,10 +72,10 @@ def _all_backbones() -> dict[str, tuple[type[Backbone], str]]:
 def imagenet_weights(name: str) -> str:
     """Name in `mmca.checkpoint.KNOWN` of the weights that a backbone starts from.
 
-    They are its own if any are published, else those of its softmax original.
+    They are its own if any are published, else its softmax original's.
 
     Raises:
-        InputError: there is no such backbone, or no weights are known.
+        InputError: unknown backbone, or one without known weights.
 
     Example:
         >>> imagenet_weights('ca_deit_s'), imagenet_weights('ca_pvt_s')

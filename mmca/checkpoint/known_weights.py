@@ -186,7 +186,7 @@ def find_file(source: str | Path) -> Path:
     A path that exists comes first; names and addresses are downloaded unless they are in the cache.
 
     Raises:
-        InputError: there is no such file, or it cannot be downloaded.
+        InputError: the file does not exist or cannot be downloaded.
     """
     path, text = Path(source).expanduser(), str(source)
     if path.is_file():

@@ -134,9 +134,9 @@ def _change_model(
         raise InputError(f'{part.type}: its RoI head is a stage of its own backbone, {kind}')
     cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
-    # Anchors and points of detectors lie at the strides of the maps.
     if part.backbone.get('in_channels', 3) != 3:
         settings['in_channels'] = part.backbone.in_channels
+    # Anchors and points of detectors lie at the strides of the maps.
     stages = _stages(old, kind, exact=cfg.default_scope == 'mmdet')
     if cls.pyramid:
         settings['out_indices'] = tuple(stages)
@@ -276,8 +276,8 @@ def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
 
 def _drop_checkpoints(cfg: Config, place: str, result: Adaptation) -> None:
     """Load nothing into the new backbone that belongs to the old one."""
-    parts = {'model', place}
-    keys = [*(f'{part}.{name}' for part in sorted(parts) for name in ('init_cfg', 'pretrained'))]
+    parts = dict.fromkeys(('model', place))
+    keys = [f'{part}.{name}' for part in parts for name in ('init_cfg', 'pretrained')]
     for key in ('load_from', *keys):
         if value := _at(cfg, key):
             result.changes[key] = None

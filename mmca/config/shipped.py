@@ -54,7 +54,7 @@ def library_configs(library: str) -> Path:
 def config_names(root: Path | None = None) -> list[str]:
     """The names of all shipped configs, such as 'coco/maskrcnn_ca_pvt_s', or of a folder's."""
     root = root or config_root()
-    paths = (path.relative_to(root).with_suffix('') for path in root.glob('*/*.py'))
+    paths = (path.relative_to(root).with_suffix('') for path in root.glob('*/**/*.py'))
     return sorted(path.as_posix() for path in paths if path.parts[0] != '_base_')
 
 

@@ -168,7 +168,7 @@ class ProjectingBlock(Block):
     Modules: `norm1`, `qkv`, `attns.{k}`, `proj`, `norm2`, `mlp`. `attns` is an attention whose
     branches are named by numbers, or has an attention without branches under the name 0.
 
-    Args: those of :class:`Block`; the attention has `projects=False`.
+    The arguments are `Block`'s; the attention has `projects=False`.
 
     Example:
         >>> from mmca.layers import ProjectingBlock, StripesAttention
