@@ -183,22 +183,21 @@ def _fault(annotation: dict, images: dict, known: set, used: set, use: CocoUse) 
     category = annotation.get('category_id')
     if category not in known:
         return UNKNOWN_CATEGORY
-    if category not in used:
-        return None
-    if annotation.get('ignore'):
+    if category not in used or annotation.get('ignore'):
         return None
     x, y, width, height = annotation['bbox']
     if not math.isfinite(x + y + width + height):
         return NO_NUMBER
     if width < 1 or height < 1:
         return EMPTY
-    right, bottom = x + width - image['width'], y + height - image['height']
-    if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
+    right, bottom = x + width, y + height
+    if x >= image['width'] or y >= image['height'] or right <= 0 or bottom <= 0:
         return OUTSIDE
     if annotation['area'] <= 0:
         return EMPTY
     fault = _fault_of_mask(annotation, image, use) if use.masks else None
-    return fault or (LEAVES if max(right, bottom, -x, -y) > 1 else None)
+    beyond = max(-x, -y, right - image['width'], bottom - image['height'])
+    return fault or (LEAVES if beyond > 1 else None)
 
 
 def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:

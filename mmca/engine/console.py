@@ -1,8 +1,4 @@
-"""A short console before the first iteration; the log file keeps everything.
-
-Config, environment, hooks, one line per parameter and the libraries' notes would push the lines
-that a user has to read off the screen.
-"""
+"""A short console before the first iteration; the log file keeps everything."""
 
 from __future__ import annotations
 
@@ -10,20 +6,17 @@ import logging
 from collections.abc import Callable
 
 LONG = 10  # lines; a report on loaded weights is shorter, a config is longer
-# Functions whose records are notes of the libraries: mmengine's `print_log`, which they all call,
-# and the runner's on SyncBN.
+# Functions that log the libraries' notes: mmengine's `print_log`, and its runner's on SyncBN.
 NOTES = ('print_log', 'wrap_model')
 
 
 def shorten(logger: logging.Logger, starting: Callable[[], bool]) -> None:
     """Keep long records and notes off the console while a run starts; name the log file.
 
-    Python's warnings follow to the log file where `logging.captureWarnings` is on, as in
-    `mmca train`.
+    With `logging.captureWarnings`, as in `mmca train`, Python's warnings go to the log file, too.
 
     Args:
-        logger: the runner's, with a handler for the console and, in the main process, one for
-            the log file.
+        logger: the runner's; only the main process has a log file.
         starting: whether the first iteration is yet to begin.
     """
 

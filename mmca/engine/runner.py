@@ -32,6 +32,7 @@ from mmca.engine import console
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
+from mmca.engine.hooks.drawing import keep_subfolders
 from mmca.registry import RUNNERS
 
 # Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
@@ -84,7 +85,7 @@ class Runner(MMEngineRunner):
         Raises:
             SystemExit: a part cannot be built; the reason is on stderr.
         """
-        with reported(lambda: False, lambda: 'nothing was started'):
+        with reported(lambda: False):
             return super().from_cfg(_prepare(cfg))
 
     def train(self) -> nn.Module:
@@ -187,7 +188,8 @@ class Runner(MMEngineRunner):
 def _prepare(cfg: Config) -> Config:
     """The config with our hooks, and the checkpoint to resume from."""
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
-    import_library(cfg.get('default_scope'))
+    library = cfg.get('default_scope')
+    import_library(library)
     hooks = dict(cfg.get('default_hooks') or {})
     own = [hook.get('type') for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
     for name, kind in HOOKS.items():
@@ -198,13 +200,8 @@ def _prepare(cfg: Config) -> Config:
     checkpoint = hooks.get('checkpoint', {})
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
-    drawing = hooks.get('visualization') or {}
-    name = str(drawing.get('type')).rpartition('.')[2]
-    if name == {'mmdet': 'DetVisualizationHook', 'mmpretrain': 'VisualizationHook'}.get(
-        cfg.get('default_scope')
-    ):
-        register = import_module('mmca.engine.hooks.drawing').register
-        hooks['visualization'] = dict(drawing, type=register(name))
+    if hooks.get('visualization'):
+        hooks['visualization'] = keep_subfolders(library, hooks['visualization'])
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)
@@ -218,10 +215,8 @@ def _by_names(node: Any, registry: Registry) -> Any:
         return [_by_names(child, registry) for child in node]
     if not isinstance(node, dict):
         return node
-    inside = ('dataset', 'datasets', 'metrics')
-    node = {
-        key: _by_names(value, registry) if key in inside else value for key, value in node.items()
-    }
+    inside = {key: node[key] for key in ('dataset', 'datasets', 'metrics') if key in node}
+    node = {**node, **{key: _by_names(child, registry) for key, child in inside.items()}}
     kind = node.get('type')
     if isinstance(kind, str):
         with registry.switch_scope_and_registry(None) as scoped:

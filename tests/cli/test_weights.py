@@ -60,30 +60,21 @@ def test_inspect_takes_a_name(cache, server, monkeypatch, capsys):
     assert "init_cfg=dict(type='Pretrained', checkpoint='pvt_tiny')" in out
 
 
-@pytest.fixture
-def teacher(analyze_job, cache, server, tmp_path):
-    """The address of softmax weights, in the place of the file that the jobs write."""
-    analyze_job()
-    path = tmp_path / 'weights.pth'
-    server.content = path.read_bytes()
-    path.unlink()
-    return server.address('good', 'teacher.pth')
-
-
-def test_analyze_takes_an_address(analyze_job, teacher, tmp_path, capsys):
-    argv = [teacher if word.endswith('weights.pth') else word for word in analyze_job()]
-    (tmp_path / 'weights.pth').unlink()
-    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
-    assert f'init_cfg.checkpoint={teacher}' in capsys.readouterr().out
+def test_analyze_and_distill_take_an_address(
+    analyze_job, distill_job, cache, server, tmp_path, capsys
+):
+    address = server.address('good', 'teacher.pth')
+    options = '--iters', 0, '--calibrate', 4, '--work-dir', tmp_path / 'work'
+    for argv, name in (
+        ([*analyze_job(), '--out', str(tmp_path / 'out')], 'weights.pth'),
+        (distill_job('a.pth', *options), 'teacher.pth'),
+    ):
+        server.content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        assert main([address if word.endswith(name) else word for word in argv]) == 0
+    assert f'init_cfg.checkpoint={address}' in capsys.readouterr().out
     content = json.loads((tmp_path / 'out/analysis.json').read_text())
     assert content['checkpoint']['file'] == 'teacher.pth'
-
-
-def test_distill_takes_an_address(distill_job, teacher, tmp_path, forget):
-    options = '--iters', 0, '--calibrate', 4, '--work-dir', tmp_path / 'work'
-    argv = [teacher if w.endswith('teacher.pth') else w for w in distill_job('a.pth', *options)]
-    (tmp_path / 'teacher.pth').unlink()
-    assert main(argv) == 0
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['distill']['teacher'] == 'teacher.pth'
 
 

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 
 from mmca.backbones import CAPVT
-from mmca.engine.launch import find_tool, launch, options_in
+from mmca.engine.launch import find_tool, launch
 from mmca.errors import InputError
 from tests.helpers import (
     CONFIGS,
@@ -61,6 +61,9 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
     assert 0 < [' Iter(train) ' in line for line in out.splitlines()].index(True) < 40
     (log,) = work.glob('*/*.log')
     assert 'UserWarning: Default ``avg_non_ignore`` is False' in log.read_text()
+    scalars = json.loads(next(work.glob('*/vis_data/scalars.json')).read_text().splitlines()[0])
+    assert scalars['images_per_s'] > 0
+    assert 10 < scalars['memory'] < 1e6  # MiB
     cfg = Config.fromfile(next(work.glob('*/vis_data/config.py')))
     assert {'checks', 'preemption', 'resume', 'checkpoint'} <= cfg.default_hooks.keys()
     # mmseg's own tool, with a shipped config
@@ -132,11 +135,6 @@ def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     expected = torch.tensor([1.0, 0.0]).softmax(0)
     assert all(torch.allclose(item['pred_score'], expected) for item in found)
-
-
-def test_options_of_a_command_line():
-    words = ['--amp', '--cfg-options', 'a=1', 'b=(1,2)', '--resume', '--cfg-options=c=-3']
-    assert options_in(words) == ['a=1', 'b=(1,2)', 'c=-3']
 
 
 def test_a_missing_config_and_a_misspelled_option_are_named():

@@ -76,40 +76,28 @@ def test_a_log_names_its_own_methods_alone(tmp_path):
     assert load_from_local(str(path)).keys() == {'state_dict', 'meta'}
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_an_address_is_read_by_our_own_loader(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    with pytest.raises(InputError, match='none'):
-        load_from_local(str(tmp_path / 'none.pth'))
     with pytest.raises(InputError, match='cannot download'):
         load_checkpoint(torch.nn.Linear(2, 2), 'http://127.0.0.1:9/a.pth')
 
 
 @pytest.mark.parametrize('tag', ['python/object/apply:os.system', 'python/name:os.system'])
-@pytest.mark.parametrize('as_base', [False, True])
-def test_yaml_builds_no_objects(tag, as_base, tmp_path):
-    target, path = tmp_path / 'planted', tmp_path / 'config.yaml'
-    path.write_text(f'default_scope: !!{tag} ["touch {target}"]\n')
-    if as_base:
-        (tmp_path / 'config.py').write_text("_base_ = 'config.yaml'")
-        path = tmp_path / 'config.py'
+def test_yaml_builds_no_objects(tag, tmp_path):
+    (tmp_path / 'base.yaml').write_text('default_scope: mmdet\nmodel: {sizes: [1, 2.5]}\n')
+    (tmp_path / 'config.py').write_text("_base_ = 'base.yaml'")
+    assert read_config(str(tmp_path / 'config.py')).model.sizes == [1, 2.5]
+    (tmp_path / 'base.yaml').write_text(f'default_scope: !!{tag} ["touch {tmp_path}/planted"]\n')
     with pytest.raises(InputError, match='could not determine a constructor for the tag'):
-        read_config(str(path))
-    assert not target.exists()
+        read_config(str(tmp_path / 'config.py'))
+    assert not (tmp_path / 'planted').exists()
 
 
-def test_yaml_of_data_is_read(tmp_path):
-    path = tmp_path / 'config.yaml'
-    path.write_text('default_scope: mmdet\nmodel: {type: X, sizes: [1, 2.5]}\n')
-    assert read_config(str(path)).model.sizes == [1, 2.5]
-
-
-@pytest.mark.parametrize('suffix', ['pkl', 'pickle'])
-def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
+def test_a_pickle_of_the_libraries_runs_nothing(tmp_path):
     """Annotations, proposals, class weights: mmengine's `load` reads them all."""
-    path = tmp_path / f'a.{suffix}'
-    fileio.dump(Planted(tmp_path / 'planted'), path)
+    fileio.dump(Planted(tmp_path / 'planted'), tmp_path / 'a.pickle')
     with pytest.raises(InputError, match=r'names io\.open, which could run code'):
-        fileio.load(path)
+        fileio.load(tmp_path / 'a.pickle')
     assert not (tmp_path / 'planted').exists()
 
 

@@ -27,7 +27,7 @@ SAME_SIGNAL = 3.0  # seconds: a launcher may repeat a signal that its processes 
 
 
 def _write_error(line: str) -> None:
-    os.write(2, f'{line}\n'.encode())  # print may not be entered again from a signal handler
+    os.write(2, f'{line}\n'.encode())  # a signal handler may not print while print runs
 
 
 def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:

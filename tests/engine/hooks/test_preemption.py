@@ -4,17 +4,15 @@ import os
 import signal
 import time
 from contextlib import nullcontext
-from functools import partial
 
 import pytest
 import torch
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader
 
 from mmca.engine.hooks import preemption
-from mmca.engine.hooks.preemption import PreemptionHook
 from mmca.engine.safe_loading import load_from_local
 from tests.engine.toy import build
+from tests.stress import forked
 
 
 class Signal(Hook):
@@ -101,31 +99,23 @@ def test_accumulated_gradients_are_applied_before_a_stop(tmp_path):
     assert meta(tmp_path)['iter'] == 9
 
 
-def test_a_second_signal_kills_the_process(monkeypatch):
-    hook, sent = PreemptionHook(), []
-    monkeypatch.setattr(os, 'kill', lambda *args: sent.append(args))
-    hook._ask(signal.SIGTERM, None)
-    hook._ask(signal.SIGTERM, None)  # the launcher passes the same one on
-    assert sent == []
-    monkeypatch.setattr(preemption, 'SAME_SIGNAL', -1.0)
-    hook._ask(signal.SIGTERM, None)
-    assert sent == [(os.getpid(), signal.SIGTERM)]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.mark.parametrize(('later', 'code'), [(False, 143), (True, -signal.SIGTERM)])
+def test_signals_to_the_whole_process_group(later, code, tmp_path, monkeypatch):
+    """Loading processes ignore them; a second one kills the run, unless a launcher repeats it."""
+    monkeypatch.setattr(preemption, 'SAME_SIGNAL', -1.0 if later else 60.0)
 
+    class Twice(Hook):
+        def before_train_iter(self, runner, **kwargs):
+            if runner.iter == 1:
+                os.killpg(0, signal.SIGTERM)
+                time.sleep(0.1)
+                os.killpg(0, signal.SIGTERM)
 
-def test_loading_processes_obey_their_parent_alone():
-    init = partial(preemption._obey_parent_alone, None)
-    loader = DataLoader(range(100), num_workers=1, worker_init_fn=init, prefetch_factor=1)
-    batches = iter(loader)
-    next(batches)
-    (worker,) = batches._workers
-    other = os.fork()
-    if not other:
-        os.kill(worker.pid, signal.SIGTERM)
-        os._exit(0)
-    os.waitpid(other, 0)
-    time.sleep(0.1)
-    assert [int(next(batches)) for _ in range(5)] == [1, 2, 3, 4, 5]
-    worker.terminate()
-    worker.join(10)
-    assert worker.exitcode == 0
+    def job():
+        os.setsid()
+        loader = {'batch_size': 1, 'num_workers': 1, 'dataset': {'type': 'ToyNumbers'}}
+        loader['sampler'] = {'type': 'DefaultSampler'}
+        build(tmp_path, Twice(), train_dataloader=loader).train()
+
+    assert forked.run(job, tmp_path).code == code
+    assert (tmp_path / 'preempted.pth').exists() == (not later)

@@ -12,7 +12,6 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.runner import EpochBasedTrainLoop
 
 from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED
@@ -20,42 +19,35 @@ from tests.engine.toy import Model, build
 from tests.helpers import ROOT
 
 
-def resumed(epoch):
-    """A runner, four iterations an epoch, whose checkpoint has been loaded."""
-    loop = object.__new__(EpochBasedTrainLoop)
-    loop.dataloader, loop._epoch, loop._iter = range(4), epoch, 4 * epoch
-    loop._max_epochs, loop.val_begin, loop.val_interval = 12, 2, 2
-    return SimpleNamespace(
-        train_loop=loop,
-        message_hub=SimpleNamespace(runtime_info={}),
-        val_loop=SimpleNamespace(run=lambda: ran.append(epoch)),
-    )
+class Validations(Hook):
+    def __init__(self):
+        self.seen = []
 
-
-ran = []
+    def before_val_epoch(self, runner):
+        self.seen.append(runner.iter)
 
 
 @pytest.mark.parametrize(
-    ('epoch', 'noted', 'due'),
+    ('epochs', 'begin', 'forget', 'seen'),
     [
-        (0, None, False),
-        (1, None, False),
-        (2, None, True),
-        (3, None, False),
-        (4, 8, True),
-        (4, 16, False),
-        (12, 40, True),
+        (1, 1, False, [10, 15]),  # validated before the checkpoint
+        (1, 1, True, [5, 10, 15]),  # killed in between
+        (1, 2, True, [10, 15]),  # not due yet
+        (3, 1, True, [15]),  # after the last epoch
     ],
 )
-def test_a_validation_is_due_once(epoch, noted, due):
-    ran.clear()
-    runner = resumed(epoch)
-    runner.message_hub.runtime_info[VALIDATED] = noted
-    ResumeHook().before_train(runner)
-    assert ran == [epoch] * due
-    runner.val_loop = None
-    ResumeHook().before_train(runner)
-    assert ran == [epoch] * due
+def test_a_validation_is_run_once(epochs, begin, forget, seen, tmp_path):
+    train_cfg = {'by_epoch': True, 'val_begin': begin}
+    runner = build(tmp_path, train_cfg={**train_cfg, 'max_epochs': epochs})
+    runner.train()
+    if forget:
+        runner.message_hub.runtime_info.pop(VALIDATED, None)
+    meta = {'epoch': epochs, 'iter': 5 * epochs}
+    runner.save_checkpoint(str(tmp_path), 'last.pth', meta=meta)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'last.pth'))
+    watch = Validations()
+    build(tmp_path, watch, train_cfg={**train_cfg, 'max_epochs': 3}, resume=True).train()
+    assert watch.seen == seen
 
 
 def test_a_copied_work_dir_leaves_the_other_one_alone(tmp_path):
