@@ -44,7 +44,7 @@ CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'devi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', nargs='?', metavar='CONFIG', help=CONFIG_HELP)
     actions = parser.add_mutually_exclusive_group()
-    word = 'list the shipped configs, or only those with WORD in name, model or backbone'
+    word = 'list the shipped configs; with WORD, only matching names, models or backbones'
     actions.add_argument('--list', nargs='?', const='', metavar='WORD', help=word)
     actions.add_argument('--print', action='store_true', help='print CONFIG, merged with its bases')
     actions.add_argument('--copy', metavar='FILE', help='write a standalone copy of CONFIG')

@@ -60,13 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
-    """Run a sub-command; returns the exit status.
-
-    Args:
-        name: a key of `COMMANDS`; any other is an error.
-        argv: its command line.
-        prog: how it was called, for its help; default 'mmca NAME'.
-    """
+    """Run a sub-command; returns the exit status. `prog` is the name in its help."""
     words = [word for word in argv if word != '--traceback']
     os.environ['MMCA_TRACEBACK'] = '1' if len(words) < len(argv) else '0'
     # A notebook names its own way to draw, which the environment of this command may not have.
@@ -99,8 +93,7 @@ def guarded(job: Callable[[], int]) -> int:
     """Run a job and turn errors into one line on stderr.
 
     Returns:
-        The job's exit status, 2 after an error, 130 after an interrupt, or 141 when nobody reads
-        the output any more.
+        The job's exit status, 2 after an error, 130 after an interrupt, 141 after a broken pipe.
     """
     try:
         return job()

@@ -27,7 +27,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def linked(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
-    """Find the nearest exception of a kind among an exception, its causes and its contexts."""
+    """Find the nearest exception of a kind in a chain of causes and contexts."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
@@ -105,7 +105,7 @@ def _advice(error: BaseException) -> str:
 
 
 def _log(error: BaseException) -> None:
-    """Write the traceback to the log file, if there is one yet."""
+    """Write the traceback to the log file, if it exists yet."""
     from mmengine.logging import MMLogger
 
     record = logging.LogRecord(

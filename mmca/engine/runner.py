@@ -195,7 +195,7 @@ def _prepare(cfg: Config) -> Config:
     for name, kind in HOOKS.items():
         if name not in hooks and kind not in own:
             hooks[name] = dict(type=kind)
-        elif hooks.get(name, ...) is None:  # mmengine leaves out its own hooks alone
+        elif hooks.get(name, ...) is None:  # mmengine drops only its own hooks
             del hooks[name]
     checkpoint = hooks.get('checkpoint', {})
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':

@@ -2,20 +2,15 @@
 
 import pytest
 
-from mmca.cli.main import main
-
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
 
 
 @pytest.fixture
-def table(capsys):
+def table(out):
     """Run it on a shipped config; returns part -> [params M, MACs G, DFT G, DFT %]."""
 
     def run(name, *argv):
-        code = main(['flops', name, *argv])
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        rows = [line.rsplit(None, 4) for line in out.splitlines()[2:]]
+        rows = [line.rsplit(None, 4) for line in out('flops', name, *argv).splitlines()[2:]]
         return {name: [float(number) for number in numbers] for name, *numbers in rows}
 
     return run

@@ -25,9 +25,8 @@ def test_summary_and_failures(det, tmp_path, capsys):
     assert err.endswith('failed: nowhere.jpg: no such image or video\n')
 
 
-def test_tiles(det, fail, tmp_path, capsys):
-    argv = ['predict', det.config, det.checkpoint, str(det.images), '--out', str(tmp_path / 'out')]
-    assert main([*argv, '--device', 'cpu', '--tile', '32', '--overlap', '0.5']) == 0
-    assert '2 images' in capsys.readouterr().out
+def test_tiles(det, fail, tmp_path, out):
+    argv = ['predict', det.config, det.checkpoint, det.images, '--out', tmp_path / 'out']
+    assert '2 images' in out(*argv, '--device', 'cpu', '--tile', '32', '--overlap', '0.5')
     assert 'a tile must have at least 32 pixels per side, got 16' in fail(*argv, '--tile', '16')
     assert 'from 0 to below 1, got 1.0' in fail(*argv, '--tile', '32', '--overlap', '1')

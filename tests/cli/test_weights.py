@@ -20,11 +20,10 @@ from tests.helpers import empty_weights
 __all__ = ['analyze_job', 'distill_job']
 
 
-def test_the_table_says_what_is_in_the_cache(cache, capsys):
+def test_the_table_says_what_is_in_the_cache(cache, out):
     cache.mkdir(parents=True)
     (cache / 'pvt_small.pth').touch()
-    assert main(['weights']) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
+    header, *lines = out('weights').splitlines()
     rows = {line.split()[0]: line for line in lines}
     assert header.split('  ')[0] == 'name'
     assert set(rows) == set(KNOWN)
@@ -35,11 +34,10 @@ def test_the_table_says_what_is_in_the_cache(cache, capsys):
     assert ' 22  a1311bcf' in rows['deit_tiny']
 
 
-def test_a_name_is_downloaded_and_its_file_printed(cache, server, monkeypatch, capsys):
+def test_a_name_is_downloaded_and_its_file_printed(cache, server, monkeypatch, out):
     monkeypatch.setenv('MMCA_WEIGHTS_MIRROR', server.address('good', ''))
-    assert main(['weights', 'pvt_tiny', 'ca_deit_tiny']) == 0
     paths = [cache / 'pvt_tiny.pth', cache / 'ca_deit_tiny.pth']
-    assert capsys.readouterr().out.split() == list(map(str, paths))
+    assert out('weights', 'pvt_tiny', 'ca_deit_tiny').split() == list(map(str, paths))
     assert all(path.read_bytes() == server.content for path in paths)
 
 
@@ -51,13 +49,12 @@ def test_without_a_network_it_is_one_line(cache, fail, monkeypatch):
     assert 'nearest of `mmca weights`: pvt_tiny' in fail('weights', 'pvt_tine')
 
 
-def test_inspect_takes_a_name(cache, server, monkeypatch, capsys):
+def test_inspect_takes_a_name(cache, server, monkeypatch, out):
     monkeypatch.setenv('MMCA_WEIGHTS_MIRROR', server.address('good', ''))
     server.content = empty_weights('pvt_t')
-    assert main(['inspect', 'pvt_tiny']) == 0
-    out = capsys.readouterr().out
-    assert out.startswith('pvt_tiny: 156 tensors, 12.71 M values')
-    assert "init_cfg=dict(type='Pretrained', checkpoint='pvt_tiny')" in out
+    said = out('inspect', 'pvt_tiny')
+    assert said.startswith('pvt_tiny: 156 tensors, 12.71 M values')
+    assert "init_cfg=dict(type='Pretrained', checkpoint='pvt_tiny')" in said
 
 
 def test_analyze_and_distill_take_an_address(

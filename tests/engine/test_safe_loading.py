@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -16,7 +14,7 @@ from mmengine.runner import load_checkpoint
 from mmca.config.reader import read_config
 from mmca.engine.safe_loading import load_from_local, refuse_code
 from mmca.errors import InputError
-from tests.helpers import ROOT, needs_new_torch
+from tests.helpers import needs_new_torch, python
 
 
 class Planted:
@@ -42,7 +40,7 @@ model = torch.nn.Linear(2, 2)
 load_checkpoint(model, {str(path)!r})
 assert (model.weight == 1).all()
 """
-    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True)
+    assert python('-c', code).returncode == 0
     assert not (tmp_path / 'y').exists()
 
 

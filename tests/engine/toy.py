@@ -52,18 +52,8 @@ class Count(BaseMetric):
         return {'count': len(results)}
 
 
-def build(
-    work_dir, *hooks: Any, kind: str = 'Epoch', accumulate: int = 1, **changes: Any
-) -> Runner:
-    """A runner that trains for 15 iterations.
-
-    Args:
-        work_dir: its work dir.
-        hooks: more hooks.
-        kind: of the loop, 'Epoch' or 'Iter'.
-        accumulate: iterations in a step.
-        changes: arguments of the runner that differ.
-    """
+def build(work_dir, *hooks: Any, kind: str = 'Epoch', **changes: Any) -> Runner:
+    """A runner that trains for 15 iterations, with more hooks and other arguments."""
     loader = {
         'batch_size': 2,
         'num_workers': 0,
@@ -73,6 +63,7 @@ def build(
     sampler = {'type': 'InfiniteSampler', 'shuffle': True}
     length = {'max_epochs': 3} if kind == 'Epoch' else {'max_iters': 3 * EPOCH}
     interval = 1 if kind == 'Epoch' else EPOCH
+    checkpoint = {'interval': 1, 'max_keep_ckpts': 1, 'by_epoch': kind == 'Epoch'}
     settings = {
         'model': {'type': 'ToyModel'},
         'work_dir': str(work_dir),
@@ -81,14 +72,9 @@ def build(
         'val_dataloader': {**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
         'val_cfg': {},
         'val_evaluator': {'type': 'ToyCount'},
-        'optim_wrapper': {
-            'optimizer': {'type': 'Adam', 'lr': 0.1},
-            'accumulative_counts': accumulate,
-        },
+        'optim_wrapper': {'optimizer': {'type': 'Adam', 'lr': 0.1}},
         'param_scheduler': [{'type': 'LinearLR', 'by_epoch': False, 'begin': 0, 'end': 15}],
-        'default_hooks': {
-            'checkpoint': {'interval': 1, 'max_keep_ckpts': 1, 'by_epoch': kind == 'Epoch'},
-        },
+        'default_hooks': {'checkpoint': checkpoint},
         'custom_hooks': [{'type': 'mmca.SeedHook'}],
         'randomness': {'seed': 0},
         'log_level': 'ERROR',

@@ -83,7 +83,7 @@ class ResumeHook(Hook):
         if done:
             runner.logger.info(f'resuming after {done} batches of epoch {runner.epoch + 1}')
             loader = runner.train_loop.dataloader
-            # DataLoader refuses a new sampler because of its iterators; there are none yet.
+            # DataLoader refuses a new sampler for the sake of its iterators; it has none yet.
             object.__setattr__(loader, 'batch_sampler', _LaterStart(loader.batch_sampler, done))
         elif _validation_is_due(runner):
             runner.val_loop.run()
@@ -142,7 +142,7 @@ def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
     if is_main_process():
         warn(
             f'resume: {", ".join(changes)}: resuming at iteration {meta["iter"]} (saved at '
-            f'{before}){schedule}; the result differs from an uninterrupted training'
+            f'{before}){schedule}; results will differ from an uninterrupted run'
         )
 
 

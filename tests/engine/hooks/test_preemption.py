@@ -42,10 +42,10 @@ def handler_as_it_was():
     signal.signal(signal.SIGTERM, before)
 
 
-def train(work_dir, kind='Epoch', resume=False, accumulate=1, **stop):
+def train(work_dir, kind='Epoch', resume=False, **stop):
     """Train; returns the model, and the hook that sent the signal."""
     hook = Signal(**stop)
-    runner = build(work_dir, hook, kind=kind, accumulate=accumulate, resume=resume)
+    runner = build(work_dir, hook, kind=kind, resume=resume)
     with pytest.raises(SystemExit, match='143') if stop else nullcontext():
         runner.train()
     return runner.model, hook
@@ -95,7 +95,9 @@ def test_an_interrupted_validation_is_repeated(kind, validation, tmp_path):
 
 
 def test_accumulated_gradients_are_applied_before_a_stop(tmp_path):
-    train(tmp_path, accumulate=3, iteration=7)
+    optim_wrapper = {'optimizer': {'type': 'Adam'}, 'accumulative_counts': 3}
+    with pytest.raises(SystemExit, match='143'):
+        build(tmp_path, Signal(iteration=7), optim_wrapper=optim_wrapper).train()
     assert meta(tmp_path)['iter'] == 9
 
 

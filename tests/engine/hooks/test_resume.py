@@ -1,4 +1,4 @@
-"""What a resumed run finds as it was; see test_preemption.py for runs from end to end."""
+"""Resumed runs continue where they stopped; see test_preemption.py for runs from end to end."""
 
 import os
 import signal
@@ -199,7 +199,7 @@ def test_a_schedule_that_follows_a_metric_is_kept_and_named(tmp_path, capfd):
     train(tmp_path, 12, schedule=plateau)
     _, resumed = train(tmp_path, batch_size=1, resume=True, schedule=plateau)
     err = capfd.readouterr().err
-    assert 'saved at 12) with the old schedule, since it follows a metric; the result' in err
+    assert 'saved at 12) with the old schedule, since it follows a metric; results' in err
     assert resumed.rates[min(resumed.rates)] == pytest.approx(0.01)
 
 
@@ -220,7 +220,7 @@ def test_one_process_resumes_what_two_began(tmp_path, capfd):
     assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(12, 27)})
 
 
-def test_nothing_is_said_where_nothing_changed(tmp_path, capfd):
+def test_no_warning_without_changes(tmp_path, capfd):
     train(tmp_path, 7)
     train(tmp_path, resume=True)
     assert 'resume: ' not in capfd.readouterr().err
