@@ -55,7 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith('-'):
         return run_command(argv[0], argv[1:])
-    _top_parser().parse_args(argv or ['--help'])
+    from mmca import __version__
+
+    width = max(map(len, COMMANDS)) + 2
+    commands = '\n'.join(f'  {name:{width}}{text}' for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='mmca',
+        usage='mmca COMMAND [arguments]',
+        description=f'{DESCRIPTION}\n\ncommands:\n{commands}',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'mmca {__version__}')
+    parser.parse_args(argv or ['--help'])
     return 0
 
 
@@ -113,19 +125,3 @@ def guarded(job: Callable[[], int]) -> int:
 
             print_line('error', f'{describe(error)} (--traceback shows where)')
         return 2
-
-
-def _top_parser() -> argparse.ArgumentParser:
-    from mmca import __version__
-
-    width = max(map(len, COMMANDS)) + 2
-    commands = '\n'.join(f'  {name:{width}}{text}' for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog='mmca',
-        usage='mmca COMMAND [arguments]',
-        description=f'{DESCRIPTION}\n\ncommands:\n{commands}',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--version', action='version', version=f'mmca {__version__}')
-    return parser

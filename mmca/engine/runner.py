@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -28,7 +29,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmca.config.reader import LIBRARIES
-from mmca.engine import console
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
@@ -43,6 +43,9 @@ HOOKS = {
     'resume': 'mmca.ResumeHook',
     'throughput': 'mmca.ThroughputHook',
 }
+LONG = 10  # lines; a report on loaded weights is shorter, a config is longer
+# Functions that log the libraries' notes: mmengine's `print_log`, and its runner's on SyncBN.
+NOTES = ('print_log', 'wrap_model')
 FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
 
 
@@ -120,9 +123,21 @@ class Runner(MMEngineRunner):
             super().train()
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger; see `mmca.engine.console` for what the console leaves out."""
+        """Build the logger; until the first iteration, long records go only to the log file."""
         logger = super().build_logger(*args, **kwargs)
-        console.shorten(logger, lambda: not self.started)
+
+        def shown(record: logging.LogRecord) -> bool:
+            short = record.funcName not in NOTES and record.getMessage().count('\n') < LONG
+            return short or record.levelno >= logging.ERROR or self.started
+
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                # Python's warnings, where captured; mmengine's handler drops repeated formats.
+                warnings_to = logging.FileHandler(handler.baseFilename, delay=True)
+                logging.getLogger('py.warnings').addHandler(warnings_to)
+                logger.info(f'log file, with config, environment and hooks: {handler.baseFilename}')
+            else:
+                handler.addFilter(shown)
         return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:

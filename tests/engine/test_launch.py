@@ -64,7 +64,7 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_segmentor, tmp_path):
     work, images = tmp_path / 'work', tmp_path / 'images'
     out, err = mmca('train', *tiny_segmentor, 'randomness.seed=0')
     assert err == ''
-    assert 0 < [' Epoch(train) ' in line for line in out.splitlines()].index(True) < 40
+    assert 0 < [' Iter(train) ' in line for line in out.splitlines()].index(True) < 40
     (log,) = work.glob('*/*.log')
     assert 'UserWarning: Default ``avg_non_ignore`` is False' in log.read_text()
     scalars = json.loads(next(work.glob('*/vis_data/scalars.json')).read_text().splitlines()[0])
