@@ -11,6 +11,7 @@ from mmca.engine.checkpoint_hook import CheckpointHook, find_last
 from mmca.errors import InputError
 from tests.engine.toy import build
 from tests.stress import forked
+from tests.stress.training import equal
 
 
 class Watch(Hook):
@@ -56,8 +57,7 @@ def test_a_run_killed_while_it_saves_ends_like_an_unbroken_one(saves, tmp_path):
     broken = build(tmp_path / 'broken', resume=saves > 1)
     broken.train()
     assert whole.model.seen[5 * (saves - 1) :] == broken.model.seen
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, broken.model.state_dict()[name]), name
+    assert equal(whole.model.state_dict(), broken.model.state_dict())
 
 
 def write(path, time, **content):

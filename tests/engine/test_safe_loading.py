@@ -27,12 +27,11 @@ class Planted:
         return open, (str(self.path), 'w')
 
 
-@pytest.mark.parametrize('zipped', [True, False])
-def test_importing_the_engine_is_enough(zipped, tmp_path):
+def test_importing_the_engine_is_enough(tmp_path):
     """As a shipped config does by `custom_imports`, in whatever tool reads it."""
     path = tmp_path / 'hostile.pth'
     content = {'state_dict': {'weight': torch.ones(2, 2)}, 'x': Planted(tmp_path / 'y')}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    torch.save(content, path)
     code = f"""
 import torch, mmca.engine
 from mmengine.runner import load_checkpoint

@@ -6,13 +6,13 @@ import subprocess
 import time
 
 import pytest
-import torch
 from mmengine.hooks import Hook
 
 from mmca.engine.hooks import preemption
 from mmca.engine.safe_loading import load_from_local
 from tests.engine.toy import build, train
 from tests.stress import forked
+from tests.stress.training import equal
 
 
 def meta(work_dir):
@@ -34,8 +34,7 @@ def test_a_preempted_run_ends_like_an_uninterrupted_one(kind, iteration, epoch, 
     second, resumed = train(tmp_path / 'broken', kind=kind, resume=True)
     assert first.seen + second.seen == whole.seen
     assert len(whole.seen) == 15
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
+    assert equal(whole.state_dict(), second.state_dict())
     assert unbroken.validated == [5, 10, 15]
     assert resumed.validated == [i for i in unbroken.validated if i >= iteration]
 
@@ -49,8 +48,7 @@ def test_an_interrupted_validation_is_repeated(kind, validation, tmp_path):
     assert meta(tmp_path / 'broken')['iter'] == validation
     second, hook = train(tmp_path / 'broken', kind=kind, resume=True)
     assert hook.validated == list(range(validation, 16, 5))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, second.state_dict()[name]), name
+    assert equal(whole.state_dict(), second.state_dict())
 
 
 def test_accumulated_gradients_are_applied_before_a_stop(tmp_path):
