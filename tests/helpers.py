@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,11 +19,6 @@ CONFIGS = ROOT / 'configs'
 DET = str(CONFIGS / 'coco/maskrcnn_ca_pvt_t.py')
 SEG = str(CONFIGS / 'ade20k/fpn_ca_pvt_t.py')
 CLS = str(CONFIGS / 'imagenet/ca_deit_t.py')
-THREE = [  # the options that fit CLS to three classes
-    '--cfg-options',
-    'model.head.num_classes=3',
-    'model.data_preprocessor.num_classes=3',
-]
 
 needs_mmpretrain = pytest.mark.skipif(
     find_spec('mmpretrain') is None, reason='needs requirements-pretrain.txt'
@@ -82,6 +80,13 @@ def empty_weights(name: str, **options: object) -> bytes:
 # --- Commands
 
 
+def python(*argv, env=None, **options):
+    """Run Python with mmca on its path and changes of the environment; returns the process."""
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), **(env or {})}
+    command = [sys.executable, *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, env=env, **options)
+
+
 def error_line(err: str) -> str:
     """The one line that starts with 'error: ' on stderr."""
     lines = [line for line in err.splitlines() if line.startswith('error: ')]
@@ -116,16 +121,9 @@ def write_image(path: Path, values: np.ndarray) -> None:
 
 
 def write_coco(root: Path, split: str, number: int, names: tuple[str, ...]) -> Path:
-    """Write black images with one object each, in COCO's layout.
+    """Write black images with one object each of the first category, in COCO's layout.
 
-    Args:
-        root: the folder that gets annotations/ and {split}2017/.
-        split: 'train' or 'val'.
-        number: of images.
-        names: of the categories; the objects are of the first.
-
-    Returns:
-        The annotation file.
+    Returns the annotation file.
     """
     images = [{'id': i, 'file_name': f'{i}.jpg', 'height': 32, 'width': 32} for i in range(number)]
     for image in images:
@@ -134,30 +132,18 @@ def write_coco(root: Path, split: str, number: int, names: tuple[str, ...]) -> P
     box['segmentation'] = [[2, 2, 22, 2, 22, 22, 2, 22]]
     path = root / f'annotations/instances_{split}2017.json'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps(
-            {
-                'info': {'categories': 'this is not the list', 'images': [1, 2]},
-                'images': images,
-                'annotations': [{'id': i, 'image_id': i, **box} for i in range(number)],
-                'categories': [{'id': 7 * i + 1, 'name': name} for i, name in enumerate(names)],
-            }
-        )
-    )
+    content = {
+        'info': {'categories': 'this is not the list', 'images': [1, 2]},
+        'images': images,
+        'annotations': [{'id': i, 'image_id': i, **box} for i in range(number)],
+        'categories': [{'id': 7 * i + 1, 'name': name} for i, name in enumerate(names)],
+    }
+    path.write_text(json.dumps(content))
     return path
 
 
 def write_ade(root: Path, train: int, val: int) -> Path:
-    """Write black images whose label is 149 everywhere, in ADE20K's layout.
-
-    Args:
-        root: the folder that gets ADEChallengeData2016/.
-        train: number of training images.
-        val: number of validation images.
-
-    Returns:
-        The folder of the data set.
-    """
+    """Write black images, all pixels of class 149, in ADE20K's layout; returns the folder."""
     folder = root / 'ADEChallengeData2016'
     for split, number in (('training', train), ('validation', val)):
         for i in range(number):

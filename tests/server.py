@@ -13,21 +13,14 @@ PAUSE = 30.0  # seconds, longer than any test's patience
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the bytes in `content`, for any name.
-
-    Attributes:
-        content: bytes of the file.
-        modified: its date.
-        requests: (path, Range header or None) of each request.
-        cut: bytes that one answer to /cut/... has at most.
-    """
+    """Serves the bytes in `content` for any name; /cut/... has at most `cut` of them."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(('127.0.0.1', 0), Handler)
         self.content, self.modified, self.cut = bytes(range(256)) * 4000, 1_600_000_000, 300_000
-        self.requests: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []  # path, Range header
         self.closed = threading.Event()
 
     def address(self, kind: str, name: str = 'weights.pth') -> str:

@@ -1,13 +1,13 @@
 """The layout of mmca: what each part needs, and the direction of its imports."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from mmca.layers import registered_attentions
+from tests.helpers import python
 
 ROOT = Path(__file__).parents[1] / 'mmca'
 FILES = sorted(ROOT.rglob('*.py'))
@@ -116,7 +116,7 @@ def test_no_transform_writes_into_a_given_tensor():
 
 
 def run(code):
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = python('-c', code)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

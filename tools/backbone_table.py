@@ -12,6 +12,7 @@ import torch
 from mmca.analysis import count_flops
 from mmca.backbones import DeiT, PVTv2
 from mmca.backbones.base import Backbone
+from mmca.cli.arguments import add_shape
 from mmca.cli.main import guarded
 from mmca.registry import MODELS
 
@@ -20,18 +21,9 @@ CLASSES = 1000
 
 def main() -> int:
     """Print the table; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        default=(224, 224),
-        metavar=('H', 'W'),
-        help='image size; default 224 224',
-    )
-    height, width = parser.parse_args().shape
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_shape(parser, 'image size; default 224 224')
+    height, width = parser.parse_args().shape or (224, 224)
     print(f'| backbone | params M | GMACs at {height} x {width} | of which DFT |')
     print('|---|---|---|---|')
     for name, cls in MODELS.module_dict.items():
@@ -48,12 +40,7 @@ def main() -> int:
 def classifier_params(model: Backbone) -> int:
     """Count the parameters of the ImageNet classifier built on a backbone.
 
-    Args:
-        model: a backbone.
-
-    Returns:
-        Its parameters, with the classifier's norms (PVTv2 has four, others one) and a 1000-class
-        head.
+    With the classifier's norms (PVTv2 has four, others one) and a 1000-class head.
     """
     dims = model.embed_dims if isinstance(model, DeiT) else model.embed_dims[-1]
     body = sum(p.numel() for p in model.parameters())

@@ -25,10 +25,8 @@ SHEET_COLUMNS = 3
 def main() -> int:
     """Run the demo and print the table; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/demo'), help='output folder'
-    )
-    work_dir = parser.parse_args().work_dir
+    parser.add_argument('--work-dir', default='work_dirs/demo', help='output folder')
+    work_dir = Path(parser.parse_args().work_dir)
     run(str(Path(__file__).with_name('make_mini.py')))
     rows, sheets = [], []
     for name in CONFIGS:
@@ -64,7 +62,7 @@ def run(*argv: str) -> float:
 
 
 def newest(folder: Path, pattern: str) -> Path:
-    """The most recently written file of a folder."""
+    """Find the most recently written file of a folder."""
     return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
 
 

@@ -16,26 +16,16 @@ from mmca.errors import InputError
 
 def main() -> int:
     """Write the data set; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--out',
-        default=str(Path(os.environ.get('MMCA_DATA_ROOT', 'data'), 'mini')),
-        help='output folder; default data/mini, or mini in MMCA_DATA_ROOT',
-    )
-    parser.add_argument('--train', type=int, default=720, help='training images; default 720')
-    parser.add_argument('--val', type=int, default=48, help='validation images; default 48')
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        default=(160, 128),
-        metavar=('W', 'H'),
-        help='image size in pixels; default 160 128',
-    )
-    parser.add_argument('--seed', type=int, default=0, help='random seed; default 0')
-    parser.add_argument('--force', action='store_true', help='replace another synthetic data set')
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    out = str(Path(os.environ.get('MMCA_DATA_ROOT', 'data'), 'mini'))
+    add('--out', default=out, help='output folder; default data/mini, or mini in MMCA_DATA_ROOT')
+    add('--train', type=int, default=720, help='training images; default 720')
+    add('--val', type=int, default=48, help='validation images; default 48')
+    size = 'image size in pixels; default 160 128'
+    add('--size', type=int, nargs=2, default=(160, 128), metavar=('W', 'H'), help=size)
+    add('--seed', type=int, default=0, help='random seed; default 0')
+    add('--force', action='store_true', help='replace another synthetic data set')
     args = parser.parse_args()
     try:
         print(make_mini(**vars(args)))

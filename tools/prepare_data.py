@@ -27,11 +27,8 @@ def main() -> int:
     )
     parser.add_argument('dataset', choices=CONVERTERS)
     parser.add_argument('source', metavar='SOURCE', type=Path, help='the downloaded folder')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        help='output folder; default data/DATASET, or DATASET in MMCA_DATA_ROOT',
-    )
+    out = 'output folder; default data/DATASET, or DATASET in MMCA_DATA_ROOT'
+    parser.add_argument('--out', type=Path, help=out)
     args = parser.parse_args()
     out = args.out or Path(os.environ.get('MMCA_DATA_ROOT', 'data'), args.dataset)
     if not args.source.is_dir():

@@ -32,7 +32,7 @@ def check_classes(model: nn.Module, splits: list[Split]) -> None:
 
 
 def check_trained_classes(trained: Sequence[str], source: str, splits: list[Split]) -> None:
-    """Compare the classes that a checkpoint was trained on with those of data sets.
+    """Compare the order of a checkpoint's classes with the data sets' classes.
 
     Args:
         trained: class names in the order of labels; empty if unknown.
@@ -40,12 +40,12 @@ def check_trained_classes(trained: Sequence[str], source: str, splits: list[Spli
         splits: the data sets.
 
     Raises:
-        InputError: a data set has the same classes in another order.
+        InputError: a data set has the same classes in a different order.
     """
     for split in splits:
         if split.classes != list(trained) and sorted(split.classes) == sorted(trained):
             raise InputError(
-                f'{source} was trained on the classes of {split.key} in another order: set '
+                f'{source} was trained on the classes of {split.key} in a different order: set '
                 f'metainfo.classes={tuple(trained)}'
             )
 

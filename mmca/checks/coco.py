@@ -48,7 +48,7 @@ RLE_IGNORED = Fault('have RLE masks', 'with poly2mask=False they are ignored lik
 NO_NUMBER = Fault('have a bbox or polygon with NaN or infinity', 'correct or remove it')
 NO_MASK = Fault(
     'have no segmentation, but the config trains masks',
-    'add them, or train boxes alone, as mmca config --data chooses',
+    'add them, or train only boxes: mmca config --data writes such a config',
 )
 BAD_MASK = Fault('have a segmentation of unknown form', 'write [[x, y, x, y, ...], ...] or RLE')
 SHORT_POLYGON = Fault('begin with a polygon of one or two points', 'pycocotools fails; remove it')
@@ -56,13 +56,7 @@ BAD_RLE = Fault('have an RLE that does not fill the image', 'encode the mask aga
 
 
 def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -> None:
-    """Check a COCO file. An unchanged file is read once; its warnings are cached.
-
-    Args:
-        key: the data set's place in the config, for messages.
-        path: the file.
-        classes: of the data set, in the order of its labels.
-        use: what the run does with the file.
+    """Examine a COCO file and print its warnings. An unchanged file is read once.
 
     Raises:
         InputError: training would go wrong silently.
@@ -93,15 +87,18 @@ def _cache_file(path: str, *context: Sequence) -> Path:
 
 
 def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
-    """Check the content of a COCO file, as :func:`check_coco_file`.
+    """Find what mmdet would drop or mix up silently in the content of a COCO file.
 
     Args:
         content: as mmdet has read it, so its structure is sound.
-        classes: of the data set.
+        classes: of the data set, in the order of its labels.
         use: what the run does with the file.
 
     Returns:
         Warnings: what is dropped, with counts.
+
+    Raises:
+        InputError: training would go wrong silently.
 
     Example:
         >>> file = {'images': [{'id': 1, 'width': 9, 'height': 9}],
@@ -156,11 +153,11 @@ def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) 
         raise InputError('two categories share a name; each needs its own')
     if use.labels and use.labels != tuple(map(ids.get, classes)):
         raise InputError(
-            'its categories are in another order than metainfo.classes; mmca.Runner with '
+            'its categories and metainfo.classes are in different orders; mmca.Runner with '
             "type='CocoDataset' orders labels by metainfo.classes"
         )
     warnings = [f'no category {name}' for name in absent]
-    return warnings + [f'{len(extra)} categories are not used: {_some(extra)}'] * bool(extra)
+    return warnings + [f'unused categories: {_some(extra)}'] * bool(extra)
 
 
 def _check_unique(noun: str, ids: list, reference: str) -> None:
@@ -183,22 +180,21 @@ def _fault(annotation: dict, images: dict, known: set, used: set, use: CocoUse) 
     category = annotation.get('category_id')
     if category not in known:
         return UNKNOWN_CATEGORY
-    if category not in used:
-        return None
-    if annotation.get('ignore'):
+    if category not in used or annotation.get('ignore'):
         return None
     x, y, width, height = annotation['bbox']
     if not math.isfinite(x + y + width + height):
         return NO_NUMBER
     if width < 1 or height < 1:
         return EMPTY
-    right, bottom = x + width - image['width'], y + height - image['height']
-    if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
+    right, bottom = x + width, y + height
+    if x >= image['width'] or y >= image['height'] or right <= 0 or bottom <= 0:
         return OUTSIDE
     if annotation['area'] <= 0:
         return EMPTY
     fault = _fault_of_mask(annotation, image, use) if use.masks else None
-    return fault or (LEAVES if max(right, bottom, -x, -y) > 1 else None)
+    beyond = max(-x, -y, right - image['width'], bottom - image['height'])
+    return fault or (LEAVES if beyond > 1 else None)
 
 
 def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
@@ -216,7 +212,7 @@ def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
             return NO_NUMBER
     except TypeError:
         return BAD_MASK
-    if use.masks_evaluated and len(mask[0]) < 5:  # pycocotools looks at the first one alone
+    if use.masks_evaluated and len(mask[0]) < 5:  # pycocotools looks only at the first
         return SHORT_POLYGON
     if not any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask):
         return NO_POLYGON

@@ -67,19 +67,15 @@ def _leaves(key: str, dataset: Any) -> Iterator[tuple[str, Any]]:
         yield key, dataset
 
 
-def check_data(splits: list[Split], sample: bool = True) -> None:
-    """Check data sets against their files.
-
-    Args:
-        splits: the data sets.
-        sample: read some of the image files.
+def check_data(splits: list[Split]) -> None:
+    """Check data sets against their files; read some of the images.
 
     Raises:
         InputError: the first thing that would make results wrong.
     """
     for split in splits:
         classes = split.classes
-        if sample and hasattr(split.dataset, 'get_data_info'):
+        if hasattr(split.dataset, 'get_data_info'):
             check_sample(split.key, split.dataset)
         _check_output_names(split)
         if _is_coco(split.dataset):
@@ -109,7 +105,7 @@ def _is_coco(dataset: Any) -> bool:
         return False
     from mmdet.datasets import CocoDataset
 
-    # LVIS, panoptic and other files have layouts and orders of their own.
+    # LVIS, panoptic and other data sets have different layouts and orders.
     methods = 'load_data_list', 'parse_data_info'
     return all(getattr(type(dataset), name) is getattr(CocoDataset, name) for name in methods)
 
@@ -146,7 +142,7 @@ def _compare_classes(splits: list[Split]) -> None:
         first, own = splits[0].classes, split.classes
         if first and own and first != own:
             odd = sorted(set(first) ^ set(own))
-            difference = f'only one has {", ".join(odd[:8])}' if odd else 'in another order'
+            difference = f'only one has {", ".join(odd[:8])}' if odd else 'in a different order'
             raise InputError(
                 f'{splits[0].key} and {split.key} have different classes: {difference}; '
                 'set the same metainfo.classes for both'

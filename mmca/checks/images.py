@@ -36,12 +36,7 @@ def check_sample(key: str, dataset: Any) -> None:
 
 
 def check_image(info: dict, dataset: Any, loaders: list) -> None:
-    """Compare an image file with its annotations.
-
-    Args:
-        info: an entry of the data set.
-        dataset: the data set.
-        loaders: its transforms that read files.
+    """Compare an image file with its annotations: an entry of the data set and its loaders.
 
     Raises:
         InputError: the image or its label map is broken, or the sizes differ.
@@ -72,10 +67,6 @@ def check_image(info: dict, dataset: Any, loaders: list) -> None:
 
 def check_every_image(key: str, dataset: Any) -> list[str]:
     """Decode all images, masks and label maps of a data set as training does.
-
-    Args:
-        key: its place in the config, for the progress bar.
-        dataset: as built.
 
     Returns:
         One line for each image that cannot be used.

@@ -22,7 +22,7 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
         info: an entry of one of mmseg's data sets.
         dataset: the data set.
         loader: its transform that reads label maps.
-        size: width and height of the image as training sees it.
+        size: width and height of the image in training.
 
     Raises:
         InputError: the file is missing or broken, a color image, of another size, deeper than 8
@@ -54,7 +54,7 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
 
 
 def _check_depth(path: str) -> None:
-    """Mmseg drops the higher bits of a label silently."""
+    """Refuse labels of more than 8 bits, whose higher bits mmseg drops silently."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -67,13 +67,9 @@ def _check_depth(path: str) -> None:
 
 
 def check_batch_labels(data_batch: dict, model: nn.Module) -> None:
-    """Compare the label maps of a training batch with the classes of the segmentor.
+    """Compare the label maps of a training batch, on the CPU, with the classes of the segmentor.
 
     Losses index by labels: one beyond the classes kills a process on a GPU without a Python error.
-
-    Args:
-        data_batch: from the data loader, on the CPU.
-        model: the segmentor.
 
     Raises:
         InputError: a label map has a label beyond the classes.

@@ -21,13 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from mmca.cli.arguments import (
-    WEIGHTS_HELP,
-    add_cfg_options,
-    add_config,
-    add_shape,
-    backbone_options,
-)
+from mmca.cli import arguments
 from mmca.cli.table import print_table
 from mmca.config.packages import FULL_STACK
 from mmca.config.reader import load_config
@@ -42,11 +36,10 @@ SETTINGS = ('config', 'cfg_options', 'images', 'number', 'side', 'loss')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
+    arguments.add_config(parser)
     add = parser.add_argument
-    add(
-        'checkpoint', metavar='CHECKPOINT', help=f'softmax weights of the same size: {WEIGHTS_HELP}'
-    )
+    weights = f'softmax weights of the same size: {arguments.WEIGHTS_HELP}'
+    add('checkpoint', metavar='CHECKPOINT', help=weights)
     add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
     number = 'number of images, evenly spaced over the folders; default 10'
     add('--number', type=int, default=10, help=number)
@@ -56,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     loss += 'network) to 1 (all zeros); default 0.5'
     add('--loss', type=float, default=0.5, help=loss)
     add('--out', metavar='DIR', help='write analysis.json and analysis.png here')
-    add_shape(parser, 'image size for the multiply-adds; default --side')
-    add_cfg_options(parser)
+    arguments.add_shape(parser, 'image size for the multiply-adds; default --side')
+    arguments.add_cfg_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,22 +80,15 @@ def run(args: argparse.Namespace) -> int:
     header = ('block', 'grid', 'heads', *SHARES, 'g_a', 'g_b', 'entropy', *costs, 'attn')
     print_table(header, map(_cells, rows))
     print(f'\nconverted without training; multiply-adds (G) of the backbone {at}')
-    total = found.path[0].macs
-    print_table(
-        ('attn', 'error', 'G', 'saved', ''),
-        (
-            (
-                mixture.attn,
-                f'{mixture.error:.3f}',
-                f'{mixture.macs / 1e9:.2f}',
-                f'{1 - mixture.macs / total:.1%}',
-                'recommended' if mixture == found.best else '',
-            )
-            for mixture in found.path
-        ),
-    )
+    mixtures = []
+    for mixture in found.path:
+        saved = f'{1 - mixture.macs / found.path[0].macs:.1%}'
+        note = 'recommended' if mixture == found.best else ''
+        cost = f'{mixture.macs / 1e9:.2f}'
+        mixtures.append((mixture.attn, f'{mixture.error:.3f}', cost, saved, note))
+    print_table(('attn', 'error', 'G', 'saved', ''), mixtures)
     start = {'type': 'Pretrained', 'checkpoint': args.checkpoint}
-    options = [*args.cfg_options, *backbone_options({**found.options, 'init_cfg': start})]
+    options = [*args.cfg_options, *arguments.backbone_options({**found.options, 'init_cfg': start})]
     print('\nto use the recommendation (--loss moves it along the path):')
     print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:

@@ -72,9 +72,7 @@ def check_config(
     load_from: str | None = None,
     work_dir: str | None = None,
 ) -> Runner:
-    """Build a training and check it, with the options of `mmca check`.
-
-    A bare `--resume` is 'auto'.
+    """Build a training and check it, with the options of `mmca check`; resume may be 'auto'.
 
     Returns:
         The runner, stopped before the first iteration; its work dir is gone.

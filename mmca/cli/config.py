@@ -44,7 +44,7 @@ CHOICES = ('model', 'backbone', 'weights', 'size', 'epochs', 'batch_size', 'devi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', nargs='?', metavar='CONFIG', help=CONFIG_HELP)
     actions = parser.add_mutually_exclusive_group()
-    word = 'list the shipped configs, or only those with WORD in name, model or backbone'
+    word = 'list the shipped configs; with WORD, only matching names, models or backbones'
     actions.add_argument('--list', nargs='?', const='', metavar='WORD', help=word)
     actions.add_argument('--print', action='store_true', help='print CONFIG, merged with its bases')
     actions.add_argument('--copy', metavar='FILE', help='write a standalone copy of CONFIG')
@@ -68,16 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument('--device', choices=('cpu', 'cuda'), help='default: a GPU if available')
     data.add_argument('--train', metavar='FILE', help='COCO file to train on')
     data.add_argument('--val', metavar='FILE', help='COCO file to validate on')
-    data.add_argument(
-        '--classes', metavar='A,B', help='classes of the label maps, in order, or a file'
-    )
+    classes = 'classes of the label maps, in order, or a file'
+    data.add_argument('--classes', metavar='A,B', help=classes)
 
 
 def run(args: argparse.Namespace) -> int:
     adapts = args.config is not None and args.backbone is not None and args.data is None
-    allowed = ADAPTATION if adapts else ()
     used = [name for name in ('out', *CHOICES, *INSPECTION) if getattr(args, name) is not None]
-    used = [name for name in used if name not in allowed]
+    used = [name for name in used if not (adapts and name in ADAPTATION)]
     if used and args.data is None:
         raise InputError(
             f'--{used[0].replace("_", "-")} requires --data'

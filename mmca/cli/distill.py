@@ -54,7 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--work-dir', help='folder for logs and checkpoints; default work_dirs/distill_CONFIG')
     launchers = ('none', 'pytorch', 'slurm', 'mpi')
     add('--launcher', choices=launchers, default='none', help='process launcher, see below')
-    add('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
     add('--resume', action='store_true', help='resume from the last checkpoint')
     add('--amp', action='store_true', help='mixed precision (GPUs)')
     add_cfg_options(parser, f'{BACKBONE}.attn=CCCCSSSSSSSS')

@@ -35,12 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser)
     add = parser.add_argument
     add('--out', metavar='FILE', required=True, help='a .onnx or .pt2 file')
-    add(
-        '--to',
-        choices=SUFFIXES,
-        default='onnx',
-        help='file format, default onnx; torch is torch.export',
-    )
+    kind = 'file format, default onnx; torch is torch.export'
+    add('--to', choices=SUFFIXES, default='onnx', help=kind)
     add('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size; default any')
     add('--batch-size', type=int, metavar='N', help='fix the batch size; default any')
     add('--half', action='store_true', help='use float16 for images, weights and outputs')
@@ -53,10 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns the exit status, 1 where the file differs from PyTorch."""
-    if Path(args.out).suffix != SUFFIXES[args.to]:
-        raise InputError(
-            f'--out {args.out}: with --to {args.to} it must end in {SUFFIXES[args.to]}'
-        )
+    suffix = SUFFIXES[args.to]
+    if Path(args.out).suffix != suffix:
+        raise InputError(f'--out {args.out}: with --to {args.to} it must end in {suffix}')
     if args.to == 'onnx':
         require('onnx', 'onnxscript', 'onnxruntime')
     from mmca.export import export_model
@@ -64,16 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
     predictor = Predictor(args.config, args.checkpoint, 'cpu', args.cfg_options)
     size = tuple(args.size) if args.size else None
-    report = export_model(
-        predictor,
-        args.out,
-        args.to,
-        size,
-        args.batch_size,
-        args.half,
-        args.images,
-        args.feature_maps,
-    )
+    options = size, args.batch_size, args.half, args.images, args.feature_maps
+    report = export_model(predictor, args.out, args.to, *options)
     opset = f', opset {report.opset}' if report.opset else ''
     print(f'{", ".join(report.contents)}{opset}, {report.size / 2**20:.1f} MiB')
     print(f'images -> {", ".join(report.outputs)}')

@@ -55,18 +55,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith('-'):
         return run_command(argv[0], argv[1:])
-    _top_parser().parse_args(argv or ['--help'])
+    from mmca import __version__
+
+    width = max(map(len, COMMANDS)) + 2
+    commands = '\n'.join(f'  {name:{width}}{text}' for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='mmca',
+        usage='mmca COMMAND [arguments]',
+        description=f'{DESCRIPTION}\n\ncommands:\n{commands}',
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=f'mmca {__version__}')
+    parser.parse_args(argv or ['--help'])
     return 0
 
 
 def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
-    """Run a sub-command; returns the exit status.
-
-    Args:
-        name: a key of `COMMANDS`; any other is an error.
-        argv: its command line.
-        prog: how it was called, for its help; default 'mmca NAME'.
-    """
+    """Run a sub-command; returns the exit status. `prog` is the name in its help."""
     words = [word for word in argv if word != '--traceback']
     os.environ['MMCA_TRACEBACK'] = '1' if len(words) < len(argv) else '0'
     # A notebook names its own way to draw, which the environment of this command may not have.
@@ -99,8 +105,7 @@ def guarded(job: Callable[[], int]) -> int:
     """Run a job and turn errors into one line on stderr.
 
     Returns:
-        The job's exit status, 2 after an error, 130 after an interrupt, or 141 when nobody reads
-        the output any more.
+        The job's exit status, 2 after an error, 130 after an interrupt, 141 after a broken pipe.
     """
     try:
         return job()
@@ -120,19 +125,3 @@ def guarded(job: Callable[[], int]) -> int:
 
             print_line('error', f'{describe(error)} (--traceback shows where)')
         return 2
-
-
-def _top_parser() -> argparse.ArgumentParser:
-    from mmca import __version__
-
-    width = max(map(len, COMMANDS)) + 2
-    commands = '\n'.join(f'  {name:{width}}{text}' for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog='mmca',
-        usage='mmca COMMAND [arguments]',
-        description=f'{DESCRIPTION}\n\ncommands:\n{commands}',
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--version', action='version', version=f'mmca {__version__}')
-    return parser

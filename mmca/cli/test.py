@@ -15,7 +15,7 @@ EPILOG = """\
 example:
   %(prog)s coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth --show-dir images
 
-Several processes, one per GPU (or on CPUs where there is no GPU):
+Several processes, one per GPU, or on CPUs without a GPU:
   torchrun --nproc_per_node 8 -m mmca test CONFIG CHECKPOINT --launcher pytorch
 In a checkout, tools/dist_test.sh CONFIG CHECKPOINT GPUS does the same."""
 

@@ -17,7 +17,7 @@ examples:
   %(prog)s coco/maskrcnn_ca_pvt_s --resume
   %(prog)s my_config.py --cfg-options train_dataloader.batch_size=4
 
-Several processes, one per GPU (or on CPUs where there is no GPU), on one machine or on two:
+Several processes, one per GPU, or on CPUs without a GPU, on one machine or two:
   torchrun --nproc_per_node 8 -m mmca train CONFIG --launcher pytorch
   torchrun --nnodes 2 --node_rank 0 --master_addr HOST --nproc_per_node 8 \\
       -m mmca train CONFIG --launcher pytorch        and with --node_rank 1 there

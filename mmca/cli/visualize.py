@@ -31,23 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone or its original")
     add('image', metavar='IMAGE', help='an image file')
     add('--out', required=True, metavar='FILE', help='the .png file to write')
-    add(
-        '--blocks',
-        nargs='+',
-        type=int,
-        metavar='I',
-        help='block numbers, from 0; default: 4 blocks',
-    )
+    blocks = 'block numbers, from 0; default: 4 blocks'
+    add('--blocks', nargs='+', type=int, metavar='I', help=blocks)
     heads = 'draw a kernel for each of these heads, from 0 (by default circulant attention has one '
     heads += 'head per channel), instead of the mean of all'
     add('--heads', '--channels', nargs='+', type=int, metavar='I', help=heads)
-    add(
-        '--at',
-        nargs=2,
-        type=int,
-        metavar=('X', 'Y'),
-        help='pixel to start from; default: the center',
-    )
+    pixel = 'pixel to start from; default: the center'
+    add('--at', nargs=2, type=int, metavar=('X', 'Y'), help=pixel)
     add('--side', type=int, default=224, help='resize the shorter side to SIDE; default 224')
     add('--teacher', metavar='FILE', help='softmax weights of the original')
     add_cfg_options(parser)

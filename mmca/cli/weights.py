@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _row(known) -> tuple[object, ...]:
+def _row(known) -> tuple:
     from mmca.backbones.catalog import names_for
 
     cached = 'yes' if known.path.is_file() else ''

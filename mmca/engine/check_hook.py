@@ -40,9 +40,6 @@ class CheckHook(Hook):
 
     Methods raise an `InputError` where something would go wrong silently.
 
-    Args:
-        sample: read some of the image files of each data set, and validate on one image.
-
     Example (in a config):
         default_hooks = dict(checks=None)  # no checks
     """
@@ -50,8 +47,7 @@ class CheckHook(Hook):
     priority = 'VERY_HIGH'
     started: ClassVar[bool] = False  # whether a test of this process has begun
 
-    def __init__(self, sample: bool = True) -> None:
-        self.sample = sample
+    def __init__(self) -> None:
         self.trained: list[str] = []  # classes of the checkpoint whose heads are used as they are
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -67,8 +63,7 @@ class CheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check training and validation data, and rehearse a validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
-        if self.sample:
-            rehearse_validation(runner)
+        rehearse_validation(runner)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""
@@ -86,7 +81,7 @@ class CheckHook(Hook):
         if not is_main_process():
             return
         splits = splits_of(loops)
-        check_data(splits, self.sample)
+        check_data(splits)
         check_classes(_bare(runner.model), splits)
         check_trained_classes(self.trained, str(runner.cfg.get('load_from')), splits)
 

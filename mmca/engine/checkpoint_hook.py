@@ -79,7 +79,7 @@ def find_last(work_dir: str | Path) -> str | None:
         The file, or an address; None, with a warning, if the work dir has no checkpoint.
 
     Raises:
-        InputError: there are checkpoints, but none can be resumed.
+        InputError: none of the checkpoints can be resumed.
     """
     work_dir = Path(work_dir).absolute()
     record = work_dir / LAST

@@ -65,9 +65,8 @@ def by_names(kind: type) -> Callable:
     if kind is MMDetCocoMetric:
         return CocoMetric
     if issubclass(kind, MMDetCocoMetric) and not issubclass(kind, CocoMetric):
-        return type(
-            kind.__name__, (kind, CocoMetric), {}
-        )  # what the subclass overrides comes first
+        # The subclass's own methods come first.
+        return type(kind.__name__, (kind, CocoMetric), {})
     return kind
 
 

@@ -27,7 +27,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def linked(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
-    """Find the nearest exception of a kind among an exception, its causes and its contexts."""
+    """Find the nearest exception of a kind in a chain of causes and contexts."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
@@ -56,12 +56,10 @@ def describe(error: BaseException) -> str:
     return f'{part}: {text}' if part and not known else text
 
 
-def _run_again() -> str:
-    return 'run the same command again'
-
-
 @contextmanager
-def reported(started: Callable[[], bool], advice: Callable[[], str] = _run_again) -> Iterator[None]:
+def reported(
+    started: Callable[[], bool], advice: Callable[[], str] = lambda: 'run the same command again'
+) -> Iterator[None]:
     """Handle exceptions by the policy of this module.
 
     Args:
@@ -79,26 +77,20 @@ def reported(started: Callable[[], bool], advice: Callable[[], str] = _run_again
             raise SystemExit(130) from error
         if os.environ.get(TRACEBACK) == '1':
             raise
-        if linked(error, InputError) or not started():
-            status, line = 2, f'{describe(error)}{_hint(error)}'
-            if not started():
-                _log(error)
-        else:
+        expected = linked(error, InputError)
+        if started() and not expected:
             traceback.print_exception(type(error), error, error.__traceback__)
-            status, line = 1, f'{_advice(error)}{advice()}'
-        print_line('error', line)
-        raise SystemExit(status) from error
-
-
-def _hint(error: BaseException) -> str:
-    """How to see the traceback; an `InputError` needs none."""
-    if linked(error, InputError):
-        return ''
-    return f' ({"--traceback" if TRACEBACK in os.environ else f"{TRACEBACK}=1"} shows where)'
+            print_line('error', f'{_advice(error)}{advice()}')
+            raise SystemExit(1) from error
+        if not started():
+            _log(error)
+        flag = '--traceback' if TRACEBACK in os.environ else f'{TRACEBACK}=1'
+        print_line('error', describe(error) + ('' if expected else f' ({flag} shows where)'))
+        raise SystemExit(2) from error
 
 
 def _advice(error: BaseException) -> str:
-    """Advice for failures that are known by type or error number."""
+    """Advise on failures that are known by type or error number."""
     if linked(error, torch.cuda.OutOfMemoryError) or linked(error, MemoryError):
         return (
             'out of memory: lower the batch size or the image scale, set '
@@ -113,7 +105,7 @@ def _advice(error: BaseException) -> str:
 
 
 def _log(error: BaseException) -> None:
-    """Write the traceback to the log file, if there is one yet."""
+    """Write the traceback to the log file, if it exists yet."""
     from mmengine.logging import MMLogger
 
     record = logging.LogRecord(

@@ -7,6 +7,7 @@ error.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import runpy
@@ -48,7 +49,7 @@ def launch(tool: str, config: str, words: Sequence[str]) -> int:
     library = library_of(cfg, config)
     script = find_tool(library, tool)
     if not cfg.get('runner_type'):
-        # The tools use the last --cfg-options alone.
+        # The user's options come after ours, to override them.
         words = [*words, OPTIONS, *OWN, *options_in(words)]
     command = [sys.executable, '-m', 'mmca.engine.launch', library, str(script)]
     command += [find_config(config), *words]
@@ -80,18 +81,12 @@ def options_in(words: Sequence[str]) -> list[str]:
     """Collect the KEY=VALUE words of a command line.
 
     Example:
-        >>> options_in(['--amp', '--cfg-options', 'a=1', 'b=2', '--resume'])
-        ['a=1', 'b=2']
+        >>> options_in(['--amp', '--cfg-options', 'a=1', 'b=2', '--resume', '--cfg-options=c=-3'])
+        ['a=1', 'b=2', 'c=-3']
     """
-    options: list[str] = []
-    taken = False
-    for word in words:
-        if word.startswith('-'):
-            taken = word.partition('=')[0] == OPTIONS
-            options += [word.partition('=')[2]] if taken and '=' in word else []
-        elif taken:
-            options.append(word)
-    return options
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(OPTIONS, nargs='+', action='extend', default=[])
+    return parser.parse_known_args(words)[0].cfg_options
 
 
 def _run_script() -> None:

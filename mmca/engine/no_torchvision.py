@@ -1,6 +1,6 @@
 """Lets mmpretrain load without torchvision. Importing this module calls :func:`stand_in`.
 
-mmpretrain needs torchvision for its 'torchvision/...' transforms alone, but imports it always and
+mmpretrain needs torchvision only for its 'torchvision/...' transforms, but always imports it and
 does not declare it. PyPI's builds do not load beside a CPU build of torch. Configs that the
 library's own tool runs import this module in `custom_imports`.
 """

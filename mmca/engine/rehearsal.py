@@ -44,8 +44,6 @@ def rehearse_validation(runner: Runner) -> None:
         return
     evaluator, training = copy.copy(loop.evaluator), runner.model.training
     evaluator.metrics = [copy.copy(metric) for metric in evaluator.metrics]
-    for metric in evaluator.metrics:
-        metric.results = []
     try:
         with (
             _quiet(runner.logger),
@@ -55,6 +53,7 @@ def rehearse_validation(runner: Runner) -> None:
             autocast(enabled=loop.fp16),
         ):
             for index, metric in enumerate(evaluator.metrics):
+                metric.results = []
                 _redirect(metric, os.path.join(folder, str(index)))
             batch = loop.dataloader.collate_fn([loop.dataloader.dataset[0]])
             outputs = list(runner.model.eval().val_step(batch))
@@ -87,7 +86,7 @@ def rehearse_validation(runner: Runner) -> None:
 
 
 def _monitors(runner: Runner) -> Iterator[tuple[Any, str]]:
-    """The hooks and schedulers that wait for a metric, and its name."""
+    """List the hooks and schedulers that wait for a metric, and its name."""
     groups = runner.param_schedulers or []
     for schedulers in groups.values() if isinstance(groups, dict) else [groups]:
         yield from ((one, one.monitor) for one in schedulers if hasattr(one, 'need_val_args'))
@@ -99,7 +98,7 @@ def _monitors(runner: Runner) -> Iterator[tuple[Any, str]]:
 
 
 def _redirect(metric: BaseMetric, folder: str) -> None:
-    """Let a metric write its results into another folder, if it can write where it should."""
+    """Make a metric write its results to another folder; check that it can write to its own."""
     for name, is_folder in RESULTS.items():
         if path := getattr(metric, name, None):
             _check_writable(metric, path if is_folder else os.path.dirname(os.path.abspath(path)))
@@ -120,7 +119,7 @@ def _check_writable(user: Any, folder: str) -> None:
 
 @contextmanager
 def _quiet(logger: Logger) -> Iterator[None]:
-    """Without the scores of one image on screen and in logs."""
+    """Keep the scores of one image off the screen and the logs."""
     disabled, logger.disabled = logger.disabled, True
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():

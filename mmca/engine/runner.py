@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -28,10 +29,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmca.config.reader import LIBRARIES
-from mmca.engine import console
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
+from mmca.engine.hooks.drawing import keep_subfolders
 from mmca.registry import RUNNERS
 
 # Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
@@ -42,6 +43,9 @@ HOOKS = {
     'resume': 'mmca.ResumeHook',
     'throughput': 'mmca.ThroughputHook',
 }
+LONG = 10  # lines; a report on loaded weights is shorter, a config is longer
+# Functions that log the libraries' notes: mmengine's `print_log`, and its runner's on SyncBN.
+NOTES = ('print_log', 'wrap_model')
 FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
 
 
@@ -84,7 +88,7 @@ class Runner(MMEngineRunner):
         Raises:
             SystemExit: a part cannot be built; the reason is on stderr.
         """
-        with reported(lambda: False, lambda: 'nothing was started'):
+        with reported(lambda: False):
             return super().from_cfg(_prepare(cfg))
 
     def train(self) -> nn.Module:
@@ -119,9 +123,21 @@ class Runner(MMEngineRunner):
             super().train()
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build the logger; see `mmca.engine.console` for what the console leaves out."""
+        """Build the logger; until the first iteration, long records go only to the log file."""
         logger = super().build_logger(*args, **kwargs)
-        console.shorten(logger, lambda: not self.started)
+
+        def shown(record: logging.LogRecord) -> bool:
+            short = record.funcName not in NOTES and record.getMessage().count('\n') < LONG
+            return short or record.levelno >= logging.ERROR or self.started
+
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                # Python's warnings, where captured; mmengine's handler drops repeated formats.
+                warnings_to = logging.FileHandler(handler.baseFilename, delay=True)
+                logging.getLogger('py.warnings').addHandler(warnings_to)
+                logger.info(f'log file, with config, environment and hooks: {handler.baseFilename}')
+            else:
+                handler.addFilter(shown)
         return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
@@ -187,24 +203,20 @@ class Runner(MMEngineRunner):
 def _prepare(cfg: Config) -> Config:
     """The config with our hooks, and the checkpoint to resume from."""
     cfg = copy.deepcopy(cfg) if isinstance(cfg, Config) else Config(copy.deepcopy(dict(cfg)))
-    import_library(cfg.get('default_scope'))
+    library = cfg.get('default_scope')
+    import_library(library)
     hooks = dict(cfg.get('default_hooks') or {})
     own = [hook.get('type') for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
     for name, kind in HOOKS.items():
         if name not in hooks and kind not in own:
             hooks[name] = dict(type=kind)
-        elif hooks.get(name, ...) is None:  # mmengine leaves out its own hooks alone
+        elif hooks.get(name, ...) is None:  # mmengine drops only its own hooks
             del hooks[name]
     checkpoint = hooks.get('checkpoint', {})
     if checkpoint is not None and checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         hooks['checkpoint'] = dict(checkpoint, type='mmca.CheckpointHook')
-    drawing = hooks.get('visualization') or {}
-    name = str(drawing.get('type')).rpartition('.')[2]
-    if name == {'mmdet': 'DetVisualizationHook', 'mmpretrain': 'VisualizationHook'}.get(
-        cfg.get('default_scope')
-    ):
-        register = import_module('mmca.engine.hooks.drawing').register
-        hooks['visualization'] = dict(drawing, type=register(name))
+    if hooks.get('visualization'):
+        hooks['visualization'] = keep_subfolders(library, hooks['visualization'])
     cfg.default_hooks = hooks
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last(cfg.work_dir)
@@ -218,10 +230,8 @@ def _by_names(node: Any, registry: Registry) -> Any:
         return [_by_names(child, registry) for child in node]
     if not isinstance(node, dict):
         return node
-    inside = ('dataset', 'datasets', 'metrics')
-    node = {
-        key: _by_names(value, registry) if key in inside else value for key, value in node.items()
-    }
+    inside = {key: node[key] for key in ('dataset', 'datasets', 'metrics') if key in node}
+    node = {**node, **{key: _by_names(child, registry) for key, child in inside.items()}}
     kind = node.get('type')
     if isinstance(kind, str):
         with registry.switch_scope_and_registry(None) as scoped:

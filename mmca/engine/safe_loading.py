@@ -48,7 +48,7 @@ def install() -> None:
 
 
 def refuse_code() -> None:
-    """Make torch.load refuse code, whoever calls it, in this process and those it starts.
+    """Make every torch.load of this process and its children refuse code.
 
     `mmca train` and `mmca test` do it; in a notebook it would surprise.
     """

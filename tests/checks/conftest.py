@@ -59,17 +59,17 @@ def ade(tmp_path):
 def check(capsys):
     """Check data sets as a training's, or one as evaluated; returns the warnings."""
 
-    def run(*datasets, metric=None, sample=True):
+    def run(*datasets, metric=None):
         loops = {}
-        for index, dataset in enumerate(datasets):
+        for name, dataset in zip(('train', 'val', 'test'), datasets):
             loader = SimpleNamespace(dataset=dataset)
-            loops[('train', 'val', 'test')[index]] = SimpleNamespace(dataloader=loader)
+            loops[name] = SimpleNamespace(dataloader=loader)
         if metric:
             with DefaultScope.overwrite_default_scope('mmdet'):
                 evaluator = Evaluator(dict(type='CocoMetric', metric=metric))
             loops['val'] = SimpleNamespace(dataloader=loader, evaluator=evaluator)
         capsys.readouterr()
-        check_data(splits_of(loops), sample)
+        check_data(splits_of(loops))
         lines = capsys.readouterr().err.splitlines()
         assert all(line.startswith('warning: ') for line in lines), lines
         return lines

@@ -74,7 +74,7 @@ def test_results_of_images_of_one_name_are_not_overwritten(ade, tmp_path):
 def test_classes_of_splits(coco, ade, check):
     assert check(coco.build(), coco.build(test_mode=True)) == []
     own = dict(classes=('fig', 'date', 'hazelnut'))
-    with pytest.raises(InputError, match='have different classes: in another order'):
+    with pytest.raises(InputError, match='have different classes: in a different order'):
         check(ade.build(), ade.build(metainfo=own))
     own = dict(classes=('date', 'fig', 'nut', 'x'))
     with pytest.raises(InputError, match='only one has hazelnut, nut, x'):
@@ -82,10 +82,9 @@ def test_classes_of_splits(coco, ade, check):
     assert check(ade.build(), ade.build(metainfo=None)) == []
 
 
-def test_a_missing_comma_in_classes(coco, ade, check):
-    for data in (coco, ade):
-        with pytest.raises(InputError, match=r"metainfo.classes is text: write classes=\('fig',\)"):
-            check(data.build(metainfo=dict(classes='fig')))
+def test_a_missing_comma_in_classes(coco, check):
+    with pytest.raises(InputError, match=r"metainfo.classes is text: write classes=\('fig',\)"):
+        check(coco.build(metainfo=dict(classes='fig')))
 
 
 # --- Images
@@ -98,7 +97,6 @@ def test_broken_images(change, coco, ade, check):
         with pytest.raises(InputError, match=r'2.jpg') as caught:
             check(data.build())
         assert 'train_dataloader.dataset: ' in str(caught.value)
-        assert check(data.build(), sample=False) == []
 
 
 @pytest.mark.parametrize('change', IMAGE_FINE.values(), ids=IMAGE_FINE)

@@ -3,10 +3,21 @@
 import pytest
 
 from mmca.cli.main import main
-from tests.commands import fail, forget, tiny_run
+from tests.commands import fail, forget
 from tests.helpers import error_line
 
-__all__ = ['fail', 'forget', 'tiny_run']
+__all__ = ['fail', 'forget']
+
+
+@pytest.fixture
+def out(capsys):
+    """Run a command that must succeed; returns what it prints."""
+
+    def run(*argv):
+        assert main([str(word) for word in argv]) == 0
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmca.cli.main import main
 from mmca.config import adapt
 from mmca.config.reader import load_config, read_config
 from mmca.config.shipped import config_names
@@ -18,22 +17,18 @@ from tests.helpers import CONFIGS
 NAME = 'coco/maskrcnn_ca_pvt_s'
 
 
-@pytest.fixture
-def out(capsys, tmp_path, monkeypatch):
-    """Run `mmca config` in an empty folder; returns what it prints."""
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('MMCA_DATA_ROOT', raising=False)
 
-    def run(*argv):
-        assert main(['config', *argv]) == 0
-        return capsys.readouterr().out
 
-    return run
+def rows_of(listing):
+    return [line.split() for line in listing.splitlines() if '/' in line.split(' ')[0]]
 
 
 def test_the_list_has_every_config_with_its_backbone_and_published_figures(out):
-    lines = out('--list').splitlines()
-    rows = [line.split() for line in lines if '/' in line.split(' ')[0]]
+    rows = rows_of(out('config', '--list'))
     assert sorted(row[0] for row in rows) == config_names()
     assert rows[0][0].startswith('coco/')
     (row,) = [row for row in rows if row[0] == NAME]
@@ -41,20 +36,20 @@ def test_the_list_has_every_config_with_its_backbone_and_published_figures(out):
 
 
 def test_a_word_filters_the_list(out, fail):
-    lines = [line for line in out('--list', 'CA-Swin').splitlines() if '/' in line.split(' ')[0]]
-    assert len(lines) == sum('ca_swin' in name for name in config_names())
+    number = sum('ca_swin' in name for name in config_names())
+    assert len(rows_of(out('config', '--list', 'CA-Swin'))) == number
     assert "no shipped config has 'swim' in its name" in fail('config', '--list', 'swim')
 
 
 def test_path(out):
-    assert out(NAME) == f'{CONFIGS / NAME}.py\n'
+    assert out('config', NAME) == f'{CONFIGS / NAME}.py\n'
 
 
 @pytest.mark.parametrize('root', [None, '/disk'])
 def test_print_merges_bases_and_options(root, out, monkeypatch):
     if root:
         monkeypatch.setenv('MMCA_DATA_ROOT', root)
-    text = out(NAME, '--print', '--cfg-options', 'train_cfg.max_epochs=3')
+    text = out('config', NAME, '--print', '--cfg-options', 'train_cfg.max_epochs=3')
     cfg = Config.fromstring(text, '.py')  # which notes of mmengine on stdout would break
     assert cfg.train_cfg.max_epochs == 3
     assert cfg.model.backbone.arch == 'small'
@@ -62,7 +57,7 @@ def test_print_merges_bases_and_options(root, out, monkeypatch):
 
 
 def test_a_copy_stands_alone_and_follows_the_data_root(out, tmp_path, monkeypatch):
-    said = out(NAME, '--copy', 'own.py', '--cfg-options', 'model.backbone.arch=tiny')
+    said = out('config', NAME, '--copy', 'own.py', '--cfg-options', 'model.backbone.arch=tiny')
     assert said == 'wrote own.py; train it with: mmca train own.py\n'
     text = (tmp_path / 'own.py').read_text()
     assert '_base_' not in text
@@ -75,7 +70,7 @@ def test_a_copy_stands_alone_and_follows_the_data_root(out, tmp_path, monkeypatc
 
 
 def test_a_starter_inherits_and_changes_nothing_by_itself(out, tmp_path):
-    out(NAME, '--inherit', 'own.py')
+    out('config', NAME, '--inherit', 'own.py')
     text = (tmp_path / 'own.py').read_text()
     assert text.startswith(f"_base_ = __import__('mmca').find_config('{NAME}')\n")
     # mmengine alone reads it, as other tools do.
@@ -99,8 +94,7 @@ def test_a_starter_inherits_and_changes_nothing_by_itself(out, tmp_path):
         ([NAME, '--data', '.'], '--data chooses a config'),
     ],
 )
-def test_bad_input_is_one_line(fail, tmp_path, monkeypatch, argv, expected):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line(fail, tmp_path, argv, expected):
     (tmp_path / 'there.py').write_text('mine = 1\n')
     assert expected in fail('config', *argv)
     assert [path.name for path in tmp_path.iterdir()] == ['there.py']
@@ -116,7 +110,7 @@ def test_bad_input_is_one_line(fail, tmp_path, monkeypatch, argv, expected):
 )
 def test_a_config_for_a_folder_is_checked_and_reported(layout, device, flags, out, tmp_path):
     layout(tmp_path / 'fruits')
-    said = out('--data', 'fruits', '--device', device)
+    said = out('config', '--data', 'fruits', '--device', device)
     assert f'\n  mmca train fruits.py{flags}\n  mmca test fruits.py work_dirs/fruits/' in said
     rows = [line.split()[:2] for line in said.splitlines()]
     number = '3' if layout is folders.as_coco else '2'
@@ -130,7 +124,7 @@ def test_numbers_as_names_and_a_class_that_validation_lacks(out, tmp_path):
     for split, other in (('train', '"date"'), ('val', '7')):
         file = tmp_path / f'fruits/annotations/instances_{split}2017.json'
         file.write_text(file.read_text().replace('"fig"', '7').replace('"date"', other))
-    said = out('--data', 'fruits', '--device', 'cpu')
+    said = out('config', '--data', 'fruits', '--device', 'cpu')
     assert [line.split() for line in said.splitlines() if line.startswith(('7 ', 'date '))] == [
         ['7', '3', '2'],
         ['date', '0', '0'],
@@ -139,15 +133,14 @@ def test_numbers_as_names_and_a_class_that_validation_lacks(out, tmp_path):
 
 def test_printed_commands_can_be_typed(out, tmp_path):
     folders.as_mixed(tmp_path / 'Fruits and Nuts.v1i')
-    said = out('--data', 'Fruits and Nuts.v1i', '--device', 'cuda', '--out', 'my nuts.py')
+    said = out('config', '--data', 'Fruits and Nuts.v1i', '--device', 'cuda', '--out', 'my nuts.py')
     train, test, predict = (shlex.split(line) for line in said.splitlines()[-3:])
     assert train[:3] == ['mmca', 'train', 'my nuts.py']
     assert test[3].startswith('work_dirs/my nuts/iter_')
     assert predict[4] == 'Fruits and Nuts.v1i/images/val'
 
 
-def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, refused):
-    monkeypatch.chdir(tmp_path)
+def test_a_config_that_fails_its_checks_is_removed(tmp_path, refused):
     folders.as_one_file(tmp_path / 'fruits')
     for image in (tmp_path / 'fruits/images').iterdir():
         image.write_bytes(b'')
@@ -168,7 +161,7 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, monkeypatch, refuse
 def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, tmp_path, capsys):
     layout(tmp_path / 'fruits')
     options = ['--model', model, '--device', 'cpu', '--epochs', '1', '--size', '64', '64']
-    out('--data', 'fruits', *options)
+    out('config', '--data', 'fruits', *options)
     if layout is folders.as_coco:  # an untrained model must find something
         test_cfg = {'score_thr': 0.0} if model == 'retinanet' else {'rcnn': {'score_thr': 0.0}}
         with open('fruits.py', 'a') as file:
@@ -196,7 +189,7 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
             set() if 'mask' in model else {'coco/segm_mAP'}
         )
     images = next((tmp_path / 'fruits').rglob('*.jpg')).parent
-    assert main(['predict', 'fruits.py', checkpoint, str(images), '--out', 'found']) == 0
+    out('predict', 'fruits.py', checkpoint, images, '--out', 'found')
     drawn = {path.stem for path in Path('found/images').glob('*.jpg')}
     assert drawn == {path.stem for path in images.iterdir()}
     if layout is folders.as_coco:
@@ -208,18 +201,16 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
 DINO = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 
 
-def test_another_backbone_in_any_config(tmp_path, monkeypatch, capsys, fail):
-    monkeypatch.chdir(tmp_path)
-    assert main(['config', DINO, '--backbone', 'ca_pvt_t', '--out', 'dino.py']) == 0
-    out = capsys.readouterr().out
-    assert '2048 at stride 32 -> ' in out
-    assert 'mmca train dino.py' in out
-    assert len((tmp_path / 'dino.py').read_text().splitlines()) < 20
+def test_another_backbone_in_any_config(out, fail):
+    said = out('config', DINO, '--backbone', 'ca_pvt_t', '--out', 'dino.py')
+    assert '2048 at stride 32 -> ' in said
+    assert 'mmca train dino.py' in said
+    assert len(Path('dino.py').read_text().splitlines()) < 20
     assert read_config('dino.py').model == adapt(read_config(DINO), 'ca_pvt_t').model
     # In the user's own config, too, from another folder.
     Path('other').mkdir()
     again = ['config', 'dino.py', '--backbone', 'swin_t', '--out', 'other/swin.py']
-    assert main(again) == 0
+    out(*again)
     assert read_config('other/swin.py').model.neck.in_channels == [192, 384, 768]
     assert 'exists already' in fail(*again)
 
@@ -234,7 +225,6 @@ def test_another_backbone_in_any_config(tmp_path, monkeypatch, capsys, fail):
         ((DINO, '--keep-recipe'), '--keep-recipe requires CONFIG and --backbone'),
     ],
 )
-def test_another_backbone_needs_both_names(arguments, problem, tmp_path, monkeypatch, fail):
-    monkeypatch.chdir(tmp_path)
+def test_another_backbone_needs_both_names(arguments, problem, tmp_path, fail):
     assert problem in fail('config', *arguments)
     assert not list(tmp_path.iterdir())

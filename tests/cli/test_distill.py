@@ -24,6 +24,12 @@ model = dict(
     decode_head=dict(in_channels=[16, 16, 16, 16], channels=16))
 """
 
+HEADS = [
+    'model.backbone.pos_embed=True',
+    'model.backbone.attn_cfg.circulant.head_dim=softmax',
+    'model.backbone.attn_cfg.circulant.scale=paper',
+]
+
 
 @pytest.fixture
 def job(tmp_path):
@@ -57,21 +63,14 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     assert main(job('whole.pth', '--work-dir', tmp_path / 'whole')) == 0
     out = capsys.readouterr().out
     assert 'relative error' in out
-    assert 'output0' in out
-    words = 'is for --cfg-options model.backbone.pos_embed=True '
-    words += 'model.backbone.attn_cfg.circulant.head_dim=softmax '
-    words += 'model.backbone.attn_cfg.circulant.scale=paper model.backbone.init_cfg.type'
-    assert words in out
+    assert f'is for --cfg-options {" ".join(HEADS)} model.backbone.init_cfg.type' in out
     whole = read_checkpoint(tmp_path / 'whole.pth').tensors
     options = {'attn': 'CCSS', 'pos_embed': True}
-    with pytest.raises(
-        InputError, match=r"head_dim='softmax', not 1: set model\.backbone\.attn_cfg"
-    ):
+    with pytest.raises(InputError, match=r"head_dim='softmax', not 1: set model.backbone.attn_cfg"):
         load_pretrained(CADeiT(DEIT, **options), tmp_path / 'whole.pth')
     options['attn_cfg'] = {'circulant': {'head_dim': 8, 'scale': 'paper'}}
     message = load_pretrained(CADeiT(DEIT, **options), tmp_path / 'whole.pth')
-    counts = message.splitlines()[0]
-    assert counts.endswith(' loaded')
+    assert message.splitlines()[0].endswith(' loaded')
     provenance = torch.load(tmp_path / 'whole.pth', weights_only=True)['distill']
     assert provenance['images'] == 24
     assert len(provenance['teacher_sha256']) == 64
@@ -103,12 +102,8 @@ def test_without_iterations_it_only_calibrates(job, tmp_path, capsys):
     assert list(errors) == [0, 'calibrated']
     assert errors['calibrated']['mean/error'] < errors[0]['mean/error']
     teacher = read_checkpoint(argv[2]).tensors
-    assert torch.equal(
-        content['model']['blocks.0.mlp.fc1.weight'], teacher['blocks.0.mlp.fc1.weight']
-    )
-    assert not torch.equal(
-        content['model']['blocks.3.mlp.fc2.bias'], teacher['blocks.3.mlp.fc2.bias']
-    )
+    for name, kept in (('blocks.0.mlp.fc1.weight', True), ('blocks.3.mlp.fc2.bias', False)):
+        assert torch.equal(content['model'][name], teacher[name]) == kept
 
 
 def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
@@ -118,10 +113,7 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
         teacher = MODELS.build(cfg.model).state_dict()
     torch.save({'state_dict': teacher, 'meta': {}}, argv[2])
     assert main([*argv, '--work-dir', str(tmp_path)]) == 0
-    options = ['--cfg-options', 'model.backbone.pos_embed=True']
-    options += [
-        f'model.backbone.attn_cfg.circulant.{x}' for x in ('head_dim=softmax', 'scale=paper')
-    ]
+    options = ['--cfg-options', *HEADS]
     command = ' '.join(['mmca', 'test', argv[1], str(tmp_path / 'model.pth'), *options])
     assert f'is for {command}\n' in capsys.readouterr().out
     whole = read_checkpoint(tmp_path / 'model.pth').tensors

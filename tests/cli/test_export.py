@@ -9,17 +9,16 @@ from tests.helpers import needs_new_torch
 
 
 @needs_new_torch
-def test_a_torch_program(seg, tmp_path, capsys):
-    out = tmp_path / 'a.pt2'
+def test_a_torch_program(seg, tmp_path, out):
+    file = tmp_path / 'a.pt2'
     argv = ['export', seg.config, seg.checkpoint, '--to', 'torch', '--size', '32', '48']
-    images = [str(seg.images / f'{name}.jpg') for name in '01']
-    assert main([*argv, '--out', str(out), '--images', *images]) == 0
-    text = capsys.readouterr().out
+    images = [seg.images / f'{name}.jpg' for name in '01']
+    text = out(*argv, '--out', file, '--images', *images)
     assert 'backbone, neck, decode_head, ' in text
     assert 'images -> logits, labels\n' in text
     assert text.count('1 x 32 x 48 ') == 2
-    assert text.endswith(f'wrote {out}\n')
-    assert out.is_file()
+    assert text.endswith(f'wrote {file}\n')
+    assert file.is_file()
 
 
 @needs_new_torch
@@ -37,33 +36,29 @@ def test_a_difference_keeps_the_former_file(det, tmp_path, capsys, monkeypatch):
 
 @needs_new_torch
 @pytest.mark.slow
-def test_an_onnx_file_in_half_precision(seg, tmp_path, capsys):
+def test_an_onnx_file_in_half_precision(seg, tmp_path, out):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         onnxruntime = pytest.importorskip(name)
-    out = tmp_path / 'a.onnx'
     argv = ['export', seg.config, seg.checkpoint, '--size', '32', '48', '--half']
-    assert main([*argv, '--out', str(out)]) == 0
-    text = capsys.readouterr().out
+    text = out(*argv, '--out', tmp_path / 'a.onnx')
     assert ', opset ' in text
     assert 'matrix products for FFTs' in text
-    assert onnxruntime.InferenceSession(out).get_inputs()[0].type == 'tensor(float16)'
+    (images,) = onnxruntime.InferenceSession(tmp_path / 'a.onnx').get_inputs()
+    assert images.type == 'tensor(float16)'
 
 
 @needs_new_torch
 @pytest.mark.slow
-def test_an_onnx_file_of_a_detector(det, tmp_path, capsys):
+def test_an_onnx_file_of_a_detector(det, tmp_path, out):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(name)
-    out = tmp_path / 'a.onnx'
-    argv = ['export', det.config, det.checkpoint, '--size', '32', '64', '--out', str(out)]
-    assert main(argv) == 0
-    text = capsys.readouterr().out
+    argv = ['export', det.config, det.checkpoint, '--size', 32, 64, '--out', tmp_path / 'a.onnx']
+    text = out(*argv)
     assert 'images -> boxes, scores, labels, masks\n' in text
     assert 'same objects' in text
     assert text.count('1 x 32 x 64 ') == 1
     assert 'not exported' not in text
-    assert main([*argv, '--feature-maps', '--batch-size', '2']) == 0
-    text = capsys.readouterr().out
+    text = out(*argv, '--feature-maps', '--batch-size', 2)
     assert 'images -> stride_4, ' in text
     assert 'not exported: rpn_head, roi_head\n' in text
 

@@ -2,20 +2,15 @@
 
 import pytest
 
-from mmca.cli.main import main
-
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
 
 
 @pytest.fixture
-def table(capsys):
+def table(out):
     """Run it on a shipped config; returns part -> [params M, MACs G, DFT G, DFT %]."""
 
     def run(name, *argv):
-        code = main(['flops', name, *argv])
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        rows = [line.rsplit(None, 4) for line in out.splitlines()[2:]]
+        rows = [line.rsplit(None, 4) for line in out('flops', name, *argv).splitlines()[2:]]
         return {name: [float(number) for number in numbers] for name, *numbers in rows}
 
     return run
@@ -72,9 +67,8 @@ def test_neck_by_hand(table):
     """FPN at 128 x 192: a 1 x 1 and a 3 x 3 convolution to 256 channels on each level."""
     parts = table(SEG, '--shape', '128', '192')
     tokens = [32 * 48, 16 * 24, 8 * 12, 4 * 6]
-    macs = sum(
-        n * 256 * (dims + 9 * 256) for n, dims in zip(tokens, (64, 128, 320, 512), strict=True)
-    )
+    dims = 64, 128, 320, 512
+    macs = sum(n * 256 * (d + 9 * 256) for n, d in zip(tokens, dims, strict=True))
     assert parts['neck'][1] == pytest.approx(macs / 1e9, abs=0.0051)
     assert list(parts) == ['backbone', 'neck', 'decode_head', 'total']
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mmca import backbones
-from mmca.cli.main import main
 from tests.helpers import ROOT
 
 
@@ -21,12 +20,11 @@ def zeros(name, **options):
     return {name: torch.zeros(1).expand(t.shape) for name, t in model.state_dict().items()}
 
 
-def test_contents_table_and_config(capsys, tmp_path):
+def test_contents_table_and_config(out, tmp_path):
     state = {f'backbone.{k}': v for k, v in zeros('CADeiT', pos_embed=True).items()}
     state['head.w'] = torch.zeros(1)
     path = write(tmp_path / 'weights.pth', {'state_dict': state, 'optimizer': {}})
-    assert main(['inspect', path]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = out('inspect', path).splitlines()
     millions = sum(value.numel() for value in state.values()) / 1e6
     contents = f"{len(state)} tensors, {millions:.2f} M values (float32), in 'state_dict'"
     assert lines[:2] == [f'{path}: {contents}', 'skipped: optimizer']
@@ -38,23 +36,19 @@ def test_contents_table_and_config(capsys, tmp_path):
     assert (name, backbone) == ('model', expected)
 
 
-def test_the_circulant_backbone_is_recommended(capsys, tmp_path):
-    path = write(tmp_path / 'deit.pth', zeros('DeiT'))
-    assert main(['inspect', path]) == 0
-    out = capsys.readouterr().out
-    assert out.splitlines()[2].split()[:2] == ['DeiT', 'tiny']
-    assert re.search(r'^CADeiT tiny: \d+ loaded, \d+ converted$', out, re.MULTILINE)
-    assert "dict(type='mmca.CADeiT', arch='tiny', pos_embed=True, attn_cfg={'circulant'" in out
+def test_the_circulant_backbone_is_recommended(out, tmp_path):
+    said = out('inspect', write(tmp_path / 'deit.pth', zeros('DeiT')))
+    assert said.splitlines()[2].split()[:2] == ['DeiT', 'tiny']
+    assert re.search(r'^CADeiT tiny: \d+ loaded, \d+ converted$', said, re.MULTILINE)
+    assert "dict(type='mmca.CADeiT', arch='tiny', pos_embed=True, attn_cfg={'circulant'" in said
 
 
-def test_against_a_config(capsys, tmp_path):
+def test_against_a_config(out, tmp_path):
     config = 'coco/maskrcnn_ca_pvt_t'
-    path = write(tmp_path / 'pvt.pth', zeros('CAPVT'))
-    assert main(['inspect', path, '--config', config]) == 0
-    assert f'CAPVT of {config}: 100.0% filled; ' in capsys.readouterr().out
-    options = ['--config', config, '--cfg-options', 'model.backbone.arch=small']
-    assert main(['inspect', path, *options]) == 0
-    assert 'missing: block1.2.cpe.weight' in capsys.readouterr().out
+    argv = 'inspect', write(tmp_path / 'pvt.pth', zeros('CAPVT')), '--config', config
+    assert f'CAPVT of {config}: 100.0% filled; ' in out(*argv)
+    said = out(*argv, '--cfg-options', 'model.backbone.arch=small')
+    assert 'missing: block1.2.cpe.weight' in said
 
 
 @pytest.mark.parametrize(
@@ -65,13 +59,11 @@ def test_against_a_config(capsys, tmp_path):
         (['{deit}', '--config', 'camvid/fpn_ca_deit_t'], 'set model.backbone.pos_embed=True'),
     ],
 )
-def test_bad_input_is_one_line(capsys, fail, tmp_path, argv, expected):
+def test_bad_input_is_one_line(out, fail, tmp_path, argv, expected):
     files = {'empty': tmp_path / 'empty.py'}
     files['empty'].write_text("default_scope = 'mmdet'\n")
     files['good'] = write(tmp_path / 'good.pth', {'layer1.0.conv1.weight': torch.zeros(1)})
     files['deit'] = write(tmp_path / 'deit.pth', zeros('CADeiT', pos_embed=True))
-    assert main(['inspect', files['good']]) == 0
-    assert 'fits no backbone of mmca; a bare state dict; names: original; family: ResNet' in (
-        capsys.readouterr().out
-    )
+    reason = 'fits no backbone of mmca; a bare state dict; names: original; family: ResNet'
+    assert reason in out('inspect', files['good'])
     assert expected in fail('inspect', *(item.format(**files) for item in argv))

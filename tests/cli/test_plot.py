@@ -5,8 +5,6 @@ import json
 import pytest
 from PIL import Image
 
-from mmca.cli.main import main
-
 
 @pytest.fixture(autouse=True)
 def work_dirs(tmp_path, monkeypatch):
@@ -20,15 +18,14 @@ def work_dirs(tmp_path, monkeypatch):
         file.write_text('\n'.join(map(json.dumps, lines)))
 
 
-def test_curves(capsys, tmp_path):
-    assert main(['plot', 'a', 'b']) == 0
-    assert capsys.readouterr().out.splitlines() == [
+def test_curves(out, tmp_path):
+    assert out('plot', 'a', 'b').splitlines() == [
         'a: 100 iterations, final loss 0.01, mIoU 30',
         'b: 100 iterations, final loss 0.01, mIoU 40',
         'wrote curves.png',
     ]
     assert Image.open('curves.png').size == (1320, 440)  # two panels side by side
-    assert main(['plot', 'a', '--keys', 'lr', 'aAcc', 'loss', '--out', 'c.svg']) == 0
+    out('plot', 'a', '--keys', 'lr', 'aAcc', 'loss', '--out', 'c.svg')
     assert (tmp_path / 'c.svg').stat().st_size > 10_000
 
 

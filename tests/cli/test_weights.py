@@ -20,11 +20,10 @@ from tests.helpers import empty_weights
 __all__ = ['analyze_job', 'distill_job']
 
 
-def test_the_table_says_what_is_in_the_cache(cache, capsys):
+def test_the_table_says_what_is_in_the_cache(cache, out):
     cache.mkdir(parents=True)
     (cache / 'pvt_small.pth').touch()
-    assert main(['weights']) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
+    header, *lines = out('weights').splitlines()
     rows = {line.split()[0]: line for line in lines}
     assert header.split('  ')[0] == 'name'
     assert set(rows) == set(KNOWN)
@@ -35,11 +34,10 @@ def test_the_table_says_what_is_in_the_cache(cache, capsys):
     assert ' 22  a1311bcf' in rows['deit_tiny']
 
 
-def test_a_name_is_downloaded_and_its_file_printed(cache, server, monkeypatch, capsys):
+def test_a_name_is_downloaded_and_its_file_printed(cache, server, monkeypatch, out):
     monkeypatch.setenv('MMCA_WEIGHTS_MIRROR', server.address('good', ''))
-    assert main(['weights', 'pvt_tiny', 'ca_deit_tiny']) == 0
     paths = [cache / 'pvt_tiny.pth', cache / 'ca_deit_tiny.pth']
-    assert capsys.readouterr().out.split() == list(map(str, paths))
+    assert out('weights', 'pvt_tiny', 'ca_deit_tiny').split() == list(map(str, paths))
     assert all(path.read_bytes() == server.content for path in paths)
 
 
@@ -51,39 +49,29 @@ def test_without_a_network_it_is_one_line(cache, fail, monkeypatch):
     assert 'nearest of `mmca weights`: pvt_tiny' in fail('weights', 'pvt_tine')
 
 
-def test_inspect_takes_a_name(cache, server, monkeypatch, capsys):
+def test_inspect_takes_a_name(cache, server, monkeypatch, out):
     monkeypatch.setenv('MMCA_WEIGHTS_MIRROR', server.address('good', ''))
     server.content = empty_weights('pvt_t')
-    assert main(['inspect', 'pvt_tiny']) == 0
-    out = capsys.readouterr().out
-    assert out.startswith('pvt_tiny: 156 tensors, 12.71 M values')
-    assert "init_cfg=dict(type='Pretrained', checkpoint='pvt_tiny')" in out
+    said = out('inspect', 'pvt_tiny')
+    assert said.startswith('pvt_tiny: 156 tensors, 12.71 M values')
+    assert "init_cfg=dict(type='Pretrained', checkpoint='pvt_tiny')" in said
 
 
-@pytest.fixture
-def teacher(analyze_job, cache, server, tmp_path):
-    """The address of softmax weights, in the place of the file that the jobs write."""
-    analyze_job()
-    path = tmp_path / 'weights.pth'
-    server.content = path.read_bytes()
-    path.unlink()
-    return server.address('good', 'teacher.pth')
-
-
-def test_analyze_takes_an_address(analyze_job, teacher, tmp_path, capsys):
-    argv = [teacher if word.endswith('weights.pth') else word for word in analyze_job()]
-    (tmp_path / 'weights.pth').unlink()
-    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
-    assert f'init_cfg.checkpoint={teacher}' in capsys.readouterr().out
+def test_analyze_and_distill_take_an_address(
+    analyze_job, distill_job, cache, server, tmp_path, capsys
+):
+    address = server.address('good', 'teacher.pth')
+    options = '--iters', 0, '--calibrate', 4, '--work-dir', tmp_path / 'work'
+    for argv, name in (
+        ([*analyze_job(), '--out', str(tmp_path / 'out')], 'weights.pth'),
+        (distill_job('a.pth', *options), 'teacher.pth'),
+    ):
+        server.content = (tmp_path / name).read_bytes()
+        (tmp_path / name).unlink()
+        assert main([address if word.endswith(name) else word for word in argv]) == 0
+    assert f'init_cfg.checkpoint={address}' in capsys.readouterr().out
     content = json.loads((tmp_path / 'out/analysis.json').read_text())
     assert content['checkpoint']['file'] == 'teacher.pth'
-
-
-def test_distill_takes_an_address(distill_job, teacher, tmp_path, forget):
-    options = '--iters', 0, '--calibrate', 4, '--work-dir', tmp_path / 'work'
-    argv = [teacher if w.endswith('teacher.pth') else w for w in distill_job('a.pth', *options)]
-    (tmp_path / 'teacher.pth').unlink()
-    assert main(argv) == 0
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['distill']['teacher'] == 'teacher.pth'
 
 

@@ -1,5 +1,5 @@
-"""Tiny runs for tests of the engine."""
+"""Every run of the engine starts without mmengine's global state."""
 
-from tests.commands import fail, forget, tiny_run
+from tests.commands import forget
 
-__all__ = ['fail', 'forget', 'tiny_run']
+__all__ = ['forget']

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,7 @@ from mmengine.registry import DefaultScope
 
 from mmca.engine import Runner
 from mmca.engine.launch import find_tool
-from tests.helpers import ROOT, error_line
+from tests.helpers import ROOT, error_line, python
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, write_config, write_good
 from tests.stress.malformed import edit
 
@@ -178,9 +177,8 @@ def test_the_librarys_own_tool_orders_labels_by_name(tmp_path, monkeypatch, capf
     reverse(files['test'])
     (tmp_path / 'oracle.py').write_text(ORACLE)
     config = write_config(tmp_path, 'coco', SETTINGS)
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(tmp_path)])}
-    command = [sys.executable, find_tool('mmdet', 'train'), config]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    env = {'PYTHONPATH': os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = python(find_tool('mmdet', 'train'), config, env=env)
     assert 'coco/bbox_mAP: 1.0000' in done.stdout + done.stderr
     # Testing, in this process.
     monkeypatch.syspath_prepend(tmp_path)
@@ -198,7 +196,7 @@ def test_the_librarys_own_tool_orders_labels_by_name(tmp_path, monkeypatch, capf
     with pytest.raises(SystemExit, match='2'):
         test()
     classes = "metainfo.classes=('hazelnut', 'date', 'fig')"
-    assert f'in another order: set {classes}' in error_line(capfd.readouterr().err)
+    assert f'in a different order: set {classes}' in error_line(capfd.readouterr().err)
 
 
 @pytest.mark.parametrize('elsewhere', [False, True])

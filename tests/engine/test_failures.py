@@ -5,11 +5,10 @@ import errno
 import pytest
 import torch
 from mmengine.hooks import Hook
-from torch.utils.data import DataLoader, Dataset
+from mmengine.registry import DATASETS
 
-from mmca.engine.failures import describe
 from mmca.errors import InputError
-from tests.engine.toy import build
+from tests.engine.toy import Numbers, build
 from tests.helpers import error_line
 
 
@@ -95,35 +94,20 @@ def test_the_part_of_the_config_is_named(tmp_path, capfd):
         assert error_line(capfd.readouterr().err).startswith(expected)
 
 
-class Broken(Dataset):
-    """Two samples; loading the second raises."""
-
-    def __init__(self, error):
-        self.error = error
-
-    def __len__(self):
-        return 2
+@DATASETS.register_module(name='ToyBroken', force=True)
+class Broken(Numbers):
+    """Loading a sample raises."""
 
     def __getitem__(self, index):
-        if index:
-            raise self.error
-        return index
+        raise (InputError if self.number == 1 else ValueError)('cannot decode a.jpg')
 
 
-@pytest.mark.parametrize(
-    ('error', 'line'),
-    [
-        (ValueError('cannot decode a.jpg'), 'ValueError: cannot decode a.jpg'),
-        (InputError('a.png has label 9'), 'a.png has label 9'),
-    ],
-)
-def test_an_error_in_a_loading_process_is_told_by_its_own_line(error, line):
-    with pytest.raises(ValueError, match='Traceback') as caught:
-        list(DataLoader(Broken(error), num_workers=1))
-    assert describe(caught.value) == line
-
-
-def test_the_nearest_input_error_explains_others():
-    error = KeyError('class CAPVT')
-    error.__cause__ = InputError('arch is huge')
-    assert describe(error) == 'arch is huge'
+@pytest.mark.parametrize(('number', 'kind'), [(1, ''), (2, 'ValueError: ')])
+def test_an_error_in_a_loading_process_is_described_by_its_own_line(number, kind, tmp_path, capfd):
+    dataset = {'type': 'ToyBroken', 'number': number}
+    sampler = {'type': 'DefaultSampler'}
+    loader = {'batch_size': 1, 'num_workers': 1, 'dataset': dataset, 'sampler': sampler}
+    with pytest.raises(SystemExit, match='2'):
+        build(tmp_path, train_dataloader=loader).train()
+    expected = f'error: {kind}cannot decode a.jpg'
+    assert error_line(capfd.readouterr().err).startswith(expected)

@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from mmca.backbones import CAPVT
-from mmca.engine.launch import find_tool, launch, options_in
+from mmca.engine.launch import find_tool, launch
 from mmca.errors import InputError
 from tests.helpers import (
     CONFIGS,
@@ -21,8 +19,10 @@ from tests.helpers import (
     error_line,
     iteration_of,
     needs_mmpretrain,
+    python,
     write_image,
 )
+from tests.stress.good_data import write_config, write_good
 
 CLS = str(CONFIGS / 'imagenet/ca_pvt_t.py')
 TINY_CAPVT = dict(embed_dims=(8, 16, 16, 32), depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
@@ -46,39 +46,48 @@ param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=True)]
 
 def mmca(*words, door=('-m', 'mmca'), cwd=ROOT, status=0):
     """Run a command in a process; returns stdout and stderr."""
-    env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    command = [sys.executable, *door, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env)
+    done = python(*door, *words, cwd=cwd)
     assert done.returncode == status, done.stderr[-3000:]
     return done.stdout, done.stderr
 
 
-def test_a_segmentor_trains_resumes_and_is_tested(tiny_run, tmp_path):
+@pytest.fixture
+def tiny_segmentor(tmp_path):
+    """The config of a small segmentor with two images per split, and options."""
+    write_good(tmp_path, 'ade', 2)
+    every = "train_cfg['val_interval'] = default_hooks['checkpoint']['interval'] = 1"
+    config = write_config(tmp_path, 'ade', every)
+    return [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options']
+
+
+def test_a_segmentor_trains_resumes_and_is_tested(tiny_segmentor, tmp_path):
     work, images = tmp_path / 'work', tmp_path / 'images'
-    every = 'default_hooks.logger.interval=1'
-    out, err = mmca('train', *tiny_run, every)
+    out, err = mmca('train', *tiny_segmentor, 'randomness.seed=0')
     assert err == ''
     assert 0 < [' Iter(train) ' in line for line in out.splitlines()].index(True) < 40
     (log,) = work.glob('*/*.log')
     assert 'UserWarning: Default ``avg_non_ignore`` is False' in log.read_text()
+    scalars = json.loads(next(work.glob('*/vis_data/scalars.json')).read_text().splitlines()[0])
+    assert scalars['images_per_s'] > 0
+    assert 10 < scalars['memory'] < 1e6  # MiB
     cfg = Config.fromfile(next(work.glob('*/vis_data/config.py')))
     assert {'checks', 'preemption', 'resume', 'checkpoint'} <= cfg.default_hooks.keys()
     # mmseg's own tool, with a shipped config
     door = [str(find_tool('mmseg', 'train'))]
-    out, err = mmca(*tiny_run, 'train_cfg.max_iters=2', '--resume', door=door)
-    assert 'resumed epoch: 0, iter: 1' in out + err
-    assert iteration_of(work / 'iter_2.pth') == 2
-    config, *options = tiny_run
+    out, err = mmca(*tiny_segmentor, 'train_cfg.max_epochs=2', '--resume', door=door)
+    assert 'resumed epoch: 1, iter: 1' in out + err
+    assert iteration_of(work / 'epoch_2.pth') == 2
+    config, *options = tiny_segmentor
     options += ['default_hooks.visualization.interval=1']  # mmseg 1.2 draws every 50th image
-    out, err = mmca('test', config, work / 'iter_2.pth', '--show-dir', images, *options)
+    out, err = mmca('test', config, work / 'epoch_2.pth', '--show-dir', images, *options)
     assert 'mIoU' in out + err
     assert 'warning:' not in err
     assert len(list(images.glob('**/*.png'))) == 2
 
 
 @pytest.mark.parametrize('door', [find_tool('mmseg', 'train'), ROOT / 'tools/train.py'], ids=str)
-def test_the_same_line_through_every_door(door, tiny_run):
-    _, err = mmca(*tiny_run, 'model.backbone.arch=huge', door=[door], status=2)
+def test_the_same_line_through_every_door(door, tiny_segmentor):
+    _, err = mmca(*tiny_segmentor, 'model.backbone.arch=huge', door=[door], status=2)
     assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; known are tiny, small")
 
 
@@ -132,11 +141,6 @@ def test_a_third_party_classifier_is_tested(tiny_classifier, tmp_path):
     found = pickle.loads((tmp_path / 'out.pkl').read_bytes())
     expected = torch.tensor([1.0, 0.0]).softmax(0)
     assert all(torch.allclose(item['pred_score'], expected) for item in found)
-
-
-def test_options_of_a_command_line():
-    words = ['--amp', '--cfg-options', 'a=1', 'b=(1,2)', '--resume', '--cfg-options=c=-3']
-    assert options_in(words) == ['a=1', 'b=(1,2)', 'c=-3']
 
 
 def test_a_missing_config_and_a_misspelled_option_are_named():

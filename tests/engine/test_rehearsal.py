@@ -34,7 +34,6 @@ FAULTS = {
 
 @pytest.mark.parametrize(('text', 'message'), FAULTS.items())
 def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys):
-
     write_good(tmp_path, 'coco', 2)
     with pytest.raises(SystemExit) as caught:
         Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco', text))).train()
@@ -43,7 +42,6 @@ def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys
 
 
 def test_a_rehearsal_leaves_no_trace(tmp_path, capfd):
-
     write_good(tmp_path, 'coco', 3)
     text = """val_evaluator = [
         dict(type='CocoMetric', ann_file=root + '/test.json', outfile_prefix=root + '/results'),

@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -16,7 +14,7 @@ from mmengine.runner import load_checkpoint
 from mmca.config.reader import read_config
 from mmca.engine.safe_loading import load_from_local, refuse_code
 from mmca.errors import InputError
-from tests.helpers import ROOT, needs_new_torch
+from tests.helpers import needs_new_torch, python
 
 
 class Planted:
@@ -29,12 +27,11 @@ class Planted:
         return open, (str(self.path), 'w')
 
 
-@pytest.mark.parametrize('zipped', [True, False])
-def test_importing_the_engine_is_enough(zipped, tmp_path):
+def test_importing_the_engine_is_enough(tmp_path):
     """As a shipped config does by `custom_imports`, in whatever tool reads it."""
     path = tmp_path / 'hostile.pth'
     content = {'state_dict': {'weight': torch.ones(2, 2)}, 'x': Planted(tmp_path / 'y')}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    torch.save(content, path)
     code = f"""
 import torch, mmca.engine
 from mmengine.runner import load_checkpoint
@@ -42,7 +39,7 @@ model = torch.nn.Linear(2, 2)
 load_checkpoint(model, {str(path)!r})
 assert (model.weight == 1).all()
 """
-    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True)
+    assert python('-c', code).returncode == 0
     assert not (tmp_path / 'y').exists()
 
 
@@ -76,40 +73,28 @@ def test_a_log_names_its_own_methods_alone(tmp_path):
     assert load_from_local(str(path)).keys() == {'state_dict', 'meta'}
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_an_address_is_read_by_our_own_loader(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    with pytest.raises(InputError, match='none'):
-        load_from_local(str(tmp_path / 'none.pth'))
     with pytest.raises(InputError, match='cannot download'):
         load_checkpoint(torch.nn.Linear(2, 2), 'http://127.0.0.1:9/a.pth')
 
 
 @pytest.mark.parametrize('tag', ['python/object/apply:os.system', 'python/name:os.system'])
-@pytest.mark.parametrize('as_base', [False, True])
-def test_yaml_builds_no_objects(tag, as_base, tmp_path):
-    target, path = tmp_path / 'planted', tmp_path / 'config.yaml'
-    path.write_text(f'default_scope: !!{tag} ["touch {target}"]\n')
-    if as_base:
-        (tmp_path / 'config.py').write_text("_base_ = 'config.yaml'")
-        path = tmp_path / 'config.py'
+def test_yaml_builds_no_objects(tag, tmp_path):
+    (tmp_path / 'base.yaml').write_text('default_scope: mmdet\nmodel: {sizes: [1, 2.5]}\n')
+    (tmp_path / 'config.py').write_text("_base_ = 'base.yaml'")
+    assert read_config(str(tmp_path / 'config.py')).model.sizes == [1, 2.5]
+    (tmp_path / 'base.yaml').write_text(f'default_scope: !!{tag} ["touch {tmp_path}/planted"]\n')
     with pytest.raises(InputError, match='could not determine a constructor for the tag'):
-        read_config(str(path))
-    assert not target.exists()
+        read_config(str(tmp_path / 'config.py'))
+    assert not (tmp_path / 'planted').exists()
 
 
-def test_yaml_of_data_is_read(tmp_path):
-    path = tmp_path / 'config.yaml'
-    path.write_text('default_scope: mmdet\nmodel: {type: X, sizes: [1, 2.5]}\n')
-    assert read_config(str(path)).model.sizes == [1, 2.5]
-
-
-@pytest.mark.parametrize('suffix', ['pkl', 'pickle'])
-def test_a_pickle_of_the_libraries_runs_nothing(suffix, tmp_path):
+def test_a_pickle_of_the_libraries_runs_nothing(tmp_path):
     """Annotations, proposals, class weights: mmengine's `load` reads them all."""
-    path = tmp_path / f'a.{suffix}'
-    fileio.dump(Planted(tmp_path / 'planted'), path)
+    fileio.dump(Planted(tmp_path / 'planted'), tmp_path / 'a.pickle')
     with pytest.raises(InputError, match=r'names io\.open, which could run code'):
-        fileio.load(path)
+        fileio.load(tmp_path / 'a.pickle')
     assert not (tmp_path / 'planted').exists()
 
 

@@ -1,9 +1,13 @@
 """A toy training: nine numbers, a linear layer, three epochs of five batches."""
 
-from typing import Any
+import os
+import signal
+from contextlib import nullcontext
 
+import pytest
 import torch
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
 from torch.utils.data import Dataset
@@ -52,43 +56,54 @@ class Count(BaseMetric):
         return {'count': len(results)}
 
 
-def build(
-    work_dir, *hooks: Any, kind: str = 'Epoch', accumulate: int = 1, **changes: Any
-) -> Runner:
-    """A runner that trains for 15 iterations.
+class Watch(Hook):
+    """Records a run, and sends SIGTERM in an iteration or a validation."""
 
-    Args:
-        work_dir: its work dir.
-        hooks: more hooks.
-        kind: of the loop, 'Epoch' or 'Iter'.
-        accumulate: iterations in a step.
-        changes: arguments of the runner that differ.
-    """
-    loader = {
-        'batch_size': 2,
-        'num_workers': 0,
-        'dataset': {'type': 'ToyNumbers'},
-        'sampler': {'type': 'DefaultSampler', 'shuffle': True},
-    }
-    sampler = {'type': 'InfiniteSampler', 'shuffle': True}
-    length = {'max_epochs': 3} if kind == 'Epoch' else {'max_iters': 3 * EPOCH}
-    interval = 1 if kind == 'Epoch' else EPOCH
+    priority = 'VERY_HIGH'
+
+    def __init__(self, iteration=None, validation=None):
+        self.iteration, self.validation = iteration, validation
+        self.rates, self.epochs, self.validated = {}, [], []
+
+    def before_train_iter(self, runner, **kwargs):
+        rates = runner.optim_wrapper.get_lr()
+        self.rates[runner.iter] = rates.get('layer.lr', rates.get('lr'))[0]
+        self.epochs.append(runner.epoch)
+
+    def after_train_iter(self, runner, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def before_val_iter(self, runner, **kwargs):
+        if runner.iter == self.validation:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.validated.append(runner.iter)
+
+
+def build(
+    work_dir, *hooks: Hook, kind: str = 'Epoch', number=9, batch_size=2, max_epochs=3, **changes
+) -> Runner:
+    """A runner that trains for 15 iterations, with more hooks and other arguments."""
+    by_epoch = kind == 'Epoch'
+    dataset = {'type': 'ToyNumbers', 'number': number}
+    loader = {'batch_size': batch_size, 'num_workers': 0, 'dataset': dataset}
+    sampler = {'type': 'DefaultSampler' if by_epoch else 'InfiniteSampler', 'shuffle': True}
+    length = {'max_epochs': max_epochs} if by_epoch else {'max_iters': 3 * EPOCH}
+    length['val_interval'] = 1 if by_epoch else EPOCH
+    checkpoint = {'interval': 1, 'max_keep_ckpts': 1, 'by_epoch': by_epoch}
     settings = {
         'model': {'type': 'ToyModel'},
         'work_dir': str(work_dir),
-        'train_dataloader': loader if kind == 'Epoch' else {**loader, 'sampler': sampler},
-        'train_cfg': {'type': f'{kind}BasedTrainLoop', 'val_interval': interval, **length},
+        'train_dataloader': {**loader, 'sampler': sampler},
+        'train_cfg': {'type': f'{kind}BasedTrainLoop', **length},
         'val_dataloader': {**loader, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}},
         'val_cfg': {},
         'val_evaluator': {'type': 'ToyCount'},
-        'optim_wrapper': {
-            'optimizer': {'type': 'Adam', 'lr': 0.1},
-            'accumulative_counts': accumulate,
-        },
+        'optim_wrapper': {'optimizer': {'type': 'Adam', 'lr': 0.1}},
         'param_scheduler': [{'type': 'LinearLR', 'by_epoch': False, 'begin': 0, 'end': 15}],
-        'default_hooks': {
-            'checkpoint': {'interval': 1, 'max_keep_ckpts': 1, 'by_epoch': kind == 'Epoch'},
-        },
+        'default_hooks': {'checkpoint': checkpoint},
         'custom_hooks': [{'type': 'mmca.SeedHook'}],
         'randomness': {'seed': 0},
         'log_level': 'ERROR',
@@ -99,3 +114,16 @@ def build(
     for hook in hooks:
         runner.register_hook(hook, priority=getattr(hook, 'priority', 'NORMAL'))
     return runner
+
+
+def train(work_dir, iteration=None, validation=None, **changes) -> tuple[Model, Watch]:
+    """Train until SIGTERM, if any; returns the model, and a record of the run."""
+    watch = Watch(iteration, validation)
+    runner = build(work_dir, watch, **changes)
+    before = signal.getsignal(signal.SIGTERM)
+    stops = iteration or validation
+    with pytest.raises(SystemExit, match='143') if stops else nullcontext():
+        runner.train()
+    assert signal.getsignal(signal.SIGTERM) is (signal.SIG_IGN if stops else before)
+    signal.signal(signal.SIGTERM, before)
+    return getattr(runner.model, 'module', runner.model), watch

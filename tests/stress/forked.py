@@ -23,13 +23,7 @@ for _library in ('mmdet', 'mmseg'):  # once, before any fork
 
 
 class Outcome(NamedTuple):
-    """How a job ended.
-
-    Attributes:
-        code: exit code; the signal, negative, where the process died.
-        text: what was printed.
-        megabytes: peak of the process.
-    """
+    """How a job ended: exit code (or minus the signal), output, and peak memory."""
 
     code: int
     text: str

@@ -34,16 +34,7 @@ class Files(NamedTuple):
 
 
 def write_good(root: Path, kind: str, number: int = NUMBER) -> dict[str, Files]:
-    """Write a data set without faults.
-
-    Args:
-        root: a new folder.
-        kind: 'coco' or 'ade'.
-        number: of images a split.
-
-    Returns:
-        The splits, 'train' and 'test'.
-    """
+    """Write a data set of a kind, 'coco' or 'ade'; returns its splits, 'train' and 'test'."""
     rng = np.random.default_rng(0)
     splits = {}
     for split in ('train', 'test'):
@@ -66,20 +57,14 @@ def photo(rng: np.random.Generator) -> Image.Image:
 
 def coco_content(number: int = NUMBER) -> dict:
     """The content of a COCO file: two objects an image, and a category without objects."""
+    size = {'width': WIDTH, 'height': HEIGHT}
     places = [(index, *place) for index in range(number) for place in ((4, 1), (34, 2))]
     return {
-        'images': [
-            {'id': i, 'file_name': f'{i}.jpg', 'width': WIDTH, 'height': HEIGHT}
-            for i in range(number)
-        ],
+        'images': [{'id': i, 'file_name': f'{i}.jpg', **size} for i in range(number)],
         'annotations': [
             {
-                'id': 100 + i,
-                'image_id': index,
-                'category_id': category,
-                'bbox': [x, 6, 24, 30],
-                'area': 720,
-                'iscrowd': 0,
+                **{'id': 100 + i, 'image_id': index, 'category_id': category, 'iscrowd': 0},
+                **{'bbox': [x, 6, 24, 30], 'area': 720},
                 'segmentation': [[x, 6, x + 24, 6, x + 24, 36, x, 36]],
             }
             for i, (index, x, category) in enumerate(places)
@@ -145,16 +130,7 @@ work_dir = root + '/work'
 
 
 def write_config(root: Path, kind: str, text: str = '') -> Path:
-    """Write the config of a tiny model for a data set of :func:`write_good`.
-
-    Args:
-        root: where the data set lies.
-        kind: 'coco' or 'ade'.
-        text: more lines of the config.
-
-    Returns:
-        The config.
-    """
+    """Write the config of a tiny model for the data set in `root`, with more lines of text."""
     path = root / 'tiny.py'
     path.write_text(f'root = {str(root)!r}{_CONFIGS[kind]}{_RUN}{text}')
     return path

@@ -13,8 +13,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import torch
+from mmengine.registry import MODELS, DefaultScope
 
+from mmca.config.reader import load_config
 from tests.hostile import WRAPS, beside_weights, call, corpus, name, odd_files, saved, text
 from tests.stress import forked
 from tests.stress.good_data import write_config, write_good
@@ -23,22 +24,17 @@ MEGABYTES = 2500  # that a process may take: torch, mmdet, mmseg and a small mod
 
 
 class Site:
-    """A folder with a small model's config and data, hostile files, and a server for them.
-
-    Attributes:
-        planted: what would exist if code of a file had run.
-        files: the hostile files.
-        good: a checkpoint that can be read.
-    """
+    """A folder with a small model's config and data, hostile files, and a server for them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.planted = folder, folder / 'planted'
+        self.folder, self.planted = folder, folder / 'planted'  # the second if code has run
         write_good(folder, 'ade', number=2)
         (folder / 'unlabeled').mkdir()
         for i in range(20):  # the fewest that mmca distill takes
             shutil.copy(folder / 'images/test/0.jpg', folder / f'unlabeled/{i}.jpg')
         self.config = write_config(folder, 'ade', "\ntrain_cfg['max_epochs'] = 1")
-        weights = self._weights()
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            weights = MODELS.build(load_config(str(self.config)).model).state_dict()
         self.good = self._write('good.pth', saved({'meta': {}, 'state_dict': weights}))
         self.files = [self._write(*item) for item in odd_files(weights, folder).items()]
         for label, opcodes in corpus(self.planted).items():
@@ -57,14 +53,6 @@ class Site:
         path = self.folder / ''.join(c if c.isalnum() or c == '.' else '_' for c in name)
         path.write_bytes(content)
         return path
-
-    def _weights(self) -> dict[str, torch.Tensor]:
-        from mmengine.registry import MODELS, DefaultScope
-
-        from mmca.config.reader import load_config
-
-        with DefaultScope.overwrite_default_scope('mmseg'):
-            return MODELS.build(load_config(str(self.config)).model).state_dict()
 
     def run(self, entry_point: str, path: Path) -> forked.Outcome:
         """Make an entry point read a file."""

@@ -53,15 +53,7 @@ def make_data(folder):
 
 
 class Training:
-    """One training by `mmca train`, in one process after another.
-
-    Args:
-        kind: a key of `KINDS`; it validates and saves a checkpoint every six iterations.
-        folder: for data, work dirs and output.
-        name: of the work dir.
-        length: factor of the number of epochs or iterations.
-        launcher: the module that starts `mmca`, with its arguments.
-    """
+    """A training of a kind in `KINDS`, which validates and saves every six iterations."""
 
     def __init__(self, kind, folder, name, length=1, launcher=()):
         self.work_dir, self._folder = folder / name, folder

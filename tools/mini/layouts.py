@@ -89,7 +89,7 @@ def make_mini(
     seed: int = 0,
     force: bool = False,
 ) -> str:
-    """Write the data set, unless the folder already holds it.
+    """Write the data set, unless the folder already holds it; return a line that describes it.
 
     Args:
         out: output folder.
@@ -99,15 +99,9 @@ def make_mini(
         seed: random seed.
         force: replace another synthetic data set.
 
-    Returns:
-        One line that describes what was written.
-
     Raises:
-        InputError: bad count, size or seed, or a folder with other content.
+        InputError: a bad size, or a folder with other content.
     """
-    for name, number, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
-        if number < least:
-            raise InputError(f'{name} must be {least} or more, got {number}')
     if len(size) != 2 or any(side % 32 or not 64 <= side <= 4096 for side in size):
         got = ' x '.join(map(str, size))
         raise InputError(f'size must be W and H, multiples of 32 from 64 to 4096, got {got}')

@@ -19,14 +19,7 @@ UNLABELED, IGNORED = 11, 255
 
 
 def convert(source: Path, out: Path) -> dict[str, int]:
-    """Write images/ and annotations/ with training, validation and test.
-
-    Args:
-        source: downloaded folder.
-        out: output folder.
-
-    Returns:
-        Number of images per split.
+    """Write images/ and annotations/; return the number of images per split.
 
     Raises:
         InputError: a file is missing, damaged or unexpected.

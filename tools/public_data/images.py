@@ -12,14 +12,7 @@ QUALITY = 95
 
 
 def listed(folder: Path, number: int) -> list[Path]:
-    """List the .png files of a folder and verify their number.
-
-    Args:
-        folder: the folder.
-        number: their number in the data set.
-
-    Returns:
-        Their paths, sorted by name.
+    """List the .png files of a folder, sorted by name, and verify their number.
 
     Raises:
         InputError: the folder is missing or incomplete.

@@ -40,14 +40,7 @@ def split_of(stem: str) -> str:
 
 
 def convert(source: Path, out: Path) -> dict[str, int]:
-    """Write {train,val,test}.json and folders of images.
-
-    Args:
-        source: downloaded folder, PennFudanPed.
-        out: output folder.
-
-    Returns:
-        Number of images per split.
+    """Write {train,val,test}.json and folders of images; return the number of images per split.
 
     Raises:
         InputError: a file is missing, damaged or unexpected.

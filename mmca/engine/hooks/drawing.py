@@ -13,25 +13,26 @@ from mmengine.runner import Runner
 from mmca.checks import splits_of
 from mmca.registry import HOOKS
 
-# Class -> its library, and the attribute with the folder of the drawings.
-FOLDERS = {
-    'DetVisualizationHook': ('mmdet', 'test_out_dir'),
-    'VisualizationHook': ('mmpretrain', 'out_dir'),
+# Library -> its hook, and the attribute with the folder of the drawings.
+DRAWING = {
+    'mmdet': ('DetVisualizationHook', 'test_out_dir'),
+    'mmpretrain': ('VisualizationHook', 'out_dir'),
 }
 
 
-def register(name: str) -> str:
-    """Derive a hook that keeps the images' subfolders: cam1/1.jpg and cam2/1.jpg are two drawings.
-
-    `mmca.Runner` builds it in place of the library's, with the same arguments.
+def keep_subfolders(library: str, hook: dict) -> dict:
+    """Keep the images' subfolders in the drawings: cam1/1.jpg and cam2/1.jpg stay two files.
 
     Args:
-        name: key of `FOLDERS`.
+        library: such as 'mmdet'.
+        hook: the visualization hook in a config.
 
     Returns:
-        The hook's type in a config.
+        The config of a subclass for the library's own hook; other hooks as they are.
     """
-    library, attribute = FOLDERS[name]
+    name, attribute = DRAWING.get(library, (None, None))
+    if str(hook.get('type')).rpartition('.')[2] != name:
+        return hook
 
     class Hook(getattr(import_module(f'{library}.engine.hooks'), name)):
         def before_test(self, runner: Runner) -> None:
@@ -58,7 +59,7 @@ def register(name: str) -> str:
             setattr(self, attribute, folder)
 
     HOOKS.register_module(name, force=True, module=Hook)
-    return f'mmca.{name}'
+    return dict(hook, type=f'mmca.{name}')
 
 
 def _below(root: str, path: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +72,11 @@ class FiniteLossHook(Hook):
 
 def _last_good(runner: Runner, first_bad: int) -> str:
     """Name the newest checkpoint with finite weights from before an iteration."""
-    old: dict[int, Path] = {}
-    for path in Path(runner.work_dir).glob('*_*.pth'):
-        found = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', path.name)
-        if found:
-            unit = len(runner.train_dataloader) if found[1] == 'epoch' else 1
-            old[int(found[2]) * unit] = path
-    # A step can spoil the weights before a loss shows it.
-    for iteration in sorted(old, reverse=True):
-        if iteration < first_bad and _is_finite(old[iteration]):
-            return f'the last good checkpoint is {old[iteration]}'
-    return 'there is no older checkpoint with finite weights'
-
-
-def _is_finite(path: Path) -> bool:
-    try:
-        weights = read_checkpoint(path).tensors
-    except InputError:
-        return False
-    return all(value.isfinite().all() for value in weights.values())
+    for path in sorted(Path(runner.work_dir).glob('*.pth'), key=os.path.getmtime, reverse=True):
+        with suppress(InputError):
+            content = read_checkpoint(path)
+            # A step can spoil the weights before a loss shows it.
+            finite = all(value.isfinite().all() for value in content.tensors.values())
+            if finite and content.meta.get('iter', first_bad) < first_bad:
+                return f'the last good checkpoint is {path}'
+    return 'no older checkpoint has finite weights'

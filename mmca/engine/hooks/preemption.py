@@ -27,7 +27,7 @@ SAME_SIGNAL = 3.0  # seconds: a launcher may repeat a signal that its processes 
 
 
 def _write_error(line: str) -> None:
-    os.write(2, f'{line}\n'.encode())  # print may not be entered again from a signal handler
+    os.write(2, f'{line}\n'.encode())  # a signal handler may not print while print runs
 
 
 def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
@@ -43,7 +43,7 @@ def _obey_parent_alone(init: Callable | None, worker_id: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process upon its parent's SIGTERM or death.
+    """End this process after its parent's SIGTERM or death.
 
     torch watches the parent too, but then waits for a reader of the last batch.
     """
@@ -75,7 +75,7 @@ class PreemptionHook(Hook):
         """Listen for the signal."""
         self._asked = None
         if threading.current_thread() is not threading.main_thread():
-            return  # Python delivers signals to the main thread alone
+            return  # Python delivers signals only to the main thread
         self._before = signal.signal(signal.SIGTERM, self._ask)
         loops = runner.train_loop, runner.val_loop
         for loader in (loop.dataloader for loop in loops if loop is not None):

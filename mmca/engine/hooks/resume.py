@@ -83,7 +83,7 @@ class ResumeHook(Hook):
         if done:
             runner.logger.info(f'resuming after {done} batches of epoch {runner.epoch + 1}')
             loader = runner.train_loop.dataloader
-            # DataLoader refuses a new sampler because of its iterators; there are none yet.
+            # DataLoader refuses a new sampler for the sake of its iterators; it has none yet.
             object.__setattr__(loader, 'batch_sampler', _LaterStart(loader.batch_sampler, done))
         elif _validation_is_due(runner):
             runner.val_loop.run()
@@ -142,7 +142,7 @@ def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
     if is_main_process():
         warn(
             f'resume: {", ".join(changes)}: resuming at iteration {meta["iter"]} (saved at '
-            f'{before}){schedule}; the result differs from an uninterrupted training'
+            f'{before}){schedule}; results will differ from an uninterrupted run'
         )
 
 
@@ -150,12 +150,12 @@ def _reschedule(runner: Runner, checkpoint: dict) -> str:
     """Give a checkpoint the rates that this run's own schedule has at the checkpoint's place.
 
     Returns:
-        What a warning has to add.
+        What to add to the warning.
     """
-    several = isinstance(runner.param_schedulers, dict)  # optimizers
+    several = isinstance(runner.param_schedulers, dict)  # one list per optimizer
     groups = runner.param_schedulers if several else {'': runner.param_schedulers or []}
     own = [scheduler for schedulers in groups.values() for scheduler in schedulers]
-    if any(getattr(scheduler, 'need_val_args', False) for scheduler in own):
+    if any(hasattr(scheduler, 'need_val_args') for scheduler in own):
         return ' with the old schedule, since it follows a metric'
     meta, length = checkpoint['meta'], len(runner.train_loop.dataloader)
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
@@ -166,8 +166,7 @@ def _reschedule(runner: Runner, checkpoint: dict) -> str:
                 epoch_ends = by_epoch and step % length == 0 and step // length <= meta['epoch']
                 if not scheduler.by_epoch or epoch_ends:
                     scheduler.step()
-    saved = {name: [one.state_dict() for one in schedulers] for name, schedulers in groups.items()}
-    checkpoint['param_schedulers'] = saved if several else saved['']
+    checkpoint.pop('param_schedulers', None)  # the stepped ones stay
     for name in groups:
         wrapper = runner.optim_wrapper[name] if several else runner.optim_wrapper
         state = checkpoint['optimizer'][name] if several else checkpoint['optimizer']

@@ -33,7 +33,7 @@ class _SeededLoading:
         self._batches_per_pass = len(loader)
         self.key: tuple[int, ...] = ()  # numbers that all batches share
         self.batch = 0  # number of the first batch that new processes load
-        self.done = 0  # batches of this pass that nobody loads again after a resume
+        self.done = 0  # batches of this pass that a resumed run skips
 
     def start(self, worker_id: int) -> None:
         """Begin in a new process; the processes take turns with the batches."""

@@ -1,61 +1,43 @@
-"""What a resumed run finds as it was; see test_preemption.py for runs from end to end."""
+"""Resumed runs continue where they stopped; see test_preemption.py for runs from end to end."""
 
 import os
-import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.runner import EpochBasedTrainLoop
 
 from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED
+from tests.engine import toy
 from tests.engine.toy import Model, build
 from tests.helpers import ROOT
 
 
-def resumed(epoch):
-    """A runner, four iterations an epoch, whose checkpoint has been loaded."""
-    loop = object.__new__(EpochBasedTrainLoop)
-    loop.dataloader, loop._epoch, loop._iter = range(4), epoch, 4 * epoch
-    loop._max_epochs, loop.val_begin, loop.val_interval = 12, 2, 2
-    return SimpleNamespace(
-        train_loop=loop,
-        message_hub=SimpleNamespace(runtime_info={}),
-        val_loop=SimpleNamespace(run=lambda: ran.append(epoch)),
-    )
-
-
-ran = []
-
-
 @pytest.mark.parametrize(
-    ('epoch', 'noted', 'due'),
+    ('epochs', 'begin', 'forget', 'seen'),
     [
-        (0, None, False),
-        (1, None, False),
-        (2, None, True),
-        (3, None, False),
-        (4, 8, True),
-        (4, 16, False),
-        (12, 40, True),
+        (1, 1, False, [10, 15]),  # validated before the checkpoint
+        (1, 1, True, [5, 10, 15]),  # killed in between
+        (1, 2, True, [10, 15]),  # not due yet
+        (3, 1, True, [15]),  # after the last epoch
     ],
 )
-def test_a_validation_is_due_once(epoch, noted, due):
-    ran.clear()
-    runner = resumed(epoch)
-    runner.message_hub.runtime_info[VALIDATED] = noted
-    ResumeHook().before_train(runner)
-    assert ran == [epoch] * due
-    runner.val_loop = None
-    ResumeHook().before_train(runner)
-    assert ran == [epoch] * due
+def test_a_validation_is_run_once(epochs, begin, forget, seen, tmp_path):
+    train_cfg = {'by_epoch': True, 'val_begin': begin}
+    runner = build(tmp_path, train_cfg={**train_cfg, 'max_epochs': epochs})
+    runner.train()
+    if forget:
+        runner.message_hub.runtime_info.pop(VALIDATED, None)
+    meta = {'epoch': epochs, 'iter': 5 * epochs}
+    runner.save_checkpoint(str(tmp_path), 'last.pth', meta=meta)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'last.pth'))
+    _, watch = train(tmp_path, train_cfg={**train_cfg, 'max_epochs': 3}, resume=True)
+    assert watch.validated == seen
 
 
 def test_a_copied_work_dir_leaves_the_other_one_alone(tmp_path):
@@ -69,68 +51,12 @@ def test_a_copied_work_dir_leaves_the_other_one_alone(tmp_path):
     ResumeHook().after_load_checkpoint(runner, {'state_dict': {}})
 
 
-class Stop(Hook):
-    """Records the learning rates, and stops after an iteration."""
-
-    priority = 'VERY_HIGH'
-
-    def __init__(self, iteration=None):
-        self.iteration, self.rates, self.epochs = iteration, {}, []
-
-    def before_train_iter(self, runner, **kwargs):
-        rates = runner.optim_wrapper.get_lr()
-        self.rates[runner.iter] = rates.get('layer.lr', rates.get('lr'))[0]
-        self.epochs.append(runner.epoch)
-
-    def after_train_iter(self, runner, **kwargs):
-        if runner.iter + 1 == self.iteration:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 SCHEDULE = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3),
     dict(type='MultiStepLR', milestones=[2], gamma=0.1),
     dict(type='CosineAnnealingLR', T_max=3, convert_to_iter_based=True),
 ]
-
-
-def train(
-    work_dir,
-    iteration=None,
-    kind='Epoch',
-    number=9,
-    batch_size=2,
-    max_epochs=3,
-    resume=False,
-    schedule=None,
-    **changes,
-):
-    """Train, to the end or to an iteration; returns the model's samples and the hook."""
-    hook = Stop(iteration)
-    length = {'max_epochs': max_epochs} if kind == 'Epoch' else {'max_iters': 15}
-    loader = {
-        'batch_size': batch_size,
-        'num_workers': 0,
-        'dataset': {'type': 'ToyNumbers', 'number': number},
-        'sampler': {'type': 'DefaultSampler' if kind == 'Epoch' else 'InfiniteSampler'},
-    }
-    train_cfg = {'type': f'{kind}BasedTrainLoop', 'val_interval': 1 if kind == 'Epoch' else 5}
-    runner = build(
-        work_dir,
-        hook,
-        kind=kind,
-        train_dataloader=loader,
-        train_cfg={**train_cfg, **length},
-        param_scheduler=(schedule or SCHEDULE) if kind == 'Epoch' else SCHEDULE[:1],
-        resume=resume,
-        launcher='pytorch' if 'RANK' in os.environ else 'none',
-        **changes,
-    )
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit, match='143') if iteration else nullcontext():
-        runner.train()
-    signal.signal(signal.SIGTERM, before)
-    return getattr(runner.model, 'module', runner.model).seen, hook
+train = partial(toy.train, param_scheduler=SCHEDULE)
 
 
 @pytest.mark.parametrize('stop', [1, 7, 10, 13])
@@ -149,7 +75,7 @@ def test_another_extent_resumes_at_the_same_place(change, message, stop, tmp_pat
     _, whole = train(tmp_path / 'whole', **change)
     train(tmp_path / 'broken', stop)
     capfd.readouterr()
-    seen, resumed = train(tmp_path / 'broken', resume=True, **change)
+    model, resumed = train(tmp_path / 'broken', resume=True, **change)
     err = capfd.readouterr().err
     assert f'warning: resume: {message}' in err
     length = len(whole.rates) // change.get('max_epochs', 3)
@@ -160,16 +86,17 @@ def test_another_extent_resumes_at_the_same_place(change, message, stop, tmp_pat
     assert f'resuming at iteration {first} (saved at {stop})' in err
     assert list(resumed.rates) == list(range(first, len(whole.rates)))
     assert resumed.rates == pytest.approx({i: whole.rates[i] for i in resumed.rates})
-    assert len(seen) == len(resumed.rates)
+    assert len(model.seen) == len(resumed.rates)
     assert set(resumed.epochs) >= set(range(epoch + 1, change.get('max_epochs', 3)))
 
 
 def test_a_training_in_iterations_resumes_with_another_batch_size(tmp_path, capfd):
-    train(tmp_path, 7, kind='Iter')
-    seen, resumed = train(tmp_path, kind='Iter', batch_size=1, resume=True)
+    by_iter = dict(kind='Iter', param_scheduler=SCHEDULE[:1])
+    train(tmp_path, 7, **by_iter)
+    model, resumed = train(tmp_path, batch_size=1, resume=True, **by_iter)
     assert 'resume: batch_size 2 -> 1: resuming at iteration 7 ' in capfd.readouterr().err
     assert list(resumed.rates) == list(range(7, 15))
-    assert {len(batch) for batch in seen} == {1}
+    assert {len(batch) for batch in model.seen} == {1}
 
 
 @MODELS.register_module(name='ToyPairModel', force=True)
@@ -204,10 +131,10 @@ def test_several_optimizers_get_the_new_schedule(tmp_path):
 
 def test_a_schedule_that_follows_a_metric_is_kept_and_named(tmp_path, capfd):
     plateau = [dict(type='ReduceOnPlateauLR', monitor='count', rule='greater', patience=0)]
-    train(tmp_path, 12, schedule=plateau)
-    _, resumed = train(tmp_path, batch_size=1, resume=True, schedule=plateau)
+    train(tmp_path, 12, param_scheduler=plateau)
+    _, resumed = train(tmp_path, batch_size=1, resume=True, param_scheduler=plateau)
     err = capfd.readouterr().err
-    assert 'saved at 12) with the old schedule, since it follows a metric; the result' in err
+    assert 'saved at 12) with the old schedule, since it follows a metric; results' in err
     assert resumed.rates[min(resumed.rates)] == pytest.approx(0.01)
 
 
@@ -217,7 +144,7 @@ def test_one_process_resumes_what_two_began(tmp_path, capfd):
     script = tmp_path / 'two.py'
     script.write_text(
         'from tests.engine.hooks.test_resume import train\n'
-        f'train({str(tmp_path / "broken")!r}, 7, number=18)\n'
+        f'train({str(tmp_path / "broken")!r}, 7, number=18, launcher="pytorch")\n'
     )
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2']
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
@@ -228,7 +155,7 @@ def test_one_process_resumes_what_two_began(tmp_path, capfd):
     assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(12, 27)})
 
 
-def test_nothing_is_said_where_nothing_changed(tmp_path, capfd):
+def test_no_warning_without_changes(tmp_path, capfd):
     train(tmp_path, 7)
     train(tmp_path, resume=True)
     assert 'resume: ' not in capfd.readouterr().err
