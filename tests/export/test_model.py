@@ -11,7 +11,7 @@ from torch import nn
 from mmca.errors import InputError
 from mmca.export import export_model
 from mmca.export.graph import ExportGraph, PoolByProducts
-from mmca.export.model import reference_objects, reference_outputs
+from mmca.export.model import reference_outputs
 from mmca.inference import Predictor
 from tests.helpers import CONFIGS, needs_new_torch
 from tests.inference.trained import SLIDE, noise, write_checkpoint
@@ -91,7 +91,7 @@ def test_a_whole_detector_predicts_as_mmdet_does(whole, shape):
     images = torch.from_numpy(noise(0, shape)).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         found = ExportGraph(whole, whole=True)(images)
-    expected = reference_objects(whole, list(images.flip(1)))
+    expected = reference_outputs(whole, list(images.flip(1)), whole=True)
     assert len(expected[0]) > 10
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -106,7 +106,7 @@ def test_a_whole_detector_may_find_nothing(whole):
     images = torch.from_numpy(noise(0, (64, 96))).permute(2, 0, 1)[None].float()
     with torch.no_grad():
         found = ExportGraph(strict, whole=True)(images)
-    expected = reference_objects(strict, list(images.flip(1)))
+    expected = reference_outputs(strict, list(images.flip(1)), whole=True)
     assert [one.shape for one in found] == [one.shape for one in expected]
     assert len(found[0]) == 0
 
@@ -198,7 +198,7 @@ def test_an_onnx_file_of_a_whole_detector(whole, onnxruntime, tmp_path):
     for image in images:
         bgr = torch.from_numpy(image).permute(2, 0, 1).float()
         found = session.run(None, {'images': bgr.flip(0)[None].numpy()})
-        for one, other in zip(found, reference_objects(whole, [bgr]), strict=True):
+        for one, other in zip(found, reference_outputs(whole, [bgr], whole=True), strict=True):
             torch.testing.assert_close(torch.from_numpy(one), other, rtol=1e-4, atol=1e-4)
     assert len(session.run(None, {'images': np.full((1, 3, 40, 40), 50, np.float32)})) == len(names)
 
