@@ -15,7 +15,7 @@ from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 @pytest.fixture
 def wide(tmp_path):
-    """An image that is padded at the bottom."""
+    """An image that the model pads at the bottom."""
     path = tmp_path / 'wide.png'
     cv2.imwrite(str(path), noise(3, (30, 75)))
     return path
