@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     border('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
     tiles('--tile', type=int, default=128, help='pixels per side; default 128')
     tiles('--overlaps', nargs='+', type=float, default=[0.0, 0.2, 0.5])
+    tiles('--whole', action='store_true', help='use only images whose objects touch no border')
     exported('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size')
     exported('--half', action='store_true', help='export in float16')
     for option in (border, exported):
@@ -122,7 +123,9 @@ def _border(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _tiles(args: argparse.Namespace) -> Iterator[str]:
-    return tiles_table(args.config, args.checkpoint, args.tile, args.overlaps, args.work_dir)
+    return tiles_table(
+        args.config, args.checkpoint, args.tile, args.overlaps, args.whole, args.work_dir
+    )
 
 
 def _exported(args: argparse.Namespace) -> Iterator[str]:

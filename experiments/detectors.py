@@ -24,7 +24,7 @@ COMPARED = 3  # images that an export is compared on
 
 
 def tiles_table(
-    config: str, checkpoint: str, tile: int, overlaps: Sequence[float], work: Path
+    config: str, checkpoint: str, tile: int, overlaps: Sequence[float], whole: bool, work: Path
 ) -> Iterator[str]:
     """Predict on the config's test images alone, and on mosaics of 4 x 4 of them in tiles.
 
@@ -33,10 +33,11 @@ def tiles_table(
         checkpoint: its weights.
         tile: photographs are cut or padded to this many pixels per side.
         overlaps: shares of a tile that the next one repeats.
+        whole: use only photographs whose objects touch no border.
         work: folder for mosaics and predictions.
 
     Yields:
-        A line for the photographs alone, for each overlap, and for whole mosaics.
+        A line for the photographs alone, for each overlap, and for mosaics without tiles.
     """
     plain = Predictor(config, checkpoint)
     runs = {'photographs alone': (1, plain)}
@@ -44,45 +45,58 @@ def tiles_table(
         tiled = Predictor(config, checkpoint, tile=tile, overlap=overlap)
         runs[f'mosaics, overlap {overlap}'] = (CELLS, tiled)
     runs['mosaics, no tiles'] = (CELLS, plain)
-    numbers = {cells: write_mosaics(plain, tile, cells, work / f'{cells}') for cells in (1, CELLS)}
+    photographs = list(cut_photographs(plain, tile, whole))
+    mosaics = len(photographs) // CELLS**2
+    for cells in (1, CELLS):
+        used = photographs[: mosaics * CELLS**2]
+        write_mosaics(used, plain.names, cells, work / f'{cells}')
     for name, (cells, predictor) in runs.items():
         images, truth = work / f'{cells}', work / f'{cells}/truth.json'
         start = time.perf_counter()
         predict_files(predictor, [images], work / name, truth, score_thr=1)
-        seconds = (time.perf_counter() - start) / numbers[CELLS]
+        seconds = (time.perf_counter() - start) / mosaics
         figures = average_precision(truth, work / name / 'predictions.json')
         yield f'{name}: {figures}, {seconds:.1f} s per mosaic'
 
 
-def write_mosaics(predictor: Predictor, tile: int, cells: int, out: Path) -> int:
-    """Write mosaics of cells x cells test images and their COCO file, truth.json.
+def cut_photographs(predictor: Predictor, tile: int, whole: bool) -> Iterator[tuple]:
+    """Cut or pad test images; yields image (S, S, 3), labels (n,) and masks (n, S, S), n > 0."""
+    truth, images = labeled_images(predictor)
+    for file, entry in images:
+        image, (objects, _) = predictor.read(file), truth.read(entry)
+        if objects.masks is None:
+            continue
+        padding = [(0, max(tile - side, 0)) for side in image.shape[:2]]
+        masks = np.pad(objects.masks[:, :tile, :tile], ((0, 0), *padding))
+        seen = masks.any((1, 2))
+        touched = masks[:, [0, -1]].any() or masks[..., [0, -1]].any()
+        if seen.any() and not (whole and touched):
+            image = np.pad(image[:tile, :tile], (*padding, (0, 0)))
+            yield image, objects.labels[seen], masks[seen]
 
-    Returns:
-        The number of mosaics.
-    """
-    truth, photographs = labeled_images(predictor)
-    table, size = DetectionTable(predictor.names, truth), cells * tile
+
+def write_mosaics(
+    photographs: Sequence[tuple], names: tuple[str, ...], cells: int, out: Path
+) -> None:
+    """Write mosaics of cells x cells photographs, and their COCO file, truth.json."""
+    tile, table = len(photographs[0][0]), DetectionTable(names)
+    size = cells * tile
     out.mkdir(parents=True, exist_ok=True)
-    number = len(photographs) // CELLS**2 * CELLS**2 // cells**2
-    for index in range(number):
-        mosaic, labels, masks = np.zeros((size, size, 3), np.uint8), [], []
-        for cell, (file, entry) in enumerate(photographs[index * cells**2 :][: cells**2]):
-            y, x = (tile * place for place in divmod(cell, cells))
-            image = predictor.read(file)[:tile, :tile]
-            square = np.s_[y : y + len(image), x : x + image.shape[1]]
-            mosaic[square] = image
-            objects, _ = truth.read(entry)
-            for label, mask in zip(objects.labels, objects.masks, strict=True):
-                if (part := mask[:tile, :tile]).any():
-                    labels.append(label)
-                    masks.append(np.zeros((size, size), bool))
-                    masks[-1][square] = part
-        boxes, ones = mask2bbox(torch.from_numpy(np.stack(masks))).numpy(), np.ones(len(masks))
-        objects = Detections(boxes, ones, np.array(labels), predictor.names, np.stack(masks))
-        table.add((size, size), objects, id=index + 1, file_name=f'{index}.png')
+    for index in range(len(photographs) // cells**2):
+        mosaic, all_masks = np.zeros((size, size, 3), np.uint8), []
+        group = photographs[index * cells**2 :]
+        for (row, column), (image, _, parts) in zip(np.ndindex(cells, cells), group):
+            place = np.s_[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
+            mosaic[place] = image
+            all_masks.append(np.zeros((len(parts), size, size), bool))
+            all_masks[-1][:, place[0], place[1]] = parts
+        masks = np.concatenate(all_masks)
+        labels = np.concatenate([labels for _, labels, _ in group[: cells**2]])
+        boxes = mask2bbox(torch.from_numpy(masks)).numpy()
+        objects = Detections(boxes, np.ones(len(masks)), labels, names, masks)
+        table.add((size, size), objects, file_name=f'{index}.png')
         cv2.imwrite(str(out / f'{index}.png'), mosaic)
     table.write(out / 'truth.json')
-    return number
 
 
 def exported_table(
