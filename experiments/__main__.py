@@ -12,7 +12,6 @@ from pathlib import Path
 
 from experiments.adapted import refused, try_adapted
 from experiments.border import border_table
-from experiments.detectors import exported_table, tiles_table
 from experiments.metafiles import write_results
 from experiments.report import SECONDS, write_report
 from experiments.rows import TABLES, TRANSFERS
@@ -123,12 +122,16 @@ def _border(args: argparse.Namespace) -> Iterator[str]:
 
 
 def _tiles(args: argparse.Namespace) -> Iterator[str]:
+    from experiments.detectors import tiles_table  # and with it mmdet
+
     return tiles_table(
         args.config, args.checkpoint, args.tile, args.overlaps, args.whole, args.work_dir
     )
 
 
 def _exported(args: argparse.Namespace) -> Iterator[str]:
+    from experiments.detectors import exported_table
+
     size = tuple(args.size) if args.size else None
     return exported_table(
         args.config, args.checkpoint, size, args.half, args.cfg_options, args.work_dir
