@@ -59,8 +59,8 @@ class Explorer:
             self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
-                'no attention to show: the model sees the image in parts; '
-                'change that with --cfg-options model.test_cfg.mode=whole'
+                'no attention to show: the model runs on parts of the image; '
+                'add --cfg-options model.test_cfg.mode=whole'
             )
 
     def look(self, path: str | Path) -> View:

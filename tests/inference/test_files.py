@@ -247,7 +247,7 @@ def folder(tmp_path, monkeypatch):
         (['a/1.jpg', 'b/1.jpg'], ['a/1', 'b/1'], [], 0),
         (['*/1.jpg'], ['a/1', 'b/1'], [], 0),
         (['a/**/*.*'], ['1', 'sub/1'], [], 1),
-        (['a/notes.txt'], ['notes'], [], 0),  # an explicit file is tried
+        (['a/notes.txt'], ['notes'], [], 0),  # a named file, whatever its suffix
         (['x[1].jpg'], ['x[1]'], [], 0),  # a file, not a pattern
         (['nowhere', 'a/1.jpg', '*.gif'], ['1'], ['nowhere', '*.gif'], 0),
         (['nowhere.jpg'], [], ['nowhere.jpg'], 0),
