@@ -1,6 +1,7 @@
 """AP of a trained detector on tiles of mosaics, and as an exported file."""
 
 import io
+import shutil
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,8 @@ def write_mosaics(
     """Write mosaics of cells x cells photographs, and their COCO file, truth.json."""
     tile, table = len(photographs[0][0]), DetectionTable(names)
     size = cells * tile
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # with the images of a run on other photographs
+    out.mkdir(parents=True)
     for index in range(len(photographs) // cells**2):
         mosaic, all_masks = np.zeros((size, size, 3), np.uint8), []
         group = photographs[index * cells**2 :]
