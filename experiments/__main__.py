@@ -1,12 +1,13 @@
 """Repeat the results in docs: python -m experiments COMMAND.
 
-Runs that were stopped go on when the command is started again. To repeat a run,
-remove its log. Data sets are looked for where `mmca train` does, see MMCA_DATA_ROOT.
+Start a command again to resume its runs; remove a run's log to repeat it. Data sets are looked
+for where `mmca train` does, see MMCA_DATA_ROOT.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.adapted import refused, try_adapted
@@ -19,98 +20,133 @@ from experiments.speed import time_rows
 from experiments.zero_shot import count_right, labeled_images
 from mmca.cli.main import guarded
 
+WORK = Path('work_dirs/experiments')
+
 
 def main(argv: Sequence[str]) -> int:
-    """Run one sub-command.
+    """Run one sub-command on a command line without the program's name; returns the exit code."""
+    args = build_parser().parse_args(argv)
 
-    Args:
-        argv: the command line without the program's name.
+    def job() -> int:
+        for line in args.job(args) or ():
+            print(line, flush=True)
+        return 0
 
-    Returns:
-        The exit code.
-    """
+    return guarded(job)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser, whose `job` takes the arguments and may return lines to print."""
     parser = argparse.ArgumentParser(
         prog='python -m experiments',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest='command', required=True)
-    run = commands.add_parser('run', help='train the rows of a table that have no log yet')
-    run.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
-    run.add_argument('--rows', nargs='+', default=[], help='names of rows; all by default')
-    transfer = commands.add_parser('transfer', help='run transfers, for tables and ablations')
-    transfer.add_argument(
-        'names', nargs='+', choices=TRANSFERS, metavar='NAME', help=', '.join(TRANSFERS)
-    )
-    for command in (run, transfer):
-        command.add_argument('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
-        command.add_argument('--images', nargs='+', default=[], metavar='DIR', help='for transfers')
-        command.add_argument('--jobs', type=int, default=2, help='runs at a time; default 2')
-        command.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments'))
-    shot = commands.add_parser('zero-shot', help='right ImageNet images of a converted DeiT-T')
-    shot.add_argument('attn', nargs='+', help='letters, one or one per block')
-    shot.add_argument('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
-    shot.add_argument(
-        '--images', nargs='+', required=True, metavar='DIR', help='a folder per class'
-    )
-    shot.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th image')
-    shot.add_argument('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='of K')
-    shot.add_argument('--calibrate', nargs='+', default=[], metavar='DIR', help='on their images')
-    border = commands.add_parser('border', help='test a model on padded images, and unwrapped')
-    border.add_argument('config')
-    border.add_argument('checkpoint')
-    border.add_argument('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
-    border.add_argument('--work-dir', type=Path, default=Path('work_dirs/experiments/border'))
-    border.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    adapted = commands.add_parser('adapted', help="train libraries' own configs for one step")
-    adapted.add_argument('backbones', nargs='+', help='such as ca_pvt_t')
-    adapted.add_argument(
-        '--all', choices=('mmdet', 'mmseg'), help='adapt all of its configs instead'
-    )
-    adapted.add_argument('--every', type=int, default=1, metavar='N', help='take each N-th config')
-    adapted.add_argument('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
-    timed = commands.add_parser('time', help='time training iterations of the rows of tables')
-    timed.add_argument('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
-    timed.add_argument('--rounds', type=int, default=5, help='iterations a row; default 5')
-    commands.add_parser('report', help='write docs/results and the metafiles')
-    args = parser.parse_args(argv)
 
-    def job() -> int:
-        if args.command == 'report':
-            print(write_report(RESULTS))
-            write_results(RESULTS, ROOT / 'configs')
-            return 0
-        if args.command == 'time':
-            time_rows([TABLES[name] for name in args.tables], args.rounds, RESULTS / SECONDS)
-            return 0
-        if args.command == 'zero-shot':
-            files = labeled_images(args.images, args.every)
-            for attn in args.attn:
-                right = count_right(args.teacher, attn, files, args.gains, args.calibrate)
-                print(f'{attn}: {right} of {len(files)} right', flush=True)
-            return 0
-        if args.command == 'border':
-            lab = Lab(args.work_dir.resolve(), args.checkpoint, [])
-            tests = border_table(lab, args.config, args.checkpoint, args.divisors, args.cfg_options)
-            for name, metrics in tests:
-                print(f'{name}: {metrics}', flush=True)
-            return 0
-        if args.command == 'adapted':
-            for backbone in args.backbones:
-                lines = try_adapted(backbone, args.root)
-                if args.all:
-                    lines = refused(args.all, backbone, args.every)
-                for line in lines:
-                    print(line, flush=True)
-            return 0
-        lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
-        if args.command == 'run':
-            run_missing(lab, [TABLES[name] for name in args.tables], args.rows, args.jobs)
-        else:
-            run_transfers(lab, [TRANSFERS[name] for name in args.names], args.jobs)
-        return 0
+    def add(name: str, job: Callable, about: str) -> Callable:
+        command = commands.add_parser(name, help=about)
+        command.set_defaults(job=job)
+        return command.add_argument
 
-    return guarded(job)
+    run = add('run', _run, 'train the rows of a table that have no log yet')
+    timed = add('time', _time, 'time training iterations of the rows of tables')
+    for option in (run, timed):
+        option('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
+    run('--rows', nargs='+', default=[], help='names of rows; default all')
+    timed('--rounds', type=int, default=5, help='iterations per row; default 5')
+    transfer = add('transfer', _transfer, 'run transfers, for tables and ablations')
+    names = ', '.join(TRANSFERS)
+    transfer('names', nargs='+', choices=TRANSFERS, metavar='NAME', help=names)
+    shot = add('zero-shot', _zero_shot, 'count ImageNet images that a converted DeiT-T gets right')
+    shot('attn', nargs='+', help='letters, one or one per block')
+    shot('--every', type=int, default=1, metavar='N', help='take each N-th image')
+    shot('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='gains of K')
+    shot('--calibrate', nargs='+', default=[], metavar='DIR', help='images to calibrate on')
+    for option in (run, transfer, shot):
+        option('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
+    shot('--images', nargs='+', required=True, metavar='DIR', help='a folder per class')
+    for option in (run, transfer):
+        option('--images', nargs='+', default=[], metavar='DIR', help='images for transfers')
+        option('--jobs', type=int, default=2, help='runs at a time; default 2')
+        option('--work-dir', type=Path, default=WORK)
+    border = add('border', _border, 'test a model on padded images, and unwrapped')
+    tiles = add('tiles', _tiles, 'test a detector on mosaics of test images, in tiles')
+    exported = add('exported', _exported, 'test a detector as an ONNX file')
+    for name, option in (('border', border), ('tiles', tiles), ('exported', exported)):
+        option('config')
+        option('checkpoint')
+        option('--work-dir', type=Path, default=WORK / name)
+    border('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
+    tiles('--tile', type=int, default=128, help='pixels per side; default 128')
+    tiles('--overlaps', nargs='+', type=float, default=[0.0, 0.2, 0.5])
+    tiles('--whole', action='store_true', help='use only images whose objects touch no border')
+    exported('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size')
+    exported('--half', action='store_true', help='export in float16')
+    for option in (border, exported):
+        option('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    adapted = add('adapted', _adapted, "train libraries' own configs for one step")
+    adapted('backbones', nargs='+', help='such as ca_pvt_t')
+    adapted('--all', choices=('mmdet', 'mmseg'), help='adapt all of its configs instead')
+    adapted('--every', type=int, default=1, metavar='N', help='take each N-th config')
+    adapted('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
+    add('report', _report, 'write docs/results and the metafiles')
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
+    run_missing(lab, [TABLES[name] for name in args.tables], args.rows, args.jobs)
+
+
+def _transfer(args: argparse.Namespace) -> None:
+    lab = Lab(args.work_dir.resolve(), args.teacher, args.images)
+    run_transfers(lab, [TRANSFERS[name] for name in args.names], args.jobs)
+
+
+def _time(args: argparse.Namespace) -> None:
+    time_rows([TABLES[name] for name in args.tables], args.rounds, RESULTS / SECONDS)
+
+
+def _zero_shot(args: argparse.Namespace) -> Iterator[str]:
+    files = labeled_images(args.images, args.every)
+    for attn in args.attn:
+        right = count_right(args.teacher, attn, files, args.gains, args.calibrate)
+        yield f'{attn}: {right} of {len(files)} right'
+
+
+def _border(args: argparse.Namespace) -> Iterator[str]:
+    lab = Lab(args.work_dir.resolve(), args.checkpoint, [])
+    tests = border_table(lab, args.config, args.checkpoint, args.divisors, args.cfg_options)
+    return (f'{name}: {metrics}' for name, metrics in tests)
+
+
+def _tiles(args: argparse.Namespace) -> Iterator[str]:
+    from experiments.detectors import tiles_table  # and with it mmdet
+
+    return tiles_table(
+        args.config, args.checkpoint, args.tile, args.overlaps, args.whole, args.work_dir
+    )
+
+
+def _exported(args: argparse.Namespace) -> Iterator[str]:
+    from experiments.detectors import exported_table
+
+    size = tuple(args.size) if args.size else None
+    return exported_table(
+        args.config, args.checkpoint, size, args.half, args.cfg_options, args.work_dir
+    )
+
+
+def _adapted(args: argparse.Namespace) -> Iterable[str]:
+    adapt_all = partial(refused, args.all, every=args.every)
+    for backbone in args.backbones:
+        yield from adapt_all(backbone) if args.all else try_adapted(backbone, args.root)
+
+
+def _report(_: argparse.Namespace) -> Iterator[str]:
+    yield str(write_report(RESULTS))
+    write_results(RESULTS, ROOT / 'configs')
 
 
 if __name__ == '__main__':

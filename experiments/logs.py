@@ -14,9 +14,8 @@ class Run:
     """One run.
 
     Attributes:
-        table: its table.
-        row: its row.
-        seed: its number.
+        table, row: its place.
+        seed: the random seed.
         file: its log.
         record: the log's content.
     """
@@ -42,11 +41,7 @@ def percent(key: str, value: float) -> float:
 
 
 def find_runs(results: Path) -> Iterator[Run]:
-    """All runs, in the order of the tables, their rows and seeds.
-
-    Args:
-        results: the folder of the logs.
-    """
+    """All runs in a folder of logs, in the order of tables, rows and seeds."""
     for table in TABLES.values():
         for row in table.rows:
             folder = results / (row.table or table.name)
@@ -56,7 +51,7 @@ def find_runs(results: Path) -> Iterator[Run]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean of some figures, with the smallest and the largest; '' of none."""
+    """The mean of some figures, with the smallest and the largest; '' without figures."""
     if not values:
         return ''
     mean, low, high = (f'{f(values):#.3g}' for f in (statistics.mean, min, max))

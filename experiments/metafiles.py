@@ -12,12 +12,7 @@ TASKS = {
 
 
 def write_results(results: Path, configs: Path) -> None:
-    """Replace the results of every model by those of the logs.
-
-    Args:
-        results: the logs.
-        configs: the folder of the shipped configs.
-    """
+    """Replace the results of every model in a folder of configs by those in the logs."""
     import yaml
 
     runs = [run for run in find_runs(results) if run.row.table is None]

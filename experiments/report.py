@@ -23,6 +23,13 @@ and torch version. Seconds per iteration are medians of a table's networks timed
 (`python -m experiments time`, [seconds.json](seconds.json)); timing one network twice differed by
 up to a quarter. `python -m experiments report` writes this page.
 """
+TRANSFERS_HEAD = """\
+## Distillation from ImageNet DeiT-T
+
+On held-out images, mean over the maps of all blocks, before → after; without iterations,
+after calibration.
+Minutes are from different machines that did other work as well.
+"""
 SECONDS = 'seconds.json'
 INK = '#808080'  # readable on white and on black
 
@@ -60,7 +67,7 @@ def _is_plotted(table: Table) -> bool:
 
 
 def _seconds(timed: dict, table: Table, row: Row) -> float | None:
-    """Median seconds of a training iteration, over all rows of the same network; None without."""
+    """Median seconds of a training iteration, over all rows of the same network, if timed."""
     if row.teacher is not None:
         return None
     same = {r.name for r in table.rows if (r.config, r.options) == (row.config, row.options)}
@@ -100,13 +107,7 @@ def _section(
 
 def _transfers(records: dict[Transfer, dict]) -> str:
     heads = ['distilled', 'iterations', 'relative error', 'cosine', 'minutes']
-    lines = ['## Distillation from ImageNet DeiT-T', '']
-    lines += [
-        'On held-out images, mean over the maps of all blocks, before → after; without iterations,'
-    ]
-    lines += ['after calibration.']
-    lines += ['Minutes are from different machines that did other work as well.', '']
-    lines += [_line(heads), _line(['---'] * len(heads))]
+    lines = [TRANSFERS_HEAD, _line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
         *earlier, last = _measured(record)
         both = (
@@ -120,7 +121,7 @@ def _transfers(records: dict[Transfer, dict]) -> str:
 
 
 def _measured(record: dict) -> list[dict]:
-    """The entries of a transfer's log that hold errors of the maps, the first before it."""
+    """The log entries with errors of the maps; the first is from before the transfer."""
     return [entry for entry in record['log'] if 'mean/error' in entry]
 
 

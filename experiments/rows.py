@@ -1,4 +1,4 @@
-"""What is compared with what: the rows of every table."""
+"""The models that every table compares."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -22,7 +22,7 @@ RESULTS = ROOT / 'docs' / 'results'
 SMALL = ('--side', '224', '--workers', '1')
 INIT = 'model.backbone.init_cfg'
 DATA = os.environ.get('MMCA_DATA_ROOT', 'data')
-DIGITS = 5  # of the figures that are kept
+DIGITS = 5  # significant digits in logs
 
 
 class Lab:
@@ -55,7 +55,7 @@ class Lab:
         return self.results / table.name / f'{row.name}_seed{seed}.json'
 
     def run(self, table: Table, row: Row, seed: int) -> None:
-        """Train one row, from where it was stopped, and keep its log."""
+        """Train or resume one row, and keep its log."""
         if row.teacher is not None:
             self.copy_teacher(table, row, seed)
             return
@@ -103,7 +103,7 @@ class Lab:
         return ['--resume'] if (work / 'last_checkpoint').exists() else []
 
     def start_of(self, row: Row) -> str | None:
-        """The file of weights that a row starts from; makes it where it is not there yet."""
+        """The file of weights that a row starts from; creates it if needed."""
         if row.start == SCRATCH:
             return None
         if row.start == CONVERTED:
@@ -111,7 +111,7 @@ class Lab:
         return str(self.transfer(row.start))
 
     def transfer(self, transfer: Transfer) -> Path:
-        """The result of a transfer; makes it, from where it was stopped, and keeps its log."""
+        """The result of a transfer; runs or resumes the transfer if needed, and keeps its log."""
         work = self.work / 'transfers' / transfer.name
         out = work.with_suffix('.pth')
         with self._locks.setdefault(transfer.name, Lock()):
@@ -163,9 +163,9 @@ class Lab:
 
         Args:
             path: the file.
-            argv: the command; the folders of this machine are left out.
+            argv: the command, whose folders on this machine are left out.
             log: the entries.
-            weights: what the run ended with; the record has its hash.
+            weights: the run's last checkpoint; the record has its hash.
         """
         import torch
 
@@ -191,27 +191,14 @@ class Lab:
 
 
 def run_transfers(lab: Lab, transfers: Sequence[Transfer], jobs: int) -> None:
-    """Run transfers that have not been run.
-
-    Args:
-        lab: where.
-        transfers: to be run.
-        jobs: runs at a time.
-    """
+    """Run transfers without results, `jobs` at a time."""
     with ThreadPoolExecutor(jobs) as pool:
         for out in pool.map(lab.transfer, transfers):
             print(out, flush=True)
 
 
 def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: int) -> None:
-    """Run what has no log yet.
-
-    Args:
-        lab: where.
-        tables: to be completed.
-        only: names of rows; empty for all.
-        jobs: runs at a time.
-    """
+    """Run the rows of tables without logs, `jobs` at a time; `only` some rows, if it names any."""
     runs = list(lab.missing(tables, only))
     print(f'{len(runs)} runs to do, {jobs} at a time', flush=True)
 
@@ -226,7 +213,7 @@ def run_missing(lab: Lab, tables: Sequence[Table], only: Sequence[str], jobs: in
 
 
 def rounded(log: list[dict]) -> list[dict]:
-    """The entries of a log with as many digits as are worth keeping."""
+    """The entries of a log, rounded to `DIGITS` significant digits."""
     return [
         {key: float(f'{v:.{DIGITS}g}') if isinstance(v, float) else v for key, v in entry.items()}
         for entry in log

@@ -11,14 +11,12 @@ from experiments.run import cpu_name
 
 
 def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
-    """Time one training iteration of every row on one thread, and write the seconds.
-
-    Rows that are not trained, but made from a teacher, are left out.
+    """Time training iterations of every trained row on one thread, and write the seconds.
 
     Args:
-        tables: whose rows of `path` are replaced.
-        rounds: iterations of each row, besides one that is not timed.
-        path: the JSON with table -> seconds -> row -> those of every round.
+        tables: the tables to time; `path` keeps the others.
+        rounds: timed iterations per row, after one warm-up.
+        path: JSON, table -> seconds -> row -> seconds of every round.
     """
     import torch
 

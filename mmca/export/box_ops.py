@@ -1,7 +1,7 @@
-"""What detectors do with boxes, as operators that torch.export keeps and ONNX has.
+"""Box operators for exported detectors: mmcv's in PyTorch, ONNX's own in a file.
 
-PyTorch runs mmcv's; in a file they are ONNX's NonMaxSuppression, RoiAlign and TopK. The numbers of
-boxes in their results depend on values, so torch.export must not look into them.
+Custom operators, because torch.export cannot trace into functions whose output sizes depend on
+values.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch import Tensor
 
 @torch.library.custom_op('mmca::best', mutates_args=())
 def best(scores: Tensor, number: int) -> Tensor:
-    """Indices of the highest of (N,) scores in descending order, `number` or N if that is less."""
+    """Indices of the `number` highest of (N,) scores (all if N is less), in descending order."""
     return scores.sort(descending=True)[1][:number].clone()
 
 
 @torch.library.custom_op('mmca::nms', mutates_args=())
 def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thr: float, number: int) -> Tensor:
-    """Indices of at most `number` boxes that suppression leaves in each group, best scores first.
+    """Indices of at most `number` boxes that survive suppression, best scores first.
 
     Args:
         boxes: (N, 4), float32, x1 y1 x2 y2.
         scores, groups: (N,); boxes suppress each other within a group, such as a class.
-        iou_thr: boxes with a larger intersection over union are suppressed.
-        number: of indices.
+        iou_thr: a box suppresses those with a larger intersection over union.
+        number: largest number of indices.
     """
     if not len(boxes):  # mmcv takes their maximum
         return groups.new_empty(0)
@@ -42,9 +42,9 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, scale: float, samples: int
     Args:
         maps: (1, C, H, W), float32.
         boxes: (N, 4), in pixels of the image.
-        size: S, cells of a region each way.
-        scale: from pixels of the image to cells of the map.
-        samples: in each cell, each way; 0 for one every cell of the map.
+        size: S, cells per side of a region.
+        scale: cells of the map per pixel of the image.
+        samples: per side of each cell; 0 chooses one per cell of the map.
 
     Returns:
         (N, C, S, S).
@@ -54,15 +54,14 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, scale: float, samples: int
 
 
 @best.register_fake
-def _(scores: Tensor, number: int) -> Tensor:
+def _fake_indices(scores: Tensor, number: int) -> Tensor:
     size = torch.library.get_ctx().new_dynamic_size(max=number)
     return scores.new_empty(size, dtype=torch.int64)
 
 
 @nms.register_fake
 def _(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thr: float, number: int) -> Tensor:
-    size = torch.library.get_ctx().new_dynamic_size(max=number)
-    return scores.new_empty(size, dtype=torch.int64)
+    return _fake_indices(scores, number)
 
 
 @roi_align.register_fake
@@ -71,7 +70,7 @@ def _(maps: Tensor, boxes: Tensor, size: int, scale: float, samples: int) -> Ten
 
 
 def onnx_translations() -> dict[Callable, Callable]:
-    """Write the operators in ONNX, for `torch.onnx.export(custom_translation_table=...)`."""
+    """Return the operators in ONNX, for `torch.onnx.export(custom_translation_table=...)`."""
     from onnx import TensorProto
     from onnxscript import opset18 as op
 

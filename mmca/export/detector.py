@@ -1,4 +1,4 @@
-"""The heads of a detector, and what mmdet does with their outputs, in operators that ONNX has."""
+"""A detector's heads and their postprocessing, in operators that ONNX has."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from mmca.errors import InputError
 from mmca.export.box_ops import best, nms, roi_align
 
-LIMIT = -math.log(16 / 1000)  # of a logarithm of a box's growth, as in mmdet's coder
+LIMIT = -math.log(16 / 1000)  # of the log growth of a box, as in mmdet's coder
 
 
 class DetectorHeads(nn.Module):
     """Feature maps of one image -> objects, equal to the `predict` of mmdet's heads.
 
-    mmdet's own code chooses branches by numbers of boxes, which an exported file cannot do.
+    mmdet's own code branches on numbers of boxes, which an exported file cannot do.
 
     Args:
         model: a RetinaNet, Faster R-CNN or Mask R-CNN of mmdet; its heads are copied.
@@ -27,7 +27,7 @@ class DetectorHeads(nn.Module):
         outputs: names of the outputs.
 
     Raises:
-        InputError: a part of the model computes something else.
+        InputError: a part of the model has another type.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -58,7 +58,7 @@ class DetectorHeads(nn.Module):
         return boxes, scores, labels, self._masks(maps, boxes, labels, shape)
 
     def _dense_boxes(self, maps: Sequence[Tensor], shape: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Boxes, scores and classes of the dense head; proposals have their level for a class."""
+        """Boxes, scores and labels of the dense head; the label of a proposal is its level."""
         head, settings = self.dense, self.dense.test_cfg
         classes, parts = head.cls_out_channels, []
         all_logits, all_deltas = head(maps)

@@ -25,18 +25,18 @@ class ExportGraph(nn.Module):
 
     Args:
         predictor: its model is copied.
-        whole: a detector with its heads, see :class:`mmca.export.detector.DetectorHeads`.
+        whole: include a detector's heads, see :class:`mmca.export.detector.DetectorHeads`.
 
     Attributes:
-        contents: names of the model's parts in the graph.
-        left_out: names of the parts that are not.
+        contents: names of the exported parts of the model.
+        left_out: names of the other parts.
         outputs: names of the outputs.
-        strides: of a detector's feature maps.
-        size_divisor: the sides of the images are padded to a multiple of it.
+        strides: strides of a detector's feature maps.
+        size_divisor: images are padded to multiples of it.
 
     Raises:
-        InputError: a segmentor that is more than a backbone, a neck and one head on whole images,
-            or heads of a detector that cannot be exported.
+        InputError: the segmentor is more than a backbone, a neck and one head on whole images, or
+            the detector's heads cannot be exported.
     """
 
     def __init__(self, predictor: Predictor, whole: bool = False) -> None:
@@ -83,8 +83,8 @@ class ExportGraph(nn.Module):
 
         Returns:
             For a segmentor (B, K, H, W) logits and (B, H, W) int64 labels; for a whole detector
-            the objects of the one image; else the feature maps of the neck, or of the backbone if
-            there is no neck.
+            the objects of one image; else the feature maps of the neck or, without one, the
+            backbone.
         """
         x = images.flip(1) if self._reverse else images
         x = ((x.float() - self.mean.float()) / self.std.float()).to(images.dtype)
@@ -113,7 +113,7 @@ def _crop(logits: Tensor, height: int, width: int) -> Tensor:
 
 
 def _for_any_size(module: nn.Module) -> nn.Module:
-    """Replace modules whose export would be fixed to the size of its example."""
+    """Replace a module whose export would fix the size of the image."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return PoolByProducts(module.output_size)
     # mmseg's Upsample converts the product of a size and its factor to int.
@@ -134,7 +134,7 @@ def _check_segmentor(model: nn.Module) -> None:
 
 
 class PoolByProducts(nn.Module):
-    """Adaptive average pooling as two matrix products, since ONNX has it for fixed sizes only."""
+    """Adaptive average pooling as two matrix products; ONNX only has it for fixed sizes."""
 
     def __init__(self, output_size: int) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class PoolByProducts(nn.Module):
         return rows @ x @ columns.mT
 
     def _means(self, size: int, like: Tensor) -> Tensor:
-        """(S, size): the weights of each bin, whose start is rounded down and whose end is up."""
+        """(S, size): the weights of each bin; its start is rounded down and its end up."""
         bins = torch.arange(self.output_size, device=like.device)[:, None]
         position = torch.arange(size, device=like.device)
         start = bins * size // self.output_size

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from mmca.analysis import FlopReport, count_flops
@@ -24,21 +25,21 @@ from mmca.io import atomic_write
 
 # Largest allowed difference, relative to the largest output.
 TOLERANCES = {torch.float32: 1e-4, torch.float16: 1e-2}
-# Largest share of a detector's objects that only the file or only PyTorch finds: a score near a
-# threshold, or an overlap near NMS's, decides differently after the last digit.
+# Largest share of a detector's objects that only the file or only PyTorch finds: rounding decides
+# scores near a threshold and overlaps near NMS's.
 UNSHARED = {torch.float32: 0.02, torch.float16: 0.1}
-APART = 1.0  # pixels from which two boxes are two objects
-MASK_OVERLAP = 0.9  # intersection over union of the masks of one object
-# (B, H, W) of the traced example and of the noise in the comparison, without fixed sizes: at least
-# three windows each way in all stages of a Swin, as a torch.export program demands.
+APART = 1.0  # pixels from which two boxes are different objects
+MASK_OVERLAP = 0.9  # intersection over union from which two masks are one object
+# (B, H, W) of the traced example and the compared noise, without fixed sizes: at least three
+# windows per side in all stages of a Swin, as a torch.export program demands.
 EXAMPLE = (2, 480, 544)
 SHAPES = {
     'onnx': ((1, 256, 320), (2, 224, 352), (1, 333, 421)),
     'torch': ((1, 480, 512), (2, 449, 480), (1, 490, 533)),
 }
-SMALLEST = 32  # side of a fixed size
-TORCH = 2, 6  # whose exporters can
-RUNS = 3  # of which the median time is reported
+SMALLEST = 32  # side of a fixed size, pixels
+TORCH = 2, 6  # the oldest version that can export
+RUNS = 3  # timed runs; the report has their median
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Comparison:
         difference: largest absolute difference of logits or feature maps, or of the boxes of
             shared objects in pixels.
         largest: largest absolute value of PyTorch's outputs; for boxes, the image's longer side.
-        same: share of pixels with equal labels, or of objects that both find, with one class, box
-            and mask; None for feature maps.
-        torch_ms: time of one batch in PyTorch.
-        file_ms: time of one batch in the file.
-        objects: number that either of them finds.
+        same: share of pixels with equal labels, or of objects with equal class, box and mask in
+            both results; None for feature maps.
+        torch_ms: PyTorch's time for one batch.
+        file_ms: the file's time for one batch.
+        objects: number of objects that either finds.
     """
 
     shape: tuple[int, int, int]
@@ -76,16 +77,16 @@ class ExportReport:
     """What was exported, and how it compares with PyTorch.
 
     Attributes:
-        contents: names of the model's parts in the file.
-        left_out: names of the parts that are not.
+        contents: names of the exported parts of the model.
+        left_out: names of the other parts.
         outputs: names of the outputs.
-        opset: of ONNX; None for a torch.export program.
-        size: of the file, in bytes.
+        opset: ONNX's opset; None for a torch.export program.
+        size: bytes of the file.
         flops: multiply-adds of one image of the first comparison; an ONNX file needs
             `exported_dft` instead of `dft`.
         comparisons: one for each shape or image.
         tolerance: largest relative difference that passes.
-        unshared_tolerance: largest share of objects of all comparisons that only one finds.
+        unshared_tolerance: largest value of `unshared` that passes.
     """
 
     contents: tuple[str, ...]
@@ -100,14 +101,14 @@ class ExportReport:
 
     @property
     def unshared(self) -> float:
-        """Share of a detector's objects that only the file or only PyTorch finds."""
+        """Share of a detector's objects, over all comparisons, that only one result has."""
         found = [one for one in self.comparisons if one.objects]
         unshared = sum((1 - one.same) * one.objects for one in found)
         return unshared / max(sum(one.objects for one in found), 1)
 
     @property
     def passed(self) -> bool:
-        """Whether all comparisons are within the tolerances; if not, no file was written."""
+        """Whether all comparisons are within the tolerances, and the file was written."""
         close = all(one.relative <= self.tolerance for one in self.comparisons)  # False for NaN
         return close and self.unshared <= self.unshared_tolerance
 
@@ -138,13 +139,13 @@ def export_model(
             compute in float32.
         images: files or arrays (H, W, 3), BGR, for the comparison; resized to `size` if fixed;
             default noise of three shapes.
-        feature_maps: of a detector, backbone and neck alone. A torch.export program always is.
+        feature_maps: export only a detector's backbone and neck, as 'torch' always does.
 
     Returns:
         The report; the file was written if it has `passed`.
 
     Raises:
-        InputError: torch is too old or cannot export the model, or an image cannot be read.
+        InputError: torch is too old or cannot export the model, or an image is unreadable.
         OSError: the file cannot be written.
 
     Example::
@@ -155,7 +156,7 @@ def export_model(
     if torch.__version__ < TORCH:
         raise InputError(
             f'exporting needs torch {".".join(map(str, TORCH))} or newer, not {torch.__version__}; '
-            'a checkpoint of this training can be exported where that is installed'
+            'export the checkpoint where a newer torch is installed'
         )
     if not Path(out).parent.is_dir():  # before minutes of work
         raise InputError(f'no such folder: {Path(out).parent}')
@@ -164,8 +165,8 @@ def export_model(
     whole = predictor.library == 'mmdet' and to == 'onnx' and not feature_maps
     if whole and batch_size not in (None, 1):
         raise InputError(
-            f'a detector takes one image at a time, not {batch_size}; its feature maps take more: '
-            'add --feature-maps'
+            f'a whole detector takes one image at a time, not {batch_size}; '
+            'add --feature-maps to export backbone and neck for more'
         )
     batch_size = 1 if whole else batch_size
     graph = ExportGraph(predictor, whole)
@@ -211,7 +212,7 @@ def _batches(predictor: Predictor, to: str, size, batch_size, images) -> list[Te
 
 
 def _metadata(predictor: Predictor, graph: ExportGraph, half: bool) -> dict[str, str]:
-    """What a user of the file needs to know, as JSON except for 'input'."""
+    """Return what a user of the file needs to know, as JSON except for 'input'."""
     values = {
         'classes': predictor.names,
         'palette': predictor.palette.tolist(),
@@ -226,8 +227,8 @@ def _metadata(predictor: Predictor, graph: ExportGraph, half: bool) -> dict[str,
 
 def _compare(predictor: Predictor, run: Callable, images: Tensor, whole: bool) -> Comparison:
     found, file_ms = _timed(run, images)
-    reference = reference_objects if whole else reference_outputs
-    expected, torch_ms = _timed(reference, predictor, list(images.float().flip(1)))
+    bgr = list(images.float().flip(1))
+    expected, torch_ms = _timed(reference_outputs, predictor, bgr, whole)
     shape = (len(images), *images.shape[2:])
     if whole:
         difference, shared = _match(found, expected)
@@ -250,40 +251,36 @@ def _match(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[float, 
     pairs = []
     for index in range(len(boxes) if len(others) else 0):
         distance, other = apart[index].min(0)
-        if distance < APART and (not masks or _overlap(masks[0][index], other_masks[0][other])):
+        if distance < APART and (not masks or _same_mask(masks[0][index], other_masks[0][other])):
             apart[:, other] = APART
             pairs.append(distance.item())
     return max(pairs, default=0.0), len(pairs)
 
 
-def _overlap(mask: Tensor, other: Tensor) -> bool:
+def _same_mask(mask: Tensor, other: Tensor) -> bool:
     return (mask & other).sum().item() >= MASK_OVERLAP * (mask | other).sum().item()
 
 
 @torch.no_grad()
-def reference_objects(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
-    """Compute mmdet's boxes, scores, labels and masks for a list of one image (3, H, W), BGR."""
-    from mmdet.structures import DetDataSample
+def reference_outputs(
+    predictor: Predictor, images: list[Tensor], whole: bool = False
+) -> list[Tensor]:
+    """Compute the library's own results for images (3, H, W), BGR.
 
-    shape = tuple(images[0].shape[1:])
-    info = {'ori_shape': shape, 'img_shape': shape, 'scale_factor': (1.0, 1.0)}
-    batch = {'inputs': images, 'data_samples': [DetDataSample(metainfo=info)]}
-    with DefaultScope.overwrite_default_scope(predictor.library):
-        objects = predictor.model.test_step(batch)[0].pred_instances
-    return [objects[key] for key in ('bboxes', 'scores', 'labels', 'masks') if key in objects]
-
-
-@torch.no_grad()
-def reference_outputs(predictor: Predictor, images: list[Tensor]) -> list[Tensor]:
-    """Compute the library's own results for images (3, H, W), BGR: logits and labels, or maps."""
+    Returns:
+        Logits and labels of a segmentor; feature maps of a detector or, if it is exported `whole`,
+        boxes, scores, labels and masks in the one image.
+    """
     model, shape = predictor.model, tuple(images[0].shape[1:])
     with DefaultScope.overwrite_default_scope(predictor.library):
-        if predictor.library == 'mmdet':
+        if predictor.library == 'mmdet' and not whole:
             return list(model.extract_feat(model.data_preprocessor({'inputs': images})['inputs']))
-        from mmseg.structures import SegDataSample
-
-        samples = [SegDataSample(metainfo={'ori_shape': shape, 'img_shape': shape}) for _ in images]
+        info = {'ori_shape': shape, 'img_shape': shape, 'scale_factor': (1.0, 1.0)}
+        samples = [BaseDataElement(metainfo=info) for _ in images]
         results = model.test_step({'inputs': images, 'data_samples': samples})
+    if whole:
+        objects = results[0].pred_instances
+        return [objects[key] for key in ('bboxes', 'scores', 'labels', 'masks') if key in objects]
     logits = torch.stack([one.seg_logits.data for one in results])
     return [logits, torch.stack([one.pred_sem_seg.data[0] for one in results])]
 

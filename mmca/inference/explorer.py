@@ -26,10 +26,10 @@ class View:
     """An image with its prediction and the kernels of its circulant blocks.
 
     Attributes:
-        name: of the file.
+        name: the file's name.
         image: (H, W, 3), BGR.
         result: the prediction.
-        kernels: of each block its path, :func:`equivalent_kernels` averaged over the heads, and
+        kernels: for each block its path, :func:`equivalent_kernels` averaged over the heads, and
             the (height, width) of a patch in pixels of the image.
     """
 
@@ -59,8 +59,8 @@ class Explorer:
             self.no_attention = f'no attention to show: {name} has no circulant blocks'
         elif getattr(predictor.model, 'test_cfg', {}).get('mode') == 'slide':
             self.no_attention = (
-                'no attention to show: the model sees the image in parts; '
-                'change that with --cfg-options model.test_cfg.mode=whole'
+                'no attention to show: the model runs on parts of the image; '
+                'add --cfg-options model.test_cfg.mode=whole'
             )
 
     def look(self, path: str | Path) -> View:
@@ -80,11 +80,11 @@ class Explorer:
             # The backbone's input is the resized image, padded at the bottom and on the right.
             scale_x, scale_y = data['data_samples'].metainfo.get('scale_factor', (1, 1))
             kernels = []
-            for block, one in seen.items() if not self.no_attention else ():
+            for one in seen.values() if not self.no_attention else ():
                 if one.attn.has_kernel:
                     weights = equivalent_kernels(one)[0].mean(0).cpu().numpy()
                     size = np.array(sizes[0]) / weights.shape / (scale_y, scale_x)
-                    kernels.append((block.removesuffix('.attn'), weights, tuple(size)))
+                    kernels.append((one.block, weights, tuple(size)))
             return View(Path(path).name, image, result, kernels)
 
     def draw(self, view: View, score_thr: float) -> np.ndarray:

@@ -39,9 +39,9 @@ class Summary:
         frames: number of video frames written.
         objects: class -> number of objects scoring at least `score_thr`; empty for segmentors.
         written: folders and files with results.
-        with_truth: number of images that have a ground truth.
+        with_truth: number of images with ground truth.
         skipped: number of files in folders that are neither images nor videos.
-        failures: (file, reason) of inputs that could not be read.
+        failures: (file, reason) for each unreadable input.
     """
 
     images: int = 0
@@ -61,20 +61,20 @@ def predict_files(
     score_thr: float = 0.3,
     batch_size: int = 1,
 ) -> Summary:
-    """Predict on images and videos, behind a progress bar, and write the results.
+    """Predict on images and videos with a progress bar, and write the results.
 
     Args:
         predictor: the model.
         inputs: files, folders and glob patterns.
-        out: the folder of the results.
+        out: the folder for the results.
         ann: ground truth to draw beside the predictions: a COCO file for a detector, a folder of
             label maps for a segmentor.
-        score_thr: objects with lower scores are not drawn.
-        batch_size: the largest number of images in one forward pass.
+        score_thr: draw objects with at least this score.
+        batch_size: the largest number of images per forward pass.
 
     Raises:
-        InputError: `ann` does not suit the model or matches none of the images, or a result would
-            replace an input.
+        InputError: `ann` does not suit the model or matches no image, or a result would replace
+            an input.
 
     Example::
 
@@ -214,7 +214,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[str],
 
     Returns:
         The sources, each file once; the inputs that match no image or video; and the number of
-        files in folders that were skipped because of their suffix.
+        files in folders with another suffix.
     """
     roots, paths, missing, skipped = [], {}, [], 0
     for text in map(str, inputs):
@@ -237,7 +237,7 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[str],
 
 
 def _expand(text: str) -> tuple[Path, list[Path]]:
-    """Return the file or folder that an input starts from, and the files it stands for."""
+    """Return the file or folder that an input names, and its files."""
     root = path = Path(os.path.abspath(os.path.expanduser(text)))
     if path.is_file():
         return path, [path]

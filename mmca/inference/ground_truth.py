@@ -17,18 +17,18 @@ from mmca.io import read_coco
 
 
 def next_free(ids: Iterable[int | str]) -> int:
-    """An id that is larger than all those that are numbers."""
+    """An id above all numeric ids."""
     return max((key for key in ids if isinstance(key, int)), default=0) + 1
 
 
 class CocoTruth:
-    """Boxes and masks of a COCO file; categories that the model does not know are ignored.
+    """Boxes and masks of a COCO file, without the categories that the model does not know.
 
     An entry belongs to the first image whose path ends in its `file_name`.
 
     Attributes:
-        category_ids: name -> id, of all categories in the file.
-        next_id: larger than all ids of images that are numbers.
+        category_ids: name -> id of every category in the file.
+        next_id: above all numeric image ids.
     """
 
     def __init__(self, path: str | Path, predictor: Predictor) -> None:

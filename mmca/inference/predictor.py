@@ -34,7 +34,7 @@ class Detections:
         boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
         scores: (N,), float32, from 0 to 1.
         labels: (N,), int64, indices into `names`.
-        names: of all classes of the model.
+        names: the model's class names.
         masks: (N, H, W), bool, or None if the model predicts no masks.
     """
 
@@ -52,7 +52,7 @@ class Segmentation:
     Attributes:
         labels: (H, W), uint8 (int64 with more than 255 classes), indices into `names`; 255 marks
             pixels without a class in ground truth.
-        names: of all classes of the model.
+        names: the model's class names.
         palette: (K, 3), uint8, the RGB colors of the K classes.
     """
 
@@ -68,32 +68,32 @@ Result = Union[Detections, Segmentation]
 class Predictor:
     """A trained detector or segmentor. Its results equal `mmca test`'s.
 
-    The inferencers of mmdet and mmseg unpickle checkpoints and ignore how the config reads files,
-    so they are not used.
+    It replaces the inferencers of mmdet and mmseg, which unpickle checkpoints and ignore the
+    config's image reader.
 
     Args:
         config: a file, or the name of a shipped config.
-        checkpoint: a .pth file that training wrote; nothing in it is executed.
+        checkpoint: a .pth file that training wrote; it is read without executing anything.
         device: such as 'cpu' or 'cuda:1'; default 'cuda' if there is a GPU, else 'cpu'.
         cfg_options: KEY=VALUE strings that change the config.
-        tile: for large images, the side in pixels of square tiles that are predicted one by one
-            and merged: for a detector by :func:`mmca.inference.tiles.merge_tiles`, for a segmentor
-            by mmseg's slide mode on the image without the pipeline's resizing.
-        overlap: share of a tile that the next one shows again, from 0 to below 1.
+        tile: for large images, the side in pixels of the square tiles to predict and merge:
+            with :func:`mmca.inference.tiles.merge_tiles` for a detector, in mmseg's slide mode,
+            without the pipeline's resizing, for a segmentor.
+        overlap: share of a tile that the next one repeats, from 0 to below 1.
 
     Attributes:
         library: 'mmdet' or 'mmseg'.
-        names: of the classes, from the checkpoint or else from the config.
+        names: the class names, from the checkpoint or else from the config.
         palette: (K, 3), uint8, RGB, one color per class.
-        dataset: the test data set of the config; none of its files is read.
+        dataset: the config's test data set, whose files stay unread.
         pipeline: the settings of its transforms.
         cfg: the config.
-        model: in evaluation mode.
-        device: that the model is on.
+        model: the model in evaluation mode.
+        device: the model's device.
 
     Raises:
-        InputError: a broken config or checkpoint, a checkpoint of another model, or a tile or an
-            overlap out of range.
+        InputError: the config or checkpoint is broken, the checkpoint does not match the model,
+            or the tile or overlap is out of range.
 
     Example::
 
@@ -171,12 +171,12 @@ class Predictor:
 
         Args:
             images: a file or an array (H, W, 3), BGR from 0 to 255, uint8 or float32; or a list.
-            batch_size: the largest number of images, or of a detector's tiles, in one forward
-                pass. Images of different sizes get separate passes, since padding to a common size
+            batch_size: the largest number of images, or of a detector's tiles, per forward pass.
+                Images of different sizes get separate passes, since padding to a common size
                 would change results.
 
         Returns:
-            The result, or a list of them for a list.
+            One result, or a list for a list of images.
 
         Raises:
             InputError: a file cannot be read, or an array has another shape or dtype.
@@ -222,8 +222,8 @@ class Predictor:
 
     @torch.no_grad()
     def forward(self, data: Sequence[dict]) -> list[Result]:
-        """Predict in one forward pass on data from :meth:`prepare` with inputs of one shape."""
-        batch = {key: [item[key] for item in data] for key in ('inputs', 'data_samples')}
+        """Predict in one forward pass on results of :meth:`prepare` with equal shapes."""
+        batch = {key: [item[key] for item in data] for key in data[0]}
         with DefaultScope.overwrite_default_scope(self.library):
             return [self._result(sample) for sample in self.model.test_step(batch)]
 

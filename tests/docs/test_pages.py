@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import pytest
 
+import experiments.__main__ as experiments
 from benchmarks.__main__ import build_parser
 from mmca.cli.main import COMMANDS, main
 from mmca.config.reader import library_of, load_config
@@ -142,6 +143,8 @@ def test_targets_of_make_files_of_pip_flags_of_benchmarks_and_configs_exist(page
             assert set(words[1:]) <= set(targets), words
         if words[:3] == ['python', '-m', 'benchmarks'] and '--device' not in words:
             build_parser().parse_args(words[3:])
+        if words[:3] == ['python', '-m', 'experiments']:
+            experiments.build_parser().parse_args(words[3:])
         for flag, value in pairwise(words):
             assert flag not in ('-r', '-f') or (ROOT / value).is_file(), words
     folders = '|'.join(sorted({name.partition('/')[0] for name in config_names()}))

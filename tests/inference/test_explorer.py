@@ -15,7 +15,7 @@ from tests.inference.trained import SLIDE, noise, write_checkpoint
 
 @pytest.fixture
 def wide(tmp_path):
-    """An image that is padded at the bottom."""
+    """An image that the model pads at the bottom."""
     path = tmp_path / 'wide.png'
     cv2.imwrite(str(path), noise(3, (30, 75)))
     return path
@@ -34,6 +34,8 @@ def test_result_and_attention_come_from_one_forward_pass(name, request, wide):
     assert view.name == 'wide.png'
     assert len(expected.labels) > 10
     assert np.array_equal(view.result.labels, expected.labels)
+    height, width, _ = explorer.draw(view, 0.0).shape
+    assert (width, height > 30) == (75, name == 'segmentor')  # its legend is below
 
     seen = attention_inputs(model.backbone, passes[0]).values()
     seen = [one for one in seen if one.attn.has_kernel]
@@ -49,14 +51,6 @@ def test_result_and_attention_come_from_one_forward_pass(name, request, wide):
             expected = attention_maps(one, row * one.grid[1] + column)[0].mean(0)
             drawn = np.asarray(axes.images[1].get_array()) ** 2
             np.testing.assert_allclose(drawn, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize('name', ['detector', 'segmentor'])
-def test_draw_keeps_the_coordinates_of_the_image(name, request, wide):
-    explorer = Explorer(request.getfixturevalue(name))
-    view = explorer.look(wide)
-    height, width, _ = explorer.draw(view, 0.0).shape
-    assert (width, height > 30) == (75, name == 'segmentor')  # its legend is below
 
 
 def test_threads_get_their_own_image(detector, tmp_path):

@@ -56,14 +56,17 @@ def test_a_segmentor(segmentor, seg, tmp_path):
     assert np.array_equal(np.array(written.convert('RGB')), segmentor.palette[labels])
 
 
-@pytest.mark.parametrize('name', ['detector', 'segmentor'])
-def test_a_video(name, tmp_path, request):
-    writer = cv2.VideoWriter(
-        str(tmp_path / 'clip.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32)
-    )
-    for seed in range(3):
+def write_clip(path, frames):
+    """Write an mp4 file of noise, 48 x 32, at 5 frames per second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32))
+    for seed in range(frames):
         writer.write(noise(seed, (32, 48)))
     writer.release()
+
+
+@pytest.mark.parametrize('name', ['detector', 'segmentor'])
+def test_a_video(name, tmp_path, request):
+    write_clip(tmp_path / 'clip.mp4', 3)
     out = tmp_path / 'out'
     predictor = request.getfixturevalue(name)
     summary = predict_files(predictor, [tmp_path / 'clip.mp4'], out, batch_size=2)
@@ -77,17 +80,13 @@ def test_a_video(name, tmp_path, request):
     else:
         assert files(out) == ['clip.mp4', 'predictions.json']
         images = json.loads((out / 'predictions.json').read_text())['images']
-        assert [i['id'] for i in images] == [1, 2, 3]
-        assert [(i['file_name'], i['frame']) for i in images] == [
-            ('clip.mp4', frame) for frame in range(3)
-        ]
+        listed = [(i['id'], i['file_name'], i['frame']) for i in images]
+        assert listed == [(frame + 1, 'clip.mp4', frame) for frame in range(3)]
 
 
 @pytest.mark.parametrize('name', ['clip.wmv', 'clip'])
 def test_a_video_by_any_name(name, segmentor, tmp_path):
-    writer = cv2.VideoWriter(f'{tmp_path}/a.mp4', cv2.VideoWriter_fourcc(*'mp4v'), 5, (48, 32))
-    writer.write(noise(0, (32, 48)))
-    writer.release()
+    write_clip(tmp_path / 'a.mp4', 1)
     (tmp_path / 'a.mp4').rename(tmp_path / name)
     assert predict_files(segmentor, [tmp_path / name], tmp_path / 'out').frames == 1
 
@@ -213,7 +212,6 @@ def test_ids_mean_nothing(truth, change):
     [
         (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
         (lambda c: c.pop('categories'), 'shares no class with the model: disc, square, '),
-        (lambda c: c['categories'].clear(), 'shares no class with the model: disc, square, '),
     ],
 )
 def test_malformed_files(truth, change, message):
@@ -249,7 +247,7 @@ def folder(tmp_path, monkeypatch):
         (['a/1.jpg', 'b/1.jpg'], ['a/1', 'b/1'], [], 0),
         (['*/1.jpg'], ['a/1', 'b/1'], [], 0),
         (['a/**/*.*'], ['1', 'sub/1'], [], 1),
-        (['a/notes.txt'], ['notes'], [], 0),  # an explicit file is tried
+        (['a/notes.txt'], ['notes'], [], 0),  # a named file, whatever its suffix
         (['x[1].jpg'], ['x[1]'], [], 0),  # a file, not a pattern
         (['nowhere', 'a/1.jpg', '*.gif'], ['1'], ['nowhere', '*.gif'], 0),
         (['nowhere.jpg'], [], ['nowhere.jpg'], 0),

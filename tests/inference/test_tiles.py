@@ -1,4 +1,4 @@
-"""Tiles of a large image: what is found in them is what the image holds."""
+"""Tiles of a large image hold the image's objects."""
 
 import cv2
 import numpy as np
