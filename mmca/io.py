@@ -14,7 +14,9 @@ from mmca.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = (
+    *('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'),
+)
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height change places
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 

@@ -59,12 +59,13 @@ def run(args: argparse.Namespace) -> int:
         predictor, args.inputs, args.out, args.ann, args.score_thr, args.batch_size
     )
     counts = {
-        'images': summary.images,
-        'video frames': summary.frames,
-        'images with ground truth': summary.with_truth,
-        'other files skipped': summary.skipped,
+        'image{s}': summary.images,
+        'video frame{s}': summary.frames,
+        'image{s} with ground truth': summary.with_truth,
+        'other file{s} skipped': summary.skipped,
     }
-    print(', '.join(f'{number} {what}' for what, number in counts.items() if number) or 'no images')
+    found = [f'{n} {what.format(s="s" * (n != 1))}' for what, n in counts.items() if n]
+    print(', '.join(found) or 'no images')
     if predictor.library == 'mmdet':
         classes = ', '.join(f'{name} {n}' for name, n in summary.objects.most_common(SHOWN))
         classes += ', ...' if len(summary.objects) > SHOWN else ''

@@ -137,7 +137,8 @@ class _Job:
             yield
         for source, reader in self.videos.items():
             yield from self._predict_video(source, reader)
-        written = [self.out / f'{source.name}.mp4' for source in self.videos]
+        videos = [self.out / f'{source.name}.mp4' for source in self.videos]
+        written = [path for path in videos if path.exists()]  # without a frame, there is no file
         if self.summary.images:
             written.insert(0, self.out / 'images')
         if self.table is not None:

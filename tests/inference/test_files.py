@@ -109,6 +109,7 @@ def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
     summary = predict_files(segmentor, [folder, 'nowhere.jpg', tmp_path / '*.gif'], out)
     assert files(out) == ['images/1.jpg', 'images/a/1.jpg', 'labels/1.png', 'labels/a/1.png']
     assert (summary.images, summary.frames, summary.skipped) == (2, 0, 1)
+    assert summary.written == [out / 'images', out / 'labels']
     assert summary.failures == [
         ('nowhere.jpg', 'no such image or video'),
         (f'{tmp_path}/*.gif', 'no such image or video'),
