@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmca.checkpoint.known_weights import find_file
-from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert, load_known
+from mmca.checkpoint.safe_unpickle import Inert, load_inert, load_known
 from mmca.errors import InputError
 
 # Keys that hold the weights, in order of preference; averaged weights come last.
@@ -127,7 +127,7 @@ def _check_weights(path: Path, content: Any) -> Checkpoint:
     """Find the weights in a file's content; reject tensors that no trained model has."""
     checkpoint = find_weights(content) if isinstance(content, Mapping) else None
     if checkpoint is None:
-        if is_stand_in(content):
+        if isinstance(content, Inert):
             raise InputError(
                 f'{path} is a pickled object, which mmca does not load: save its state_dict()'
             )
@@ -159,7 +159,7 @@ def _plain(value: Any, known: dict[int, Any], depth: int = MAX_NESTING) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     mapping = isinstance(value, Mapping)
-    if depth == 0 or is_stand_in(value) or not (mapping or isinstance(value, (list, tuple))):
+    if depth == 0 or isinstance(value, Inert) or not (mapping or isinstance(value, (list, tuple))):
         return _DROPPED
     if id(value) not in known:
         known[id(value)] = _DROPPED  # while it is copied: a container may contain itself
