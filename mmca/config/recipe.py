@@ -137,8 +137,7 @@ def _backbone(given: str | None, weights: str | None) -> tuple[str, str | None, 
         if weights == IMAGENET:
             return name, imagenet_weights(name), reason
         if not given:
-            kind, arch, _ = best_fit(weights)
-            name, reason = short_name(kind, arch), f'fits {weights}'
+            name, reason = short_name(*best_fit(weights)), f'fits {weights}'
             name = name if name.startswith(('ca_', 'flatten_')) else f'ca_{name}'
     return name, weights, reason
 

@@ -8,20 +8,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, METRICS, MODELS
 
-from tests.configs.table import load, params, shrink
+from tests.configs.table import load, shrink
 from tests.helpers import write_ade, write_coco, write_image
-
-NAMES = {
-    'coco/maskrcnn_ca_pvt_t': 'coco',
-    'ade20k/fpn_ca_pvt_t': 'ADEChallengeData2016',
-    'imagenet/ca_pvt_t': 'imagenet',
-}
-
-
-@pytest.mark.parametrize('name', params(NAMES))
-def test_the_data_root_has_a_default(name, monkeypatch):
-    monkeypatch.delenv('MMCA_DATA_ROOT', raising=False)
-    assert load(name).train_dataloader.dataset.data_root == f'data/{NAMES[name]}'
 
 
 @pytest.mark.parametrize('name', ['coco/maskrcnn_ca_swin_t_3x', 'coco/retinanet_ca_pvt_t'])
