@@ -77,8 +77,8 @@ def _read_coco(path: Path) -> dict | None:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'cannot read {path}: {error}') from error
-    lists = [content.get(key) if isinstance(content, dict) else None for key in FIELDS]
-    if not all(isinstance(entries, list) and entries for entries in lists):
+    found = content if isinstance(content, dict) else {}
+    if not all(found.get(key) and isinstance(found[key], list) for key in FIELDS):
         return None
     for key, fields in FIELDS.items():
         if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in content[key]):

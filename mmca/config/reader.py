@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.config.packages import require
@@ -16,7 +15,6 @@ from mmca.errors import InputError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-SUFFIXES = ('.py', '.yaml', '.yml', '.json')
 # Top-level settings of the libraries; all other names there are the config's own variables.
 KEYS = (
     *('model', 'data_preprocessor', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline'),
@@ -93,8 +91,6 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
     from mmca.engine import safe_loading
 
     path = find_config(name)
-    if Path(path).suffix not in SUFFIXES:
-        raise InputError(f'not a config: {path}; its name must end in {", ".join(SUFFIXES)}')
     options = parse_options(pairs)
     safe_loading.install()
     try:  # it runs only the user's config, which therefore needs the fix

@@ -113,7 +113,7 @@ WRAPS = {
     'ema': lambda s: {'state_dict_ema': s},
     'model_ema': lambda s: {'model_ema': {'module': s}},
 }
-PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'model.', 'model.module.encoder.')
+PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'encoder_q.0.', 'model.module.encoder.')
 
 
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
@@ -121,8 +121,8 @@ PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'model.', 'model.mod
 def test_wrappings(wrap, prefix, tmp_path):
     model = CAPVT(PVT_ARCH)
     state = random_state(model)
-    others = {'rpn_head.weight': torch.zeros(1)} if prefix else {}
-    content = wrap({prefix + name: value for name, value in state.items()} | others)
+    others = {'my_patch_embed.proj.weight': torch.zeros(1)} if prefix else {}
+    content = wrap(others | {prefix + name: value for name, value in state.items()})
     message = load_pretrained(model, save(content, tmp_path / 'wrapped.pth'))
     # This one is taken off every name that has it.
     assert PROBLEMS.findall(message)[:1] == (['1 unexpected'] if prefix == 'module.' else [])
