@@ -25,8 +25,8 @@ class Backbone(BaseModule):
     parameter names of the original repository, and `forward`.
 
     Args:
-        arch: a name in `arch_zoo`, its first letter, or a mapping with the same keys; missing keys
-            have the smallest size's values. None is the smallest size.
+        arch: a name in `arch_zoo`, its first letter, or a mapping that overrides the smallest size;
+            None is the smallest size.
         attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
             'softmax'; one letter or name for all stages. None is the class's `default_attn`.
         attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),

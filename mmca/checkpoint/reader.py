@@ -29,7 +29,7 @@ class Checkpoint:
         tensors: name -> tensor, on the CPU, without 'module.' prefixes.
         keys: path of keys to the weights, such as ('model',).
         skipped: keys of the other entries, such as 'optimizer' and 'model_ema'.
-        meta: the numbers, strings and containers in the file's 'meta' entry.
+        meta: numbers, strings and containers in the file's 'meta' entry.
     """
 
     tensors: dict[str, Tensor]
@@ -39,7 +39,7 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """Location of the weights, and of other weights, such as averaged ones, in the file."""
+        """Location of the weights in the file, and of weights left out, such as averaged ones."""
         place = f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict'
         others = [f'{name!r} not loaded' for name in self.skipped if name in WRAPPINGS]
         return '; '.join([place, *others])
@@ -49,8 +49,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it, without executing anything.
 
     Args:
-        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`;
-            or a name or an address, as for :func:`mmca.checkpoint.find_file`.
+        path: as for :func:`mmca.checkpoint.find_file`; a file of torch.save or `.safetensors`
+            with a state dict, possibly under `WRAPPINGS`.
 
     Raises:
         InputError: the file is missing, damaged, not a checkpoint, or has no tensors.

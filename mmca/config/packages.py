@@ -96,12 +96,11 @@ def requirement(name: str, line: str = '') -> str:
     ranges = LINES[line or line_in_use()]
     if name in ranges:
         return ranges[name]
-    try:
-        lines = metadata.requires('mmcirculant') or []
-    except metadata.PackageNotFoundError:  # used from its folder
-        lines = []
-    ranges = {re.split(r'[^\w.-]', line)[0]: line.partition(';')[0].strip() for line in lines}
-    return ranges.get(name, name)
+    with suppress(metadata.PackageNotFoundError):  # used from its folder
+        for wanted in reversed(metadata.requires('mmcirculant') or ()):
+            if re.match(r'[\w.-]+', wanted)[0] == name:
+                return wanted.partition(';')[0].strip()
+    return name
 
 
 def line_in_use() -> str:
