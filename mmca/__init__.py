@@ -16,7 +16,6 @@ _SUBMODULES = (
     'backbones',
     'checkpoint',
     'config',
-    'hooks',
     'inference',
     'layers',
     'necks',

@@ -26,7 +26,7 @@ def atomic_write(path: str | Path, mode: str = 'wb') -> Iterator[IO]:
     """Open a file that replaces `path` once it is complete and on disk.
 
     Args:
-        path: the file to write; it stays untouched until the end, and after an exception.
+        path: the file; it changes only at the end, and not after an exception.
         mode: 'wb' or 'w'.
 
     Raises:
@@ -74,8 +74,8 @@ def read_coco(path: str | Path) -> dict:
 def complete_coco(content: dict) -> dict:
     """Add in place what some programs leave out of a COCO file's content, and return it.
 
-    A missing `area` becomes width x height, `iscrowd` 0, Windows' backslashes in file names become
-    slashes, and names text; of categories with the same name, those without objects are dropped.
+    A missing `area` becomes width x height, a missing `iscrowd` 0, Windows' backslashes in file
+    names slashes, and category names text. Categories without objects go if another has their name.
     """
     annotations, categories = content.get('annotations') or (), content.get('categories') or ()
     for entry in annotations:
@@ -98,7 +98,7 @@ def complete_coco(content: dict) -> dict:
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """All files of a folder and its subfolders that end in `IMAGE_SUFFIXES`, sorted by path.
+    """List the images in a folder and its subfolders, by `IMAGE_SUFFIXES`, sorted by path.
 
     Raises:
         InputError: the folder does not exist or has no images.
@@ -167,7 +167,7 @@ def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
 
 
 def _size_by_opencv(path: Path) -> tuple[int, int] | None:
-    """The size of a format, or of an image, that Pillow refuses."""
+    """Width and height of an image that Pillow refuses."""
     import cv2
     import numpy as np
 
@@ -177,7 +177,7 @@ def _size_by_opencv(path: Path) -> tuple[int, int] | None:
 
 
 def _content(path: Path) -> str:
-    """What a file is that should be an image, and what to do about it."""
+    """What a file contains instead of an image, and the remedy."""
     with path.open('rb') as file:
         head = file.read(64).lstrip()
     if not head:

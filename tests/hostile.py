@@ -71,6 +71,7 @@ def corpus(target):
             name('torch._tensor', '_rebuild_from_type_v2'), evaluate, b'N', code, EMPTY_DICT
         ),
         'a persistent id': b'(' + text('module') + evaluate + code + b'tQ',
+        'a memo of gigabytes': b'Nr\xff\xff\xff\x3f',
         'deep nesting': b'(' * 5000 + b't' * 5000,
     }
 

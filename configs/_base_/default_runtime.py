@@ -1,5 +1,5 @@
-# What detection and segmentation share; det_runtime.py and seg_runtime.py build on it.
-# Importing the engine makes loading safe, whatever tool reads this config.
+# Shared by detection and segmentation; det_runtime.py and seg_runtime.py build on it.
+# Importing the engine makes loading safe in any tool that reads this config.
 custom_imports = dict(imports=['mmca.engine'], allow_failed_imports=False)
 # Checks, hooks, errors in one line; the libraries' train tools and mmdet's test tool build it.
 runner_type = 'mmca.Runner'
@@ -24,7 +24,7 @@ default_hooks = dict(
     throughput=dict(type='mmca.ThroughputHook'),  # logs images per second
 )
 
-# A resumed run ends where an unbroken one does.
+# A resumed run ends like an uninterrupted one.
 custom_hooks = [dict(type='mmca.SeedHook')]
 
 env_cfg = dict(

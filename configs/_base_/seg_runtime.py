@@ -14,8 +14,8 @@ log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 # Training crops have one size, so cuDNN's choice of kernels pays.
 env_cfg = dict(cudnn_benchmark=True)
 
-# Several processes turn the heads' BN into SyncBN, one process leaves it. SyncBN runs on GPUs
-# only: the tools set sync_bn=None for several CPU processes.
+# Several processes turn the heads' BN into SyncBN, which runs only on GPUs: for several CPU
+# processes the tools set sync_bn=None.
 sync_bn = 'torch'
 
 tta_model = dict(type='SegTTAModel')

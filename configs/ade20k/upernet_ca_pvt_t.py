@@ -1,4 +1,4 @@
-# No UperNet with PVT has been published: the schedule is Swin's, drop path that of Semantic FPN.
+# No UperNet with PVT has been published: Swin's schedule, Semantic FPN's drop path.
 _base_ = [
     '../_base_/models/upernet.py',
     '../_base_/datasets/ade20k.py',

@@ -1,3 +1,3 @@
-# Softmax baseline; the recipe is the original's, too.
+# Softmax baseline with the original's recipe.
 _base_ = 'upernet_ca_cswin_t.py'
 model = dict(backbone=dict(type='mmca.CSwin'))

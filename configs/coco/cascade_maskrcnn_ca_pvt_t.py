@@ -1,4 +1,4 @@
-# PVTv2's recipe, as the first PVT has none for Cascade: Swin's schedule, data and heads.
+# PVTv2's recipe, since PVT has none for Cascade: Swin's schedule, data and heads.
 _base_ = [
     '../_base_/models/cascade_maskrcnn_fpn.py',
     '../_base_/datasets/coco_instance_ms_crop.py',

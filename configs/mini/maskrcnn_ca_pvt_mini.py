@@ -19,8 +19,8 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 192], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
-        # One sample a cell is enough for objects of this size, and RoIAlign is serial on CPUs: the
-        # adaptive number takes a sixth of the step more.
+        # One sample per cell is enough for objects of this size; RoIAlign is serial on CPUs, and
+        # the adaptive number makes steps a sixth longer.
         bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5),
         mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=1)),

@@ -21,12 +21,12 @@ ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'lar
 class Backbone(BaseModule):
     """Base of the backbones.
 
-    A subclass defines the class attributes and :meth:`build`, which builds its modules under the
-    parameter names of the original repository.
+    A subclass defines the class attributes, :meth:`build`, which builds its modules under the
+    parameter names of the original repository, and `forward`.
 
     Args:
-        arch: a name in `arch_zoo`, its first letter, or a mapping with the same keys; missing keys
-            have the smallest size's values. None is the smallest size.
+        arch: a name in `arch_zoo`, its first letter, or a mapping that overrides the smallest size;
+            None is the smallest size.
         attn: attention of each stage, 'CCSS' or a list of names such as 'circulant', 'linear',
             'softmax'; one letter or name for all stages. None is the class's `default_attn`.
         attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
@@ -35,7 +35,7 @@ class Backbone(BaseModule):
         out_indices: stages whose maps are returned, from 0. None is all stages in a pyramid.
         drop_rate: dropout rate after the embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
-            that of `arch`, if it has one, or the class's `default_drop_path`.
+            the rate of `arch`, or else the class's `default_drop_path`.
         pretrain_img_size: image side in pixels for position embeddings and the linear stages'
             `positional_encoding`, which are resized bilinearly for other images.
         with_cp: recompute activations in the backward pass instead of keeping them.
@@ -47,10 +47,12 @@ class Backbone(BaseModule):
     Attributes:
         arch_zoo: size name -> settings, the smallest size first.
         softmax_attention: registered name of the family's own attention, 'softmax' in `attn`.
-        default_attn: the class's own `attn`.
+        stem: modules and parameters that frozen_stages >= 0 freezes.
+        stage_parts: those that frozen_stages > i freezes, too, with fields for i and n = i + 1.
+        default_attn: default of `attn`.
         no_weight_decay: parameters that recipes without weight decay on position tables exempt.
         norm_eps: eps of the blocks' LayerNorms.
-        default_drop_path: the class's own `drop_path_rate`.
+        default_drop_path: default of `drop_path_rate`.
         pyramid: whether each stage has a map to return; otherwise only the last has.
 
     Raises:
@@ -59,6 +61,8 @@ class Backbone(BaseModule):
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {}
     softmax_attention: ClassVar[str]
+    stem: ClassVar[Sequence[str]]
+    stage_parts: ClassVar[Sequence[str]]
     default_attn: ClassVar[str] = 'S'
     no_weight_decay: ClassVar[Collection[str]] = ()
     norm_eps: ClassVar[float] = 1e-6
@@ -82,7 +86,7 @@ class Backbone(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.arch = self.resolve_arch(arch)
-        depths = self.stage_depths(self.arch)
+        depths = self.arch.get('depths') or [1] * self.arch['depth']  # of blocks, in DeiT
         self.num_stages = len(depths)
         self.attn = resolve_attn(attn or self.default_attn, self.num_stages)
         self.attn_cfg = self.resolve_attn_cfg(attn_cfg)
@@ -133,11 +137,6 @@ class Backbone(BaseModule):
                 f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)}'
             )
         return dict(cls.arch_zoo[name])
-
-    @classmethod
-    def stage_depths(cls, arch: Mapping) -> Sequence[int]:
-        """Number of blocks in each stage; each stage has an attention."""
-        return arch['depths']
 
     @classmethod
     def resolve_attn_cfg(cls, attn_cfg: Mapping[str, Mapping] | None) -> dict[str, dict]:
@@ -193,14 +192,6 @@ class Backbone(BaseModule):
             )
         return blocks
 
-    def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        """Modules that frozen_stages >= 0 freezes."""
-        raise NotImplementedError
-
-    def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        """Modules that frozen_stages > stage freezes in addition."""
-        raise NotImplementedError
-
     def run_block(self, block: Block, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Run one block, (B, N, C) -> (B, N, C); recompute it in the backward pass if with_cp."""
         if self.with_cp and x.requires_grad:
@@ -210,13 +201,16 @@ class Backbone(BaseModule):
     def train(self, mode: bool = True) -> Backbone:
         """Switch the mode; frozen stages stay in evaluation mode, without gradients."""
         super().train(mode)
-        frozen = self.stem_modules() if self.frozen_stages >= 0 else []
-        for stage in range(self.frozen_stages):
-            frozen += self.stage_modules(stage)
-        for item in frozen:
-            item.requires_grad_(False)
-            if isinstance(item, nn.Module):
-                item.eval()
+        names = list(self.stem) if self.frozen_stages >= 0 else []
+        for i in range(self.frozen_stages):
+            names += [part.format(i=i, n=i + 1) for part in self.stage_parts]
+        if self.frozen_stages == self.num_stages:
+            names.append('norm')  # of DeiT
+        parts = dict(self.named_modules()) | dict(self.named_parameters())
+        for part in (parts[name] for name in names if name in parts):
+            part.requires_grad_(False)
+            if isinstance(part, nn.Module):
+                part.eval()
         return self
 
     def init_weights(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def find_backbone(name: str) -> tuple[type[Backbone], str]:
 
 
 def names_for(weights: KnownWeights) -> list[str]:
-    """Names of the backbones that have all of the weights, or start from them."""
+    """Names of the backbones that load or start from the weights."""
     return [
         name
         for name, (cls, arch) in _all_backbones().items()
@@ -72,7 +72,7 @@ def _all_backbones() -> dict[str, tuple[type[Backbone], str]]:
 def imagenet_weights(name: str) -> str:
     """Name in `mmca.checkpoint.KNOWN` of the weights that a backbone starts from.
 
-    They are its own if any are published, else its softmax original's.
+    They are its own if published, else its softmax original's.
 
     Raises:
         InputError: unknown backbone, or one without known weights.
@@ -100,7 +100,7 @@ def create_backbone(
     Args:
         name: as in configs: 'ca_pvt_t', 'ca_swin_s', 'ca_deit_b', 'flatten_pvt_t', 'pvt_t', ...
         weights: a file, a name such as 'pvt_tiny' (`mmca weights` lists them), an address, or
-            'imagenet': those that fit; None starts from scratch.
+            'imagenet' for those that fit; None starts from scratch.
         out_indices: stages whose maps are returned, from 0; None is all. DeiT has one map.
         options: as for :class:`mmca.backbones.Backbone`.
 
@@ -109,7 +109,7 @@ def create_backbone(
         `channels` (the C_i) and `strides` (H / H_i) as tuples of int.
 
     Raises:
-        InputError: unknown name, weights that cannot be had or do not fit, or bad options.
+        InputError: unknown name, weights that are missing or do not fit, or bad options.
 
     Example:
         >>> import torch, mmca
@@ -140,19 +140,17 @@ class Candidate:
         name: class, such as 'CAPVT'.
         arch: size, such as 'tiny'.
         report: comparison of the checkpoint with the backbone.
-        options: constructor arguments that the checkpoint requires, such as {'pos_embed': True}.
     """
 
     name: str
     arch: str
     report: Report
-    options: dict[str, bool] = field(default_factory=dict)
 
     @property
     def similarity(self) -> float:
         """Tensors that file and model share, unconverted, out of all tensors in either.
 
-        The filled fraction of the model cannot tell sizes apart: a tiny PVT is part of a small one.
+        Unlike the filled fraction, it tells sizes apart: a tiny PVT is a part of a small one.
         """
         report = self.report
         either = (report.loaded, report.missing, report.mismatched, report.unexpected)
@@ -162,42 +160,38 @@ class Candidate:
 
 def find_backbones(checkpoint: Checkpoint) -> list[Candidate]:
     """Compare a checkpoint with the backbones of its family; return the most similar first."""
-    family = guess_family(fit(checkpoint, nn.Module())[0]) or ''
-    family = family.rpartition('-')[2]
+    family = (guess_family(fit(checkpoint, nn.Module())[0]) or '').rpartition('-')[2]
     methods = {attention.method.rstrip('-') for attention in registered_attentions().values()}
     found = []
     for name in backbones.__all__:
         cls, options = getattr(backbones, name), {}
         if issubclass(cls, backbones.DeiT):
-            pos_embed = deit_options(checkpoint)['pos_embed']
-            options = {'pos_embed': pos_embed} if pos_embed != cls.default_pos_embed else {}
+            options['pos_embed'] = deit_options(checkpoint)['pos_embed']
         for arch in cls.arch_zoo if name.removesuffix(family) in methods else ():
             with torch.device('meta'):
                 model = cls(arch, **options)
-            found.append(Candidate(name, arch, fit(checkpoint, model)[1], options))
+            found.append(Candidate(name, arch, fit(checkpoint, model)[1]))
     found = [candidate for candidate in found if candidate.report.loaded]
-    return sorted(found, key=lambda candidate: candidate.similarity, reverse=True)
+    return sorted(found, key=lambda candidate: -candidate.similarity)
 
 
-def best_fit(file: str | Path) -> tuple[str, str, dict[str, bool]]:
-    """Find the backbone that fits a checkpoint file best; raise an InputError if none does.
+def best_fit(file: str | Path) -> tuple[str, str]:
+    """Find class and size of the backbone that fits a checkpoint file best.
 
-    Returns class, size and constructor options, such as ('CADeiT', 'tiny', {'pos_embed': True}).
+    Raises:
+        InputError: none fits.
     """
     candidates = find_backbones(read_checkpoint(file))
     if not candidates:
-        raise InputError(
-            f'{file} fits no backbone of mmca: `mmca inspect {file}` shows its content'
-        )
-    return candidates[0].name, candidates[0].arch, candidates[0].options
+        raise InputError(f'{file} fits no backbone of mmca; see `mmca inspect {file}`')
+    return candidates[0].name, candidates[0].arch
 
 
 def start_settings(settings: Mapping, checkpoint: Checkpoint) -> dict:
     """Adapt a backbone's settings to the weights that it starts from.
 
     A DeiT gets a position embedding if the file has one. Attentions that start from softmax weights
-    get their `softmax_options`, and others the options of the file if it names them; options in
-    the settings win.
+    get their `softmax_options`, others the options in the file; options in the settings win.
     """
     settings = {key: value for key, value in settings.items() if key != 'init_cfg'}
     cls = settings['type']

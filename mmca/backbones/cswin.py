@@ -51,8 +51,8 @@ class CSwin(Backbone):
 
     `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'base' (or t, s, b), or a mapping
     of `embed_dims` (first stage; it doubles), `depths`, `num_heads`, `mlp_ratio`, `drop_path_rate`
-    and `stripe_widths`; None is a stage whose whole grid is one window, of any size, as the last is
-    in the original's segmentation code. The default `attn` is softmax (stripes) in CSwin, CCSS in
+    and `stripe_widths`, where None makes the whole grid one window, as in the last stage of the
+    original's segmentation code. The default `attn` is softmax (stripes) in CSwin, CCSS in
     CACSwin, LLSS in FLattenCSwin.
 
     Example:
@@ -68,6 +68,8 @@ class CSwin(Backbone):
         'base': _arch(96, (2, 4, 32, 2), (4, 8, 16, 32), 0.5),
     }
     softmax_attention = 'stripes'
+    stem = ('stage1_conv_embed',)
+    stage_parts = ('merge{i}', 'stage{n}', 'norm{n}')
     norm_eps = NORM_EPS
 
     def build(self, in_channels: int, img_size: int) -> None:
@@ -100,13 +102,6 @@ class CSwin(Backbone):
             setattr(self, f'stage{i + 1}', blocks)
             if i in self.out_indices:
                 setattr(self, f'norm{i + 1}', nn.LayerNorm(dims, NORM_EPS))
-
-    def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        return [self.stage1_conv_embed]
-
-    def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        names = f'merge{stage}', f'stage{stage + 1}', f'norm{stage + 1}'
-        return [getattr(self, name) for name in names if hasattr(self, name)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), any H and W -> (B, C_i, H_i, W_i) for each stage in out_indices."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -61,6 +61,8 @@ class DeiT(Backbone):
         'base': _arch(768, 12),
     }
     softmax_attention = 'global'
+    stem = ('patch_embed', 'pos_embed', 'cls_token')
+    stage_parts = ('blocks.{i}',)
     no_weight_decay = ('pos_embed', 'cls_token')
     pyramid = False
     default_pos_embed: ClassVar[bool] = True
@@ -103,10 +105,6 @@ class DeiT(Backbone):
         )
         self.norm = nn.LayerNorm(dims, self.norm_eps)
 
-    @classmethod
-    def stage_depths(cls, arch: Mapping) -> Sequence[int]:
-        return [1] * arch['depth']
-
     @property
     def channels(self) -> tuple[int]:
         return (self.embed_dims,)
@@ -114,13 +112,6 @@ class DeiT(Backbone):
     @property
     def strides(self) -> tuple[int]:
         return (PATCH_SIZE,)
-
-    def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        embeddings = (self.pos_embed, self.cls_token)
-        return [self.patch_embed, *(x for x in embeddings if x is not None)]
-
-    def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        return [self.blocks[stage], *([self.norm] if stage == len(self.blocks) - 1 else [])]
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(B, 3, H, W), any H and W -> one (B, C, H', W'), or the class token (B, C)."""
@@ -136,8 +127,7 @@ class DeiT(Backbone):
             if token is None or not takes_token:
                 x = self.run_block(block, x, hw_shape)
             else:
-                joined = torch.cat([token, x], 1)
-                joined = self.run_block(block, joined, hw_shape)
+                joined = self.run_block(block, torch.cat([token, x], 1), hw_shape)
                 token, x = joined[:, :1], joined[:, 1:]
         if self.out_type == 'cls_token':
             return (self.norm(token)[:, 0],)

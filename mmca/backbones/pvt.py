@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -55,6 +55,8 @@ class PVT(Backbone):
         'large': _arch(3, 8, 27, 3),
     }
     softmax_attention = 'spatial_reduction'
+    stem = ('patch_embed1', 'pos_embed1')
+    stage_parts = ('patch_embed{n}', 'pos_embed{n}', 'block{n}', 'norm{n}')
     no_weight_decay = ('pos_embed1', 'pos_embed2', 'pos_embed3', 'pos_embed4')
     # PVTv2: overlapping patches, a convolution in the MLPs, a norm after each stage instead of
     # position embeddings.
@@ -86,16 +88,6 @@ class PVT(Backbone):
             if self.v2:
                 setattr(self, f'norm{i + 1}', nn.LayerNorm(dims, self.norm_eps))
             in_channels = dims
-
-    def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        return self._parts(0, ('patch_embed', 'pos_embed'))
-
-    def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        return self._parts(stage, ('patch_embed', 'pos_embed', 'block', 'norm'))
-
-    def _parts(self, stage: int, names: Sequence[str]) -> list[nn.Module | nn.Parameter]:
-        parts = [getattr(self, f'{name}{stage + 1}', None) for name in names]
-        return [part for part in parts if part is not None]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), any H and W -> (B, C_i, H_i, W_i) for each stage in out_indices."""

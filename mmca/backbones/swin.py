@@ -77,6 +77,8 @@ class Swin(Backbone):
         'base': _arch(128, (2, 2, 18, 2), (4, 8, 16, 32)),
     }
     softmax_attention = 'window'
+    stem = ('patch_embed',)
+    stage_parts = ('layers.{i}', 'norm{i}')
     norm_eps = NORM_EPS
     default_drop_path = 0.2
 
@@ -100,13 +102,6 @@ class Swin(Backbone):
             side = -(-side // 2)
         for i in self.out_indices:
             setattr(self, f'norm{i}', nn.LayerNorm(self.embed_dims[i], self.norm_eps))
-
-    def stem_modules(self) -> list[nn.Module | nn.Parameter]:
-        return [self.patch_embed]
-
-    def stage_modules(self, stage: int) -> list[nn.Module | nn.Parameter]:
-        norm = [getattr(self, f'norm{stage}')] if stage in self.out_indices else []
-        return [self.layers[stage], *norm] if stage < len(self.layers) else []
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W), any H and W -> (B, C_i, H_i, W_i) for each stage in out_indices."""

@@ -44,14 +44,14 @@ def download(
 ) -> Path:
     """Download a file to :func:`cache_folder`, unless it is there.
 
-    What breaks off is continued, at once or by the next call, if the server still has the same
-    file. The SHA-256 is written beside the file (NAME.sha256) and checked whenever it is used. A
-    file that was put there by hand is taken as it is, if it has the `sha256`.
+    Interrupted downloads continue, at once or in the next call, if the file on the server is still
+    the same. NAME.sha256 beside the file holds its SHA-256, which every use checks. A file copied
+    there by hand only needs the right `sha256`.
 
     Args:
         address: http or https; proxies come from the environment, as for Python's urllib.
         name: of the file in the cache; default: the last part of the address.
-        sha256: the hash or its first digits, where it is known.
+        sha256: the hash or its first digits, if known.
         mirror: an address to download from instead.
         max_bytes: largest size of the file.
         timeout: seconds to wait for the server.
@@ -60,8 +60,7 @@ def download(
         The file.
 
     Raises:
-        InputError: the file cannot be had, is too large, or is another one than expected or than
-            it was.
+        InputError: the download fails, or the file is too large or not the expected one.
     """
     name = name or PurePosixPath(unquote(urlsplit(address).path)).name
     if name in ('', '..'):
@@ -71,7 +70,7 @@ def download(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _one_process(path.parent):
-                if not path.is_file():  # another process may have done it meanwhile
+                if not path.is_file():  # another process may have downloaded it
                     _fetch(source, path, sha256, max_bytes, timeout)
         except (OSError, ValueError, HTTPException) as error:
             code = f'{error.code} ' if isinstance(error, HTTPError) else ''
@@ -96,7 +95,7 @@ def _fetch(address: str, path: Path, sha256: str, max_bytes: int, timeout: float
             part.unlink(missing_ok=True)
             raise
         except HTTPError as error:
-            if error.code != 416 or not size:  # nothing is left to be sent: killed at the end
+            if error.code != 416 or not size:  # the part is complete: killed before the renaming
                 raise
             part.unlink()
         except (OSError, HTTPException):
@@ -112,7 +111,7 @@ def _fetch(address: str, path: Path, sha256: str, max_bytes: int, timeout: float
 def _receive(address: str, part: Path, size: int, max_bytes: int, timeout: float) -> None:
     """Receive a file, or what follows its first `size` bytes."""
     headers = {'User-Agent': 'mmca'}
-    if size:  # the date says which version of the file the part is from
+    if size:  # the date identifies the version of the part
         date = formatdate(int(part.stat().st_mtime), usegmt=True)
         headers.update({'Range': f'bytes={size}-', 'If-Range': date})
     with urlopen(Request(address, headers=headers), timeout=timeout) as answer:
@@ -145,7 +144,7 @@ def _receive(address: str, part: Path, size: int, max_bytes: int, timeout: float
 
 
 def _check(path: Path, sha256: str, address: str) -> None:
-    """Compare a file with its known hash and with what is written beside it, if anything is."""
+    """Compare a file with its known hash and with the record beside it, and write a record."""
     digest, record = _digest(path), path.with_name(f'{path.name}.sha256')
     found = RECORD.fullmatch(record.read_text()) if record.is_file() else None
     if found and found[2] != address:
@@ -171,7 +170,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _one_process(folder: Path) -> Iterator[None]:
-    """Let one process at a time download to a folder; the system frees a killed one's lock."""
+    """Let one process at a time download to a folder; the system frees a dead one's lock."""
     with open(folder / LOCK, 'ab') as file:
         if os.name == 'nt':
             import msvcrt

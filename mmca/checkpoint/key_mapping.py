@@ -1,8 +1,7 @@
 """Key mappings: from other libraries' parameter names to the original repositories' names.
 
-mmca names its parameters as whai362/PVT, microsoft/Swin-Transformer, microsoft/CSWin-Transformer
-and facebookresearch/deit do.
-OpenMMLab, timm and transformers use other names and a few other layouts, as in
+mmca's names are those of whai362/PVT, microsoft/Swin-Transformer, microsoft/CSWin-Transformer and
+facebookresearch/deit. OpenMMLab, timm and transformers have other names and a few other layouts:
 `models/backbones/pvt.py` and `swin.py` of mmdet 3.x, `vision_transformer.py` of mmpretrain 1.x,
 `vit.py` of mmseg 1.x, `models/swin_transformer.py` of timm, and `convert_*_to_pytorch.py` in
 `models/deit`, `swin`, `pvt` and `pvt_v2` of transformers.

@@ -16,14 +16,15 @@ from mmca.errors import InputError
 MIRROR = 'MMCA_WEIGHTS_MIRROR'
 # At the end of a file's name, the first digits of its SHA-256: torch.hub's convention.
 HASH = re.compile(r'-([0-9a-f]{8,})\.pth$')
+ARCH = re.compile(r'_(tiny|small|medium|base|large|b\d)')
 
 
 class Release(NamedTuple):
-    """What the files of a publisher share."""
+    """A publisher."""
 
     repository: str  # GitHub's OWNER/NAME
     license: str  # of the repository: none states another for its weights
-    start: str  # of the addresses
+    start: str  # of its files' addresses
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class KnownWeights:
 
     @property
     def address(self) -> str:
-        """Where the publisher has the file."""
+        """The publisher's address of the file."""
         return self.release.start + self.file
 
     @property
@@ -63,8 +64,8 @@ class KnownWeights:
     def download(self) -> Path:
         """Download the file unless it is there, as :func:`mmca.checkpoint.download`.
 
-        Environment: MMCA_WEIGHTS_MIRROR is the address of a folder with the files, to be asked
-        instead of their publishers.
+        The environment variable MMCA_WEIGHTS_MIRROR replaces the publishers by the address of a
+        folder with the files.
         """
         mirror = os.environ.get(MIRROR, '').rstrip('/')
         mirror = mirror and f'{mirror}/{self.path.name}'
@@ -97,70 +98,55 @@ MMCLS = Release(
     'https://download.openmmlab.com/mmclassification/v0/deit/deit-',
 )
 TIMM = Release('huggingface/pytorch-image-models', 'MIT', 'https://huggingface.co/timm/')
-# Addresses and hashes as in the READMEs, metafiles and configs of these repositories, timm's as in
-# projects that download it. Sizes: PVT's from its README, DeiT-B's from a log, Swin-T's from
-# OpenVINO's model zoo, others by parameters.
-# The first that fits a backbone are what 'imagenet' stands for.
+# Name, backbone, release, size, file. Addresses and hashes as in the READMEs, metafiles and configs
+# of these repositories, timm's as in projects that download it. Sizes: PVT's from its README,
+# DeiT-B's from a log, Swin-T's from OpenVINO's model zoo, others by parameters.
+# 'imagenet' means the first that fits a backbone.
 _TABLE = (
-    ('deit_tiny', 'DeiT', 'tiny', DEIT, 22, 'tiny_patch16_224-a1311bcf.pth'),
-    ('deit_small', 'DeiT', 'small', DEIT, 84, 'small_patch16_224-cd65a155.pth'),
-    ('deit_base', 'DeiT', 'base', DEIT, 330, 'base_patch16_224-b5f2ef4d.pth'),
-    ('deit_tiny_distilled', 'DeiT', 'tiny', DEIT, 23, 'tiny_distilled_patch16_224-b40b3cf7.pth'),
-    ('deit_small_distilled', 'DeiT', 'small', DEIT, 86, 'small_distilled_patch16_224-649709d9.pth'),
-    ('deit_base_distilled', 'DeiT', 'base', DEIT, 333, 'base_distilled_patch16_224-df68dfff.pth'),
-    ('swin_tiny', 'Swin', 'tiny', SWIN, 109, 'v1.0.0/swin_tiny_patch4_window7_224.pth'),
-    ('swin_small', 'Swin', 'small', SWIN, 189, 'v1.0.0/swin_small_patch4_window7_224.pth'),
-    ('swin_base', 'Swin', 'base', SWIN, 335, 'v1.0.0/swin_base_patch4_window7_224.pth'),
-    ('swin_tiny_22k', 'Swin', 'tiny', SWIN, 169, 'v1.0.8/swin_tiny_patch4_window7_224_22k.pth'),
-    ('swin_small_22k', 'Swin', 'small', SWIN, 250, 'v1.0.8/swin_small_patch4_window7_224_22k.pth'),
-    ('swin_base_22k', 'Swin', 'base', SWIN, 416, 'v1.0.0/swin_base_patch4_window7_224_22k.pth'),
-    ('pvt_tiny', 'PVT', 'tiny', PVT, 51, 'pvt_tiny.pth'),
-    ('pvt_small', 'PVT', 'small', PVT, 93, 'pvt_small.pth'),
-    ('pvt_medium', 'PVT', 'medium', PVT, 168, 'pvt_medium.pth'),
-    ('pvt_large', 'PVT', 'large', PVT, 234, 'pvt_large.pth'),
-    ('pvtv2_b0', 'PVTv2', 'b0', PVT, 14, 'pvt_v2_b0.pth'),
-    ('pvtv2_b1', 'PVTv2', 'b1', PVT, 54, 'pvt_v2_b1.pth'),
-    ('pvtv2_b2', 'PVTv2', 'b2', PVT, 97, 'pvt_v2_b2.pth'),
-    ('pvtv2_b3', 'PVTv2', 'b3', PVT, 173, 'pvt_v2_b3.pth'),
-    ('pvtv2_b4', 'PVTv2', 'b4', PVT, 239, 'pvt_v2_b4.pth'),
-    ('pvtv2_b5', 'PVTv2', 'b5', PVT, 313, 'pvt_v2_b5.pth'),
-    ('cswin_tiny', 'CSwin', 'tiny', CSWIN, 85, 'cswin_tiny_224.pth'),
-    ('cswin_small', 'CSwin', 'small', CSWIN, 134, 'cswin_small_224.pth'),
-    ('cswin_base', 'CSwin', 'base', CSWIN, 298, 'cswin_base_224.pth'),
-    ('ca_deit_tiny', 'CADeiT', 'tiny', CA, 23, '51b342f641b440a9ad53/?dl=1'),
-    ('ca_deit_small', 'CADeiT', 'small', CA, 91, '02d8767a0981445b9606/?dl=1'),
-    ('ca_deit_base', 'CADeiT', 'base', CA, 357, '0dee573498554f11a6c7/?dl=1'),
-    ('flatten_pvt_tiny', 'FLattenPVT', 'tiny', FLATTEN, 46, '3ab1d773f19d45648690/?dl=1'),
-    ('flatten_pvtv2_b0', 'FLattenPVTv2', 'b0', FLATTEN, 14, '5d1f01532b104da28e7b/?dl=1'),
-    ('flatten_swin_tiny', 'FLattenSwin', 'tiny', FLATTEN, 111, 'e1518e76703e4e57a7f2/?dl=1'),
-    ('flatten_swin_small', 'FLattenSwin', 'small', FLATTEN, 195, '94188e52af354bf4a88b/?dl=1'),
-    ('flatten_swin_base', 'FLattenSwin', 'base', FLATTEN, 340, '7a9e5186bad04e7fb3a9/?dl=1'),
-    ('flatten_cswin_tiny', 'FLattenCSwin', 'tiny', FLATTEN, 81, '48ba765ba8b0451d9d5a/?dl=1'),
-    ('mm_deit_tiny', 'DeiT', 'tiny', MMCLS, 22, 'tiny_pt-4xb256_in1k_20220218-13b382a0.pth'),
-    ('mm_deit_small', 'DeiT', 'small', MMCLS, 84, 'small_pt-4xb256_in1k_20220218-9425b9bb.pth'),
-    ('mm_deit_base', 'DeiT', 'base', MMCLS, 330, 'base_pt-16xb64_in1k_20220216-db63c16c.pth'),
-    ('mm_swin_tiny', 'Swin', 'tiny', MMSEG, 105, 'tiny_patch4_window7_224_20220317-1cdeb081.pth'),
-    (
-        'mm_swin_small',
-        'Swin',
-        'small',
-        MMSEG,
-        186,
-        'small_patch4_window7_224_20220317-7ba6d6dd.pth',
-    ),
-    ('mm_swin_base', 'Swin', 'base', MMSEG, 331, 'base_patch4_window7_224_20220317-e9b98025.pth'),
-    (
-        'mm_swin_base_22k',
-        'Swin',
-        'base',
-        MMSEG,
-        331,
-        'base_patch4_window7_224_22k_20220317-4f79f7c0.pth',
-    ),
+    ('deit_tiny', 'DeiT', DEIT, 22, 'tiny_patch16_224-a1311bcf.pth'),
+    ('deit_small', 'DeiT', DEIT, 84, 'small_patch16_224-cd65a155.pth'),
+    ('deit_base', 'DeiT', DEIT, 330, 'base_patch16_224-b5f2ef4d.pth'),
+    ('deit_tiny_distilled', 'DeiT', DEIT, 23, 'tiny_distilled_patch16_224-b40b3cf7.pth'),
+    ('deit_small_distilled', 'DeiT', DEIT, 86, 'small_distilled_patch16_224-649709d9.pth'),
+    ('deit_base_distilled', 'DeiT', DEIT, 333, 'base_distilled_patch16_224-df68dfff.pth'),
+    ('swin_tiny', 'Swin', SWIN, 109, 'v1.0.0/swin_tiny_patch4_window7_224.pth'),
+    ('swin_small', 'Swin', SWIN, 189, 'v1.0.0/swin_small_patch4_window7_224.pth'),
+    ('swin_base', 'Swin', SWIN, 335, 'v1.0.0/swin_base_patch4_window7_224.pth'),
+    ('swin_tiny_22k', 'Swin', SWIN, 169, 'v1.0.8/swin_tiny_patch4_window7_224_22k.pth'),
+    ('swin_small_22k', 'Swin', SWIN, 250, 'v1.0.8/swin_small_patch4_window7_224_22k.pth'),
+    ('swin_base_22k', 'Swin', SWIN, 416, 'v1.0.0/swin_base_patch4_window7_224_22k.pth'),
+    ('pvt_tiny', 'PVT', PVT, 51, 'pvt_tiny.pth'),
+    ('pvt_small', 'PVT', PVT, 93, 'pvt_small.pth'),
+    ('pvt_medium', 'PVT', PVT, 168, 'pvt_medium.pth'),
+    ('pvt_large', 'PVT', PVT, 234, 'pvt_large.pth'),
+    ('pvtv2_b0', 'PVTv2', PVT, 14, 'pvt_v2_b0.pth'),
+    ('pvtv2_b1', 'PVTv2', PVT, 54, 'pvt_v2_b1.pth'),
+    ('pvtv2_b2', 'PVTv2', PVT, 97, 'pvt_v2_b2.pth'),
+    ('pvtv2_b3', 'PVTv2', PVT, 173, 'pvt_v2_b3.pth'),
+    ('pvtv2_b4', 'PVTv2', PVT, 239, 'pvt_v2_b4.pth'),
+    ('pvtv2_b5', 'PVTv2', PVT, 313, 'pvt_v2_b5.pth'),
+    ('cswin_tiny', 'CSwin', CSWIN, 85, 'cswin_tiny_224.pth'),
+    ('cswin_small', 'CSwin', CSWIN, 134, 'cswin_small_224.pth'),
+    ('cswin_base', 'CSwin', CSWIN, 298, 'cswin_base_224.pth'),
+    ('ca_deit_tiny', 'CADeiT', CA, 23, '51b342f641b440a9ad53/?dl=1'),
+    ('ca_deit_small', 'CADeiT', CA, 91, '02d8767a0981445b9606/?dl=1'),
+    ('ca_deit_base', 'CADeiT', CA, 357, '0dee573498554f11a6c7/?dl=1'),
+    ('flatten_pvt_tiny', 'FLattenPVT', FLATTEN, 46, '3ab1d773f19d45648690/?dl=1'),
+    ('flatten_pvtv2_b0', 'FLattenPVTv2', FLATTEN, 14, '5d1f01532b104da28e7b/?dl=1'),
+    ('flatten_swin_tiny', 'FLattenSwin', FLATTEN, 111, 'e1518e76703e4e57a7f2/?dl=1'),
+    ('flatten_swin_small', 'FLattenSwin', FLATTEN, 195, '94188e52af354bf4a88b/?dl=1'),
+    ('flatten_swin_base', 'FLattenSwin', FLATTEN, 340, '7a9e5186bad04e7fb3a9/?dl=1'),
+    ('flatten_cswin_tiny', 'FLattenCSwin', FLATTEN, 81, '48ba765ba8b0451d9d5a/?dl=1'),
+    ('mm_deit_tiny', 'DeiT', MMCLS, 22, 'tiny_pt-4xb256_in1k_20220218-13b382a0.pth'),
+    ('mm_deit_small', 'DeiT', MMCLS, 84, 'small_pt-4xb256_in1k_20220218-9425b9bb.pth'),
+    ('mm_deit_base', 'DeiT', MMCLS, 330, 'base_pt-16xb64_in1k_20220216-db63c16c.pth'),
+    ('mm_swin_tiny', 'Swin', MMSEG, 105, 'tiny_patch4_window7_224_20220317-1cdeb081.pth'),
+    ('mm_swin_small', 'Swin', MMSEG, 186, 'small_patch4_window7_224_20220317-7ba6d6dd.pth'),
+    ('mm_swin_base', 'Swin', MMSEG, 331, 'base_patch4_window7_224_20220317-e9b98025.pth'),
+    ('mm_swin_base_22k', 'Swin', MMSEG, 331, 'base_patch4_window7_224_22k_20220317-4f79f7c0.pth'),
     (
         'timm_swin_tiny',
         'Swin',
-        'tiny',
         TIMM,
         108,
         'swin_tiny_patch4_window7_224.ms_in1k/resolve/main/model.safetensors',
@@ -170,11 +156,11 @@ _TABLE = (
 
 
 def _known(
-    name: str, backbone: str, arch: str, release: Release, megabytes: int, file: str, sha: str = ''
+    name: str, backbone: str, release: Release, megabytes: int, file: str, sha256: str = ''
 ) -> KnownWeights:
-    digits = HASH.search(file)
-    sha = sha or (digits[1] if digits else '')
-    return KnownWeights(name, backbone, arch, release, megabytes, file, sha)
+    if digits := HASH.search(file):
+        sha256 = digits[1]
+    return KnownWeights(name, backbone, ARCH.search(name)[1], release, megabytes, file, sha256)
 
 
 KNOWN = {row[0]: _known(*row) for row in _TABLE}

@@ -42,13 +42,13 @@ Use = Literal['test', 'resume', 'start']
 
 @dataclass
 class Report:
-    """Comparison of a checkpoint with a model.
+    """Comparison of a checkpoint with a model, as lists of names.
 
     Attributes:
-        loaded: the model's tensors found in the file by name and shape; some of them were
-        moved: from another name, as 'norm.. -> norm3..',
-        converted: from softmax attention (`mmca.checkpoint.softmax_init`), or
-        resized: to the model's grid.
+        loaded: the model's tensors found in the file by name and shape, among them
+        moved: those renamed, as 'norm.. -> norm3..',
+        converted: those from softmax attention (`mmca.checkpoint.softmax_init`), and
+        resized: those resized to the model's grid.
         dropped: the file's tensors left out on purpose, see :func:`fit`.
         missing: the model's tensors that the file lacks.
         unexpected: the file's tensors that the model lacks.
@@ -114,23 +114,20 @@ def match(state_dict: Mapping[str, Tensor], model: nn.Module) -> Report:
     return report
 
 
-def check_position_embedding(report: Report, source: str | Path, backbone: str = '') -> None:
-    """Raise an InputError if either the file or the DeiT lacks a position embedding.
-
-    `backbone` is the prefix of its names in the model.
-    """
+def check_position_embedding(report: Report, source: str | Path, prefix: str = '') -> None:
+    """Raise an InputError if only one of file and DeiT, under `prefix`, has a pos_embed."""
     for names, problem, value in (
         (report.unexpected, 'contains a position embedding, which the model lacks', True),
         (report.missing, "lacks the model's position embedding", False),
     ):
-        if f'{backbone}pos_embed' in names:
+        if f'{prefix}pos_embed' in names:
             raise InputError(f'{source} {problem}: set model.backbone.pos_embed={value}')
 
 
 def check_attention_options(
     checkpoint: Checkpoint, backbone: nn.Module, source: str | Path
 ) -> None:
-    """Raise an InputError if a file names other options of an attention than the backbone has.
+    """Raise an InputError if the file's attention options differ from the backbone's.
 
     The tensors of one head size fit another, so nothing else would reveal it.
     """
@@ -152,12 +149,14 @@ def fit(
 ) -> tuple[dict[str, Tensor], Report]:
     """Adapt a file's weights to the names and sizes of a backbone; neither changes.
 
-    The backbone is found by its prefix, even in a whole detector, and renamed to the original names
-    (`mmca.checkpoint.key_mapping`). Class heads, class and distillation tokens (with their part of
-    the position embedding) and index buffers are dropped, position embeddings and tables resized, a
-    Swin or CSwin classifier's norm becomes the last stage's, and attention other than the file's is
-    initialized from its softmax attention (`mmca.checkpoint.softmax_init`), whose other tensors are
-    dropped.
+    - Find the backbone by its prefix, even in a whole detector, and rename it to the original names
+      (`mmca.checkpoint.key_mapping`).
+    - Initialize attention other than the file's from its softmax attention
+      (`mmca.checkpoint.softmax_init`).
+    - Make a Swin or CSwin classifier's norm the last stage's, and resize position embeddings and
+      tables.
+    - Drop class heads, class and distillation tokens (with their part of the position embedding),
+      index buffers, and the rest of replaced softmax attention.
 
     Args:
         checkpoint: from :func:`read_checkpoint`.
@@ -200,8 +199,8 @@ def load_pretrained(
         The report in words.
 
     Raises:
-        InputError: the file cannot be read, fills less than min_share, or only one of file and
-            model has a position embedding; the model stays unchanged.
+        InputError: the file cannot be read, fills less than min_share, or differs from the model in
+            attention options or in having a position embedding; the model stays unchanged.
     """
     content = read_checkpoint(checkpoint)
     state_dict, report = fit(content, model, gain)
@@ -225,15 +224,13 @@ def load_pretrained(
     return '\n'.join([f'{name}: weights from {checkpoint}: {report}', *filter(None, advice)])
 
 
-def load_trained(
-    model: nn.Module, checkpoint: Checkpoint, source: str | Path, use: Use = 'test'
-) -> Report:
-    """Load a whole model, with the arguments and errors of :func:`check_trained`.
+def load_trained(model: nn.Module, checkpoint: Checkpoint, source: str | Path) -> Report:
+    """Load a whole model for a test, with the arguments and errors of :func:`check_trained`.
 
     Returns:
         The comparison; `missing` and `mismatched` tensors keep their values.
     """
-    report = check_trained(checkpoint, model, source, use)
+    report = check_trained(checkpoint, model, source)
     weights = {name: checkpoint.tensors[name] for name in report.loaded}
     model.load_state_dict(weights, strict=False)
     return report
@@ -248,12 +245,15 @@ def check_trained(
         checkpoint: from :func:`read_checkpoint`.
         model: a detector, segmentor or classifier.
         source: the file, for messages.
-        use: every use requires half of the model's tensors; 'test' all parameters except
-            auxiliary heads, 'resume' all parameters, 'start' (a new training) no more.
+        use: 'start' (a new training) requires half of the model's tensors, 'resume' all parameters,
+            'test' all but those of auxiliary heads.
+
+    Returns:
+        The comparison.
 
     Raises:
-        InputError: required parameters are missing, or the position embeddings or the options of
-            attentions differ.
+        InputError: required parameters are missing, or the position embeddings or the attention
+            options differ.
     """
     report = match(checkpoint.tensors, model)
     if report.share < MIN_SHARE:
@@ -264,12 +264,12 @@ def check_trained(
         )
     check_position_embedding(report, source, 'backbone.')
     check_attention_options(checkpoint, getattr(model, 'backbone', model), source)
-    required = [name for name, _ in model.named_parameters()] if use != 'start' else []
-    random = [name for name in required if name not in report.loaded]
+    parameters = dict(model.named_parameters()) if use != 'start' else {}
+    random = [name for name in parameters if name not in report.loaded]
     if use == 'test':
         random = [name for name in random if not name.startswith(TRAINING_ONLY)]
     if random:
-        names = ', '.join(random[:4]) + (', ...' if len(random) > 4 else '')
+        names = ', '.join(random[:4] + ['...'] * (len(random) > 4))
         raise InputError(
             f'{source} does not match this model: {report.counts}; {names} would stay random'
         )
@@ -277,10 +277,10 @@ def check_trained(
 
 
 def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor] | None:
-    """Rename a third-party classifier, such as DeiT's release, for an ImageClassifier.
+    """Rename a third-party classifier, such as DeiT's release, for mmpretrain's ImageClassifier.
 
-    The model is mmpretrain's, with a backbone of mmca and a LinearClsHead. Returns its state dict;
-    None if the file does not fill all of it as it is.
+    Returns the state dict of the model, a backbone of mmca with a LinearClsHead; None if the file
+    does not fill all of it without conversion.
     """
     own = model.state_dict()
     head = {name: checkpoint.tensors.get(key) for key, name in CLASSIFIER.items() if name in own}
@@ -295,9 +295,11 @@ def classifier_state_dict(checkpoint: Checkpoint, model: nn.Module) -> dict[str,
 
 def deit_options(checkpoint: Checkpoint) -> dict[str, bool]:
     """Options `pos_embed` and `with_cls_token` of the DeiT in a checkpoint."""
-    prefix = find_prefix(checkpoint.tensors)
-    names = {'pos_embed': 'pos_embed', 'with_cls_token': 'cls_token'}
-    return {option: prefix + name in checkpoint.tensors for option, name in names.items()}
+    tensors, prefix = checkpoint.tensors, find_prefix(checkpoint.tensors)
+    return {
+        'pos_embed': f'{prefix}pos_embed' in tensors,
+        'with_cls_token': f'{prefix}cls_token' in tensors,
+    }
 
 
 def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], Report]:
@@ -310,9 +312,8 @@ def _adapt(state_dict: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str
     for name, tensor in state_dict.items():
         free = [new for new in MOVED.get(name, ()) if new in own and new not in state_dict]
         if name not in own and free and own[free[0]].shape == tensor.shape:
-            new_name = free[0]
-            adapted[new_name] = tensor
-            report.moved.append(f'{name} -> {new_name}')
+            adapted[free[0]] = tensor
+            report.moved.append(f'{name} -> {free[0]}')
         elif name not in own and CLASSIFIER_ONLY.fullmatch(name):
             report.dropped.append(name)
         elif name in modes and own[name].shape != tensor.shape:

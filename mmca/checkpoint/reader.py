@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmca.checkpoint.known_weights import find_file
-from mmca.checkpoint.safe_unpickle import is_stand_in, load_inert, load_known
+from mmca.checkpoint.safe_unpickle import Inert, load_inert, load_known
 from mmca.errors import InputError
 
 # Keys that hold the weights, in order of preference; averaged weights come last.
@@ -29,7 +29,7 @@ class Checkpoint:
         tensors: name -> tensor, on the CPU, without 'module.' prefixes.
         keys: path of keys to the weights, such as ('model',).
         skipped: keys of the other entries, such as 'optimizer' and 'model_ema'.
-        meta: the numbers, strings and containers in the file's 'meta' entry.
+        meta: numbers, strings and containers in the file's 'meta' entry.
     """
 
     tensors: dict[str, Tensor]
@@ -39,7 +39,7 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """Location of the weights, and of other weights, such as averaged ones, in the file."""
+        """Location of the weights in the file, and of weights left out, such as averaged ones."""
         place = f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict'
         others = [f'{name!r} not loaded' for name in self.skipped if name in WRAPPINGS]
         return '; '.join([place, *others])
@@ -49,8 +49,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint file and find the weights in it, without executing anything.
 
     Args:
-        path: a file of torch.save, or `.safetensors`: a state dict, or one under `WRAPPINGS`;
-            or a name or an address, as for :func:`mmca.checkpoint.find_file`.
+        path: as for :func:`mmca.checkpoint.find_file`; a file of torch.save or `.safetensors`
+            with a state dict, possibly under `WRAPPINGS`.
 
     Raises:
         InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
@@ -127,7 +127,7 @@ def _check_weights(path: Path, content: Any) -> Checkpoint:
     """Find the weights in a file's content; reject tensors that no trained model has."""
     checkpoint = find_weights(content) if isinstance(content, Mapping) else None
     if checkpoint is None:
-        if is_stand_in(content):
+        if isinstance(content, Inert):
             raise InputError(
                 f'{path} is a pickled object, which mmca does not load: save its state_dict()'
             )
@@ -159,7 +159,7 @@ def _plain(value: Any, known: dict[int, Any], depth: int = MAX_NESTING) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     mapping = isinstance(value, Mapping)
-    if depth == 0 or is_stand_in(value) or not (mapping or isinstance(value, (list, tuple))):
+    if depth == 0 or isinstance(value, Inert) or not (mapping or isinstance(value, (list, tuple))):
         return _DROPPED
     if id(value) not in known:
         known[id(value)] = _DROPPED  # while it is copied: a container may contain itself

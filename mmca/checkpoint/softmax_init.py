@@ -31,14 +31,13 @@ def start_from_softmax(
         The state dict with converted weights in place of softmax ones, the names of the converted
         tensors, and the unused names in the file.
     """
-    state_dict, converted, unused = dict(state_dict), [], []
+    state_dict, parameters = dict(state_dict), model.state_dict()
+    converted, unused = [], []
     for path, block in model.named_modules():
         if not isinstance(block, Block) or not isinstance(block.attn, Attention):
             continue
-        names = _attention_names(state_dict, path)
+        names, own_names = (_attention_names(state, path) for state in (state_dict, parameters))
         old = {name: state_dict[full] for name, full in names.items()}
-        parameters = {f'{path}.{name}': tensor for name, tensor in block.state_dict().items()}
-        own_names = _attention_names(parameters, path)
         own = {name: parameters[full] for name, full in own_names.items()}
         softmax = _both_conventions(old, gain)
         if own.keys() <= old.keys() or softmax is None:

@@ -61,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     circulant = [c for c in shown if (c.name, c.arch) == (f'CA{best.name}', best.arch)]
     best = circulant[0] if circulant else best
     print(f'{best.name} {best.arch}: {best.report}')
-    settings = {'type': f'mmca.{best.name}', 'arch': best.arch, **best.options}
-    settings = start_settings(settings, checkpoint)
+    settings = start_settings({'type': f'mmca.{best.name}', 'arch': best.arch}, checkpoint)
     words = ', '.join(f'{name}={value!r}' for name, value in settings.items())
     print(
         f'in a config:\n  model = dict(backbone=dict({words},\n'

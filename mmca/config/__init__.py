@@ -1,4 +1,4 @@
-"""Reading configs and the files they name, safely; the shipped configs; what is installed."""
+"""Configs: read, adapt, write and find them; packages that they need."""
 
 from mmca.config.adaptation import adapt
 

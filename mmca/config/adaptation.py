@@ -18,20 +18,17 @@ if TYPE_CHECKING:
 
     from mmca.config.feature_maps import FeatureMap, Trace
 
+CONSTRUCTOR = 'DefaultOptimWrapperConstructor'  # mmengine's default
 PLACES = ('model', 'model.detector')  # where a backbone is; trackers contain a detector
 STRIDES = (4, 8, 16, 32)  # of a pyramid's stages
-PYRAMID_CHANNELS = 256  # of the levels that are made from DeiT's one map
-MAX_GROUPS = 6  # of numbers of channels, some of which happen to equal the backbone's
+PYRAMID_CHANNELS = 256  # of the levels made from DeiT's one map
+MAX_GROUPS = 6  # of channel numbers; some equal the backbone's by chance
 NORMALIZATION = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375]}  # ImageNet, RGB
-SCHEDULES = {  # library, PVT or not -> shipped schedule with the family's recipe
-    ('mmdet', True): 'coco_pvt_1x',
-    ('mmdet', False): 'coco_swin_1x',
-    ('mmseg', True): 'ade20k_fpn_40k',
-    ('mmseg', False): 'ade20k_upernet_160k',
-    ('mmpretrain', True): 'imagenet_300e',
-    ('mmpretrain', False): 'imagenet_300e',
+SCHEDULES = {  # library -> shipped schedules with the recipes of PVT and others, images per batch
+    'mmdet': ('coco_pvt_1x', 'coco_swin_1x', 16),
+    'mmseg': ('ade20k_fpn_40k', 'ade20k_upernet_160k', 16),
+    'mmpretrain': ('imagenet_300e', 'imagenet_300e', 1024),
 }
-BATCH = {'mmdet': 16, 'mmseg': 16, 'mmpretrain': 1024}  # of these recipes, images
 
 
 @dataclass
@@ -50,7 +47,7 @@ class Adaptation:
 def adapt(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Config:
-    """Put a backbone of mmca into a config; takes the arguments of :func:`plan`, raises its errors.
+    """Put a backbone of mmca into a config, with the arguments and errors of :func:`plan`.
 
     Returns:
         A new config.
@@ -71,14 +68,14 @@ def plan(
 ) -> Adaptation:
     """Plan the changes that put a backbone of mmca into a config.
 
-    Shapes of the old and the new backbone's maps run through neck and heads, which shows what
-    numbers of channels have to change.
+    Shapes of the old and the new backbone's maps run through neck and heads to find the channel
+    numbers that must change.
 
     Args:
         cfg: a detector, segmentor or classifier.
         backbone: as in the shipped configs' names, such as 'ca_pvt_t'.
         weights: checkpoint to start the backbone from: a file, a name, or 'imagenet'.
-        keep_recipe: whether optimizer, rate and warm-up stay.
+        keep_recipe: whether to keep optimizer, rate and warm-up.
 
     Raises:
         InputError: the config's model cannot be built, or cannot take this backbone.
@@ -86,10 +83,9 @@ def plan(
     from mmengine.registry import DefaultScope
 
     library = library_of(cfg, cfg.filename or 'given')
-    places = [place for place in PLACES if _at(cfg, f'{place}.backbone.type')]
-    if not places:
+    place = next((place for place in PLACES if _at(cfg, f'{place}.backbone.type')), None)
+    if place is None:
         raise InputError(f'{cfg.filename}: the model has no backbone to replace')
-    place = places[0]
     result = Adaptation()
     with DefaultScope.overwrite_default_scope(library):
         _change_model(cfg, place, backbone, weights, result)
@@ -106,7 +102,7 @@ def plan(
 def _change_model(
     cfg: Config, place: str, name: str, weights: str | Path | None, result: Adaptation
 ) -> None:
-    """Change the backbone, and the channels of whatever takes its maps."""
+    """Change the backbone, and the channels of the parts that take its maps."""
     from mmca.backbones.catalog import IMAGENET, find_backbone, imagenet_weights, start_settings
     from mmca.checkpoint import read_checkpoint
     from mmca.config.feature_maps import FeatureMap, feature_maps, trace
@@ -119,7 +115,7 @@ def _change_model(
         old = feature_maps(part.backbone)
         before = trace(part, old)
         if len({one.stride for one in old}) == 1 and len({one.stride for one in before.neck}) > 1:
-            # A plain ViT's neck makes the pyramid that ours are by themselves.
+            # A plain ViT's neck makes a pyramid; ours are pyramids.
             old, part.neck, changes[f'{place}.neck'] = before.neck, None, None
             before = trace(part, old)
     except InputError:
@@ -129,9 +125,9 @@ def _change_model(
             build_on_meta(part)
         except Exception as own:
             raise InputError(f'the model itself cannot be built here: {_line(own)}') from own
-        raise InputError(f'{part.type} needs {kind}, not its maps alone: {_line(error)}') from error
+        raise InputError(f'{part.type} needs more of {kind} than maps: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
-        raise InputError(f'{part.type}: its RoI head is a stage of its own backbone, {kind}')
+        raise InputError(f'{part.type}: its RoI head is a stage of {kind}')
     cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
     if part.backbone.get('in_channels', 3) != 3:
@@ -175,22 +171,22 @@ def _stages(old: list[FeatureMap], kind: str, exact: bool) -> list[int]:
     """The stage of a pyramid for each map of the old backbone: by stride; by depth unless exact."""
     strides = [one.stride for one in old]
     if len(old) > len(STRIDES):
-        raise InputError(f'{kind} gives {len(old)} maps, ours give {len(STRIDES)} at most')
+        raise InputError(f'{kind} has {len(old)} maps, ours have {len(STRIDES)} at most')
     if len(old) > 1 and len(set(strides)) == 1:
-        raise InputError(f'{kind} gives {len(old)} maps of one stride, ours give a pyramid')
+        raise InputError(f'{kind} has {len(old)} maps of one stride, ours are a pyramid')
     if len(set(strides)) == len(strides) and set(strides) <= set(STRIDES):
         return [STRIDES.index(stride) for stride in strides]
     if exact:
-        raise InputError(f'{kind} gives maps at strides {strides}, ours are at {list(STRIDES)}')
+        raise InputError(f'{kind} has maps at strides {strides}, ours are at {list(STRIDES)}')
     return list(range(len(STRIDES) - len(old), len(STRIDES)))  # dilated ones repeat strides
 
 
 def _channel_edits(
     cfg: Config, place: str, before: Trace, old: list[FeatureMap], new: list[FeatureMap]
 ) -> dict[str, Any]:
-    """The numbers of channels to be changed, so that the new maps get as far as the old ones.
+    """The channel numbers to change so that the new maps get as far as the old ones.
 
-    A number in the config may equal one of the backbone's by chance, so subsets are tried.
+    A number in the config may equal one of the backbone's by chance, so this tries subsets.
     """
     from mmca.config.feature_maps import trace
 
@@ -207,7 +203,9 @@ def _channel_edits(
                 if edited is not None:
                     group = re.sub(r'\.\d+', '', key), str(value)
                     groups.setdefault(group, {})[key] = edited
-        for subset in _subsets(list(groups.values())[:MAX_GROUPS]):
+        tried = list(groups.values())[:MAX_GROUPS]
+        sizes = range(len(tried), -1, -1)
+        for subset in chain.from_iterable(combinations(tried, size) for size in sizes):
             edits = {key: value for group in subset for key, value in group.items()}
             trial = copy.deepcopy(cfg)
             trial.merge_from_dict(edits)
@@ -224,13 +222,8 @@ def _channel_edits(
     )
 
 
-def _subsets(groups: list) -> Iterator[tuple]:
-    """All subsets, the largest first."""
-    return chain.from_iterable(combinations(groups, size) for size in range(len(groups), -1, -1))
-
-
 def _channel_keys(node: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """Keys and values of all numbers of input channels below a node, and mmseg's `in_index`."""
+    """Keys and values of all input channels below a node, and mmseg's `in_index`."""
     items = node.items() if isinstance(node, Mapping) else ()
     if isinstance(node, (list, tuple)):
         items = ((str(index), item) for index, item in enumerate(node))
@@ -241,7 +234,7 @@ def _channel_keys(node: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _edited(value: Any, index: Any, old: list[FeatureMap], new: list[FeatureMap]) -> Any:
-    """Numbers of channels of the old maps, exchanged for the new ones; None for other numbers."""
+    """Channels of the old maps replaced by the new ones; None for other numbers."""
     given, wanted = [one.channels for one in old], [one.channels for one in new]
     table = dict(zip(given, wanted))
     if isinstance(value, int):
@@ -259,11 +252,11 @@ def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
     if _at(cfg, f'{place}.backbone').get('in_channels', 3) != 3:  # not RGB
         return
     for key in ('data_preprocessor', 'model.data_preprocessor', f'{place}.data_preprocessor'):
-        node = _at(cfg, key) or {}
-        if 'data_preprocessor' in node:  # one for each branch, in semi-supervised detectors
-            key, node = f'{key}.data_preprocessor', node.data_preprocessor
+        node = _at(cfg, key)
         if not node:
             continue
+        if 'data_preprocessor' in node:  # one for each branch, in semi-supervised detectors
+            key, node = f'{key}.data_preprocessor', node.data_preprocessor
         order = 'to_rgb' if cfg.default_scope == 'mmpretrain' else 'bgr_to_rgb'
         wanted = {**NORMALIZATION, order: True}
         if node.get('rgb_to_bgr'):
@@ -275,7 +268,7 @@ def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
 
 
 def _drop_checkpoints(cfg: Config, place: str, result: Adaptation) -> None:
-    """Load nothing into the new backbone that belongs to the old one."""
+    """Drop checkpoints of the old backbone."""
     parts = dict.fromkeys(('model', place))
     keys = [f'{part}.{name}' for part in parts for name in ('init_cfg', 'pretrained')]
     for key in ('load_from', *keys):
@@ -290,28 +283,27 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     from mmca.registry import MODELS
 
     cls = next(MODELS.get(v['type']) for k, v in result.changes.items() if k.endswith('.backbone'))
-    name = SCHEDULES[library, issubclass(cls, (backbones.PVT, backbones.PVTv2))]
+    pvt, other, usual_batch = SCHEDULES[library]
+    name = pvt if issubclass(cls, backbones.PVT) else other
     family = read_config(f'_base_/schedules/{name}')
     own = cfg.get('optim_wrapper') or {}
     if not isinstance(own.get('optimizer'), Mapping):
-        result.reasons['optimizer'] = 'as it is: it has several'
+        result.reasons['optimizer'] = 'unchanged: there are several'
         return
     if own.optimizer.type == 'AdamW' and not own.get('constructor'):
-        result.reasons['optimizer'] = f'as it is: AdamW, lr {own.optimizer.lr:g}'
+        result.reasons['optimizer'] = f'unchanged: AdamW, lr {own.optimizer.lr:g}'
         return
     optimizer = dict(family.optim_wrapper.optimizer)
-    batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size', BATCH[library])
-    optimizer['lr'] *= batch / BATCH[library]
-    result.changes['optim_wrapper.optimizer'] = {'_delete_': True, **optimizer}
-    constructor = family.optim_wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
-    if constructor != own.get('constructor', 'DefaultOptimWrapperConstructor'):
-        result.changes['optim_wrapper.constructor'] = constructor
-    paramwise = family.optim_wrapper.get('paramwise_cfg')
-    if paramwise != own.get('paramwise_cfg'):
-        result.changes['optim_wrapper.paramwise_cfg'] = paramwise and {
-            '_delete_': True,
-            **paramwise,
-        }
+    batch = (cfg.get('auto_scale_lr') or {}).get('base_batch_size', usual_batch)
+    optimizer['lr'] *= batch / usual_batch
+    wanted = {'optimizer': optimizer, 'paramwise_cfg': family.optim_wrapper.get('paramwise_cfg')}
+    for key, value in wanted.items():
+        if value != own.get(key):
+            changed = {'_delete_': True, **value} if value else None
+            result.changes[f'optim_wrapper.{key}'] = changed
+    constructors = [one.get('constructor', CONSTRUCTOR) for one in (family.optim_wrapper, own)]
+    if constructors[0] != constructors[1]:
+        result.changes['optim_wrapper.constructor'] = constructors[0]
     result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batches of {batch}'
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
@@ -331,7 +323,7 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
 
 
 def _at(cfg: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key, or None."""
     for name in key.split('.'):
         cfg = cfg.get(name) if isinstance(cfg, Mapping) or hasattr(cfg, 'get') else None
     return cfg

@@ -22,13 +22,16 @@ FIELDS = {  # of the entries in a COCO file's lists
 def find_coco_files(
     root: Path, folders: Folders, named: dict[str, str], faults: list[InputError]
 ) -> dict[str, tuple[Path, dict]]:
-    """Split -> its COCO file and the file's content.
+    """Find the COCO file of each split.
 
     Args:
         root: the folder.
         folders: below it.
-        named: split -> file, by the user.
-        faults: gets what is wrong with files that no split needs.
+        named: split -> file chosen by the user.
+        faults: collects the errors of files that no split needs.
+
+    Returns:
+        Split -> file and content.
     """
     candidates: dict[str | None, list[Path]] = {}
     for folder, names in folders.items():
@@ -57,8 +60,7 @@ def find_coco_files(
                 'with --train and --val, or move the others away'
             )
         if split in named and not read:
-            reason = f'{paths[0]} is not a COCO file with images and objects'
-            raise wrong[0] if wrong else InputError(reason)
+            raise wrong[0] if wrong else InputError(f'{paths[0]} is not a COCO file with objects')
         if read:
             files[split or 'train'] = read.popitem()
         elif split:
@@ -75,8 +77,8 @@ def _read_coco(path: Path) -> dict | None:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'cannot read {path}: {error}') from error
-    lists = [content.get(key) if isinstance(content, dict) else None for key in FIELDS]
-    if not all(isinstance(entries, list) and entries for entries in lists):
+    found = content if isinstance(content, dict) else {}
+    if not all(found.get(key) and isinstance(found[key], list) for key in FIELDS):
         return None
     for key, fields in FIELDS.items():
         if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in content[key]):

@@ -29,7 +29,7 @@ BASE = "_base_ = __import__('mmca').find_config({!r})\n"
 
 
 class Name(str):
-    """Code that a config contains as it is, such as a variable's name."""
+    """Code for a config, such as a variable's name."""
 
     __repr__ = str.__str__
 
@@ -38,7 +38,7 @@ def write(info: DatasetInfo, recipe: Recipe, path: str | Path) -> list[Path]:
     """Write a config for a data set, and listings of the splits that were held out.
 
     Args:
-        info: the data set; the listings' paths are entered into its splits.
+        info: the data set; its splits receive the paths of the listings.
         recipe: what to train.
         path: the new config, FILE.py; listings are written beside it.
 
@@ -78,7 +78,7 @@ def write_starter(name: str, path: str | Path) -> list[Path]:
 
 
 def write_adapted(base: str, adaptation: Adaptation, path: str | Path) -> list[Path]:
-    """Write a config that puts another backbone into `base`, a file or a name."""
+    """Write a config that puts another backbone into `base`, a file or name."""
     inherited = f'_base_ = {os.path.relpath(base, Path(path).parent)!r}\n'
     text = ''.join(f'# {name}: {reason}\n' for name, reason in adaptation.reasons.items())
     text += inherited if Path(base).is_file() else BASE.format(base)
@@ -86,7 +86,7 @@ def write_adapted(base: str, adaptation: Adaptation, path: str | Path) -> list[P
 
 
 def write_new(files: Mapping[Path, str]) -> list[Path]:
-    """Write new text files (path -> text), all or none; returns the paths."""
+    """Write new text files (path -> text), all or none, and return the paths."""
     for path in files:
         if path.exists():
             raise InputError(f'{path} exists already: choose another name')
@@ -124,7 +124,7 @@ def _config_text(info: DatasetInfo, recipe: Recipe) -> str:
 
 
 def _code(section: Mapping[str, Any]) -> str:
-    """Code that assigns values to keys as in --cfg-options."""
+    """Code that assigns values to keys like those of --cfg-options."""
     from mmengine.config import Config
     from yapf.yapflib.yapf_api import FormatCode
 
@@ -143,7 +143,7 @@ def _expression(value: Any) -> str:
 
 
 def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
-    """The pipelines of a small shipped data set, at the recipe's size."""
+    """Pipelines of a small shipped data set, at the recipe's size."""
     if recipe.size is None:
         return {}
     small = 'camvid' if info.task == 'labels' else 'penn_fudan'
@@ -204,7 +204,7 @@ def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
 
 
 def schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
-    """The settings of a recipe's schedule, by their keys in a config."""
+    """Config keys and values of a recipe's schedule."""
     end = min(WARM_UP if recipe.lr else 10 * WARM_UP, recipe.iterations // 10)
     ramp = {'type': 'LinearLR', 'start_factor': 0.01, 'by_epoch': False, 'begin': 0, 'end': end}
     if info.task == 'labels':
@@ -218,7 +218,7 @@ def schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     settings = {
         f'train_cfg.{unit}': last,
         'train_cfg.val_interval': interval,
-        # LinearLR starts at `begin` and is done at `end - 1`: one iteration has no ramp.
+        # LinearLR ends at `end - 1`, so one iteration has no ramp.
         'param_scheduler': [*([ramp] if end > 1 else []), {**decay, 'end': last}],
         'default_hooks.logger.interval': max(1, min(MAX_INTERVAL, recipe.iterations // LOGS)),
         'default_hooks.checkpoint.interval': interval,

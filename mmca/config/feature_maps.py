@@ -26,7 +26,7 @@ SHAPES = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')  # of a da
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One output of a backbone or neck: its channels, and its stride in pixels."""
+    """One output of a backbone or neck: channels, and stride in pixels."""
 
     channels: int
     stride: int
@@ -36,11 +36,7 @@ class FeatureMap:
 
 
 class GivenMaps(BaseModule):
-    """A stand-in for a backbone: returns maps of given shapes for any input.
-
-    Args:
-        maps: channels and stride of each.
-    """
+    """Replaces a backbone: returns maps of given channels and strides for any input."""
 
     def __init__(self, maps: Sequence[tuple[int, int]]) -> None:
         super().__init__()
@@ -58,8 +54,8 @@ class Trace:
 
     Attributes:
         reached: names of modules that finished their forward pass.
-        neck: what the neck gives; empty without one.
-        error: what ended the pass; None at its end.
+        neck: maps of the neck; empty without one.
+        error: the exception that ended the pass, if any.
     """
 
     reached: set[str] = field(default_factory=set)
@@ -71,18 +67,18 @@ def feature_maps(backbone: ConfigDict) -> list[FeatureMap]:
     """A backbone's output maps, in order.
 
     Raises:
-        InputError: it gives something else.
-        Exception: what the backbone raises.
+        InputError: it has other outputs.
+        Exception: any exception of the backbone.
     """
-    side = backbone.get('img_size', SIDE)  # BEiT takes no other
+    side = backbone.get('img_size', SIDE)  # BEiT takes no other size
     side = side if isinstance(side, int) else max(side)
     image = torch.zeros(1, backbone.get('in_channels', 3), side, side, device='meta')
     try:
         found = _maps(_run(build_on_meta(backbone), image), side)
-    except Exception:  # an operator of mmcv, say, has no form for shapes alone
+    except Exception:  # some operators, such as mmcv's, need values
         found = _maps(_run(MODELS.build(copy.deepcopy(backbone)), image), side)
     if not found:
-        raise InputError(f'the backbone {backbone["type"]} gives no feature maps')
+        raise InputError(f'the backbone {backbone["type"]} has no feature maps')
     return found
 
 
@@ -92,11 +88,11 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
     The pass ends where a part needs values, such as non-maximum suppression.
 
     Args:
-        model: config of a detector, segmentor or classifier, whose backbone is not built.
-        maps: what the backbone gives.
+        model: config of a detector, segmentor or classifier; its backbone is not built.
+        maps: outputs of the backbone.
 
     Raises:
-        Exception: what the model raises while it is built.
+        Exception: any exception while the model is built.
     """
     model = copy.deepcopy(model)
     model.backbone = {'type': GivenMaps, 'maps': [(one.channels, one.stride) for one in maps]}
@@ -114,7 +110,7 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
 
     for name, module in built.named_modules():
         module.register_forward_hook(lambda _, args, output, name=name: done(name, output))
-    auxiliary = getattr(built, 'auxiliary_head', None) or []  # runs in training alone
+    auxiliary = getattr(built, 'auxiliary_head', None) or []  # runs only in training
     heads = auxiliary if isinstance(auxiliary, nn.ModuleList) else [auxiliary]
     shapes = dict.fromkeys(SHAPES, (SIDE, SIDE))
     sample = BaseDataElement(metainfo={**shapes, 'scale_factor': (1.0, 1.0)})
@@ -131,7 +127,7 @@ def trace(model: ConfigDict, maps: Sequence[FeatureMap]) -> Trace:
 
 
 def _run(module: nn.Module, *inputs: Any, **options: Any) -> Any:
-    """The output of a module in evaluation mode; an image moves to its device."""
+    """The output of a module in evaluation mode; images move to its device."""
     module.eval()
     parameter = next(module.parameters(), torch.empty(0, device='meta'))
     inputs = [

@@ -1,4 +1,4 @@
-"""Facts about a data set in a folder, and what all formats share."""
+"""Facts about a data set in a folder, shared by all formats."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Split:
     pairs: Pairs = field(default_factory=dict)  # images with a label map
     bare: list[str] = field(default_factory=list)  # image files without a label map
     whole: bool = True  # whether `pairs` has all images in the folder with these endings
-    lists: dict[tuple[str, str], str] = field(default_factory=dict)  # endings -> file, else
+    lists: dict[tuple[str, str], str] = field(default_factory=dict)  # otherwise endings -> file
     listing: str | None = None  # file that lists the images; None: the whole folder, or `content`
-    content: str | None = None  # listing of a held-out split, to be written
+    content: str | None = None  # listing to write, for a held-out split
     objects: dict[str, int] = field(default_factory=dict)  # class -> objects, or label maps with it
 
     def files(self, kind: int) -> list[str]:
-        """The files with a counterpart: 0 for images, 1 for label maps."""
+        """Paired files: images (0) or label maps (1)."""
         return [stem + ends[kind] for ends, stems in self.pairs.items() for stem in stems]
 
 
@@ -50,7 +50,7 @@ class DatasetInfo:
     splits: dict[str, Split]  # 'train' and 'val', optionally 'test'
     size: tuple[int, int]  # median longer and shorter side of training images, in pixels
     notes: list[str]  # remarks for the user
-    reduce_zero_label: bool = False  # whether the classes' numbers begin at 1
+    reduce_zero_label: bool = False  # whether class numbers begin at 1
 
 
 Folders = dict[Path, list[str]]  # visible folders, relative to the root -> sorted file names
@@ -77,9 +77,9 @@ def split_of(path: Path) -> str | None:
 
 
 def hold_out(items: list) -> dict[str, list]:
-    """Divide images into 'train' and 'val', the same way every time, in the given order."""
+    """Divide images into 'train' and 'val', reproducibly and in order."""
     if len(items) < 2:
-        raise InputError('one image is too few to hold some out for validation')
+        raise InputError('a single image cannot be divided into training and validation')
     number = max(1, round(HELD_OUT * len(items)))
     chosen = set(Random(0).sample(range(len(items)), number))
     return {

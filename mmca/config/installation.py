@@ -1,4 +1,4 @@
-"""Examine the installed packages: what is missing, broken or out of range, and how to fix it."""
+"""Find packages that are missing, broken or out of range, and the commands that fix them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from io import StringIO
 
 from mmca.config.packages import (
-    LIBRARIES,
+    OPENMMLAB,
     distributions,
     how_to_install,
     in_range,
@@ -65,13 +65,13 @@ def examine() -> list[Finding]:
     broken = [found for found in findings if found.state == 'does not load']
     for found in findings if broken else ():
         odd = [one for one in distributions(found.name) if line_of(one) != line_in_use()]
-        if found.name in LIBRARIES and odd:
-            found.problem = f'{odd[0]} does not go with the other libraries here'
+        if found.name in OPENMMLAB and odd:
+            found.problem = f'{odd[0]} does not fit the other libraries here'
             found.fix = _replace(found.name)
     causes = [found for found in findings if found.problem and found.name in ALL_TASKS]
     for found in broken if causes else ():
         if found.name not in ALL_TASKS or causes[0].name == 'numpy':
-            found.fix = causes[0].fix  # it probably fails because of that
+            found.fix = causes[0].fix  # the likely cause
     return [*findings, _examine_devices()]
 
 
@@ -109,7 +109,7 @@ def _examine(name: str) -> Finding:
 
 def _examine_version(found: Finding, installed: dict[str, str]) -> None:
     name, version, wanted = found.name, found.version, requirement(found.name)
-    if name in LIBRARIES and installed and line_of(next(iter(installed))) == 'openmmlab':
+    if name in OPENMMLAB and installed and line_of(next(iter(installed))) == 'openmmlab':
         found.state, wanted = f"{found.state}, OpenMMLab's own", requirement(name, 'openmmlab')
     if len(installed) > 1:
         found.problem = f'{" and ".join(installed)} overwrite files of each other'

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SAMPLES = 8  # images of a folder whose values are counted
-MAX_VALUES = 100  # different ones in a label map; photographs have more
+MAX_VALUES = 100  # distinct values in a label map; photographs have more
 IGNORED = 255  # label
-UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # how such a text begins
+UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # byte order marks
 CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
 
 
@@ -42,7 +42,7 @@ class _Group(NamedTuple):
     folder: Path
     suffix: str
     names: list[str]
-    values: float  # different ones in an image, the median of some; infinite in color
+    values: float  # median number of distinct values in an image; infinite in color
 
 
 def _group_images(root: Path, folders: Folders) -> Iterator[_Group]:
@@ -114,7 +114,7 @@ def _common_ending(names: list[str]) -> str:
 def _best_match(
     root: Path, folders: Folders, name: str, matches: dict[tuple[Path, Path], Pairs]
 ) -> Split:
-    """The split of the two folders with most pairs, or else with its name."""
+    """The split of the two folders with most pairs, of those with its name in a tie."""
 
     def rank(match: tuple[Path, Path]) -> tuple[int, int]:
         return sum(map(len, matches[match].values())), [*map(split_of, match)].count(name)
@@ -134,7 +134,7 @@ def _best_match(
 
 
 def _refuse_color_maps(root: Path, groups: list[_Group]) -> None:
-    """Raise where images of few colors have the names of photographs."""
+    """Raise an InputError if images of few colors share names with photographs."""
     for images, maps in permutations(groups, 2):
         first = [_open(root / group.folder / group.names[0]) for group in (images, maps)]
         many, few = (image.convert('RGB').getcolors(MAX_VALUES) for image in first)
@@ -142,7 +142,7 @@ def _refuse_color_maps(root: Path, groups: list[_Group]) -> None:
             raise InputError(
                 f'{root / maps.folder} has images with the colors '
                 f'{", ".join(str(color) for _, color in few[:4])}, ..., but a label map has one '
-                'channel of class numbers: convert them, see "Color maps" in docs/own_data.md'
+                'channel of class numbers; see "Color maps" in docs/own_data.md to convert them'
             )
 
 
@@ -206,7 +206,7 @@ def _part(whole: Split, stems: Iterable[str], bare: list[str]) -> Split:
 
 
 def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) -> Counter[int]:
-    """Label -> number of label maps that contain it; adds the label maps' sizes."""
+    """Label -> number of label maps that contain it; appends the label maps' sizes."""
     import numpy as np
     from rich.progress import track
 
@@ -220,7 +220,7 @@ def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) ->
 
 
 def _read_text(path: Path) -> str:
-    """A text of any Windows or Unix editor."""
+    """Read text of any Windows or Unix editor."""
     content = path.read_bytes()
     try:
         return content.decode('utf-16' if content[:2] in UTF_16 else 'utf-8-sig')
@@ -231,11 +231,11 @@ def _read_text(path: Path) -> str:
 def _class_names(
     root: Path, given: str | None, labels: set[int], notes: list[str]
 ) -> tuple[list[str], int]:
-    """The classes' names, and the label of the first one: 1 if no label map has 0."""
+    """Class names, and the label of the first: 1 if no label map has 0."""
     last = max(labels, default=0)
     if last < 1:
         raise InputError(
-            f'the label maps in {root} have no labels but 0 and {IGNORED} (ignored): write class '
+            f'the label maps in {root} only have the labels 0 and {IGNORED} (ignored): write class '
             'numbers starting at 0, such as 0 for background, 1 for objects'
         )
     lists = (root / name for name in CLASS_LISTS)
@@ -244,15 +244,15 @@ def _class_names(
     if given is None:
         if last >= 2 * len(labels):
             raise InputError(
-                f'the label maps in {root} have labels up to {last}, but only {len(labels)} '
-                'different ones: write class numbers 0, 1, 2, ..., or list all names with --classes'
+                f'the label maps in {root} have {len(labels)} distinct labels, up to {last}: write '
+                'class numbers 0, 1, 2, ..., or list all names with --classes'
             )
         notes.append('the classes have no names: use --classes, or classes.txt in the folder')
         names = [f'class_{value}' for value in range(first, last + 1)]
     else:
         file = Path(given)
         names = _read_text(file).splitlines() if file.is_file() else given.split(',')
-        names = [name.strip() for name in names if name.strip()]
+        names = [*filter(None, map(str.strip, names))]
         first = 0 if len(names) > last else first
         if len(names) + first <= last:
             option = shlex.join(['--classes', ','.join(['background', *names])])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mmengine.config import ConfigDict
     from torch import nn
 
-# Parts that count the classes of the data set; RPN and semantic heads count others.
+# Parts whose num_classes is the data set's; RPN and semantic heads count others.
 HEADS = ('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor')
 
 
@@ -39,15 +39,12 @@ def _class_counts(node: Any, key: str) -> Iterator[tuple[str, int]]:
 
 
 def build_on_meta(model: ConfigDict) -> nn.Module:
-    """Build a model for its names and shapes, in the registry's scope.
-
-    It is on the meta device, without memory for weights, where it can be built there.
-    """
+    """Build a model for its names and shapes, on the meta device if possible."""
     import torch
     from mmengine.registry import MODELS
 
     try:
         with torch.device('meta'):
             return MODELS.build(copy.deepcopy(model))
-    except (RuntimeError, NotImplementedError):  # it reads a tensor's value while it is built
+    except (RuntimeError, NotImplementedError):  # its constructor reads a tensor's value
         return MODELS.build(copy.deepcopy(model))

@@ -1,4 +1,4 @@
-"""Packages that mmca works with: their distributions, and how to install them."""
+"""Packages that mmca works with: distributions, and commands that install them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from mmca.config.shipped import checkout
+from mmca.config.shipped import LIBRARIES, checkout
 from mmca.errors import InputError
 
 # Two lines of OpenMMLab with the same import names: the maintained forks, and its own packages,
@@ -32,7 +32,7 @@ LINES = {
         'mmpretrain': 'mmpretrain>=1.2,<1.3',
     },
 }
-LIBRARIES = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+OPENMMLAB = ('mmengine', 'mmcv', *LIBRARIES)
 MMCV_BUILD = {  # line -> commands that build mmcv for the installed torch
     'onedl': 'pip install "setuptools>=80" wheel ninja psutil && pip install',
     'openmmlab': 'pip install "setuptools<70" wheel ninja psutil && MMCV_WITH_OPS=1 pip install',
@@ -50,25 +50,26 @@ FULL_STACK = ('torch', 'mmengine', 'mmcv', 'mmcv._ext')  # to build models
 
 
 def require(*names: str) -> None:
-    """Raise an `InputError` with the install command for the first package that is missing.
-
-    So does an optional package, a key of `EXTRAS`, of a version that mmca does not work with.
+    """Raise an `InputError` with the install command for the first missing package.
 
     Args:
-        names: import names; 'mmcv._ext' stands for mmcv's compiled operators.
+        names: import names; 'mmcv._ext' stands for mmcv's compiled operators. Those in `EXTRAS`
+            need a fitting version, too.
     """
     for name in names:
-        if find_spec(name) is None and name == 'mmcv._ext':
-            raise InputError('mmcv has no compiled operators; `mmca doctor` shows how to fix it')
         if find_spec(name) is None:
+            if name == 'mmcv._ext':
+                raise InputError(
+                    'mmcv has no compiled operators; `mmca doctor` shows how to fix it'
+                )
             raise InputError(f'{name} is not installed; {how_to_install(name)}')
-        version = distributions(name).get(name, '') if name in EXTRAS else ''
+        version = distributions(name).get(name) if name in EXTRAS else None
         if version and not in_range(requirement(name), version):
             raise InputError(f'{name} {version} does not fit mmca; {how_to_install(name)}')
 
 
 def import_datasets(library: str) -> None:
-    """Import the data sets of a library such as 'mmdet', without its hints on optional packages."""
+    """Import the data sets of a library such as 'mmdet', without hints on optional packages."""
     with redirect_stdout(io.StringIO()):
         import_module(f'{library}.datasets')
 
@@ -95,17 +96,16 @@ def requirement(name: str, line: str = '') -> str:
     ranges = LINES[line or line_in_use()]
     if name in ranges:
         return ranges[name]
-    try:
-        lines = metadata.requires('mmcirculant') or []
-    except metadata.PackageNotFoundError:  # used from its folder
-        lines = []
-    ranges = {re.split(r'[^\w.-]', line)[0]: line.partition(';')[0].strip() for line in lines}
-    return ranges.get(name, name)
+    with suppress(metadata.PackageNotFoundError):  # used from its folder
+        for wanted in reversed(metadata.requires('mmcirculant') or ()):
+            if re.match(r'[\w.-]+', wanted)[0] == name:
+                return wanted.partition(';')[0].strip()
+    return name
 
 
 def line_in_use() -> str:
     """The key of `LINES` with the most installed packages; for none, one that fits torch."""
-    found = [line_of(one) for name in LIBRARIES for one in distributions(name)]
+    found = [line_of(one) for name in OPENMMLAB for one in distributions(name)]
     torch = distributions('torch').get('torch', '2.6')
     return max(LINES, key=lambda line: (found.count(line), in_range(LINES[line]['torch'], torch)))
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmca.config.packages import require
@@ -16,8 +15,7 @@ from mmca.errors import InputError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-SUFFIXES = ('.py', '.yaml', '.yml', '.json')
-# What the libraries read at the top of a config; all other names there are its own variables.
+# Top-level settings of the libraries; all other names there are the config's own variables.
 KEYS = (
     *('model', 'data_preprocessor', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline'),
     *('train_dataloader', 'val_dataloader', 'test_dataloader'),
@@ -50,7 +48,7 @@ def parse_options(pairs: Sequence[str]) -> dict:
 def quiet_reading() -> None:
     """Keep mmengine's notes, such as each use of a $VARIABLE in a config, off stdout.
 
-    For a process of our own, before anything is read: mmengine makes its logger only once.
+    Call it before reading: mmengine makes its logger only once in a process.
     """
     from mmengine.logging import MMLogger
 
@@ -74,8 +72,8 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
     library_of(cfg, name)
     try:
         import_modules_from_strings(**(cfg.get('custom_imports') or {'imports': []}))
-    except Exception as error:  # a module of the user's, which may raise anything
-        reason = error.__context__ or error  # mmengine's own message says less
+    except Exception as error:  # a module of the user's may raise anything
+        reason = error.__context__ or error  # more precise than mmengine's message
         raise InputError(
             f'config {name}, custom_imports: {type(reason).__name__}: {reason}; '
             'install the module or add its folder to PYTHONPATH'
@@ -93,12 +91,9 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
     from mmca.engine import safe_loading
 
     path = find_config(name)
-    if Path(path).suffix not in SUFFIXES:
-        raise InputError(f'not a config: {path}; its name must end in {", ".join(SUFFIXES)}')
     options = parse_options(pairs)
     safe_loading.install()
-    # Reading runs the user's config and nothing else, so whatever it raises is to be fixed there.
-    try:
+    try:  # it runs only the user's config, which therefore needs the fix
         cfg = Config.fromfile(
             path, import_custom_modules=False, use_environment_variables=environment
         )
@@ -122,7 +117,7 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
 
 
 def library_of(cfg: Config, name: str) -> str:
-    """The library of a config: 'mmdet', 'mmseg' or 'mmpretrain'; `name` is for messages.
+    """The library of a config, 'mmdet', 'mmseg' or 'mmpretrain'; `name` is for messages.
 
     Raises:
         InputError: another `default_scope` or none, or the library is not installed.

@@ -35,8 +35,8 @@ class Budget(NamedTuple):
 
     folders: tuple[str, ...]  # of shipped configs, in order of preference
     batch: int  # images per iteration
-    seen: int  # least number of training images, counting repetitions
-    epochs: int  # least number; large data sets get the published schedules
+    seen: int  # minimum of training images, counting repetitions
+    epochs: int  # minimum; large data sets get the published schedules
     lr: float | None  # for that batch
     lr_from_weights: float | None
     pixels: int | None  # largest image area
@@ -52,12 +52,12 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, and how; None keeps the base's value."""
+    """A model and its training schedule; None keeps the base's value."""
 
     base: str  # shipped config to inherit from
     head: str  # key of `HEADS`
     weights: str | None  # name or file of the backbone's weights; None trains from scratch
-    options: dict[str, Any]  # of the backbone, as the weights need them
+    options: dict[str, Any]  # of the backbone, required by the weights
     size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
     batch: int  # images per iteration
     epochs: int
@@ -82,12 +82,12 @@ def choose(
         info: the data set.
         model: key of `HEADS`.
         backbone: as in the shipped configs' names, such as 'ca_swin_t'.
-        weights: name or file of weights to start the backbone from, which select the backbone if
-            none is given; or 'imagenet': the published ones that fit it.
+        weights: name or file of weights to start the backbone from, or 'imagenet' for the
+            published ones; they select the backbone by default.
         size: (width, height) that images are resized to, in pixels.
         epochs: number of epochs.
         batch_size: images per iteration.
-        device: 'cpu' or 'cuda'; default: a GPU if there is one.
+        device: 'cpu' or 'cuda'; default: a GPU if available.
 
     Raises:
         InputError: an argument is out of range, or no shipped config matches.
@@ -137,14 +137,13 @@ def _backbone(given: str | None, weights: str | None) -> tuple[str, str | None, 
         if weights == IMAGENET:
             return name, imagenet_weights(name), reason
         if not given:
-            kind, arch, _ = best_fit(weights)
-            name, reason = short_name(kind, arch), f'fits {weights}'
+            name, reason = short_name(*best_fit(weights)), f'fits {weights}'
             name = name if name.startswith(('ca_', 'flatten_')) else f'ca_{name}'
     return name, weights, reason
 
 
 def _options(base: str, weights: str) -> dict[str, Any]:
-    """The options that the base's backbone needs for the weights."""
+    """Options of the base's backbone required by the weights."""
     from mmca.backbones.catalog import start_settings
     from mmca.checkpoint import read_checkpoint
     from mmca.config.reader import load_config

@@ -21,7 +21,7 @@ FOLDERS = {  # folder -> task, data set and input size
 
 
 def checkout() -> Path | None:
-    """The folder that mmca was cloned into, or None for an installed package."""
+    """The folder of mmca's clone, or None for an installed package."""
     root = PACKAGE.parent
     return root if (root / 'pyproject.toml').is_file() and (root / 'configs').is_dir() else None
 
@@ -52,7 +52,7 @@ def library_configs(library: str) -> Path:
 
 
 def config_names(root: Path | None = None) -> list[str]:
-    """The names of all shipped configs, such as 'coco/maskrcnn_ca_pvt_s', or of a folder's."""
+    """Names of all configs in a folder, such as 'coco/maskrcnn_ca_pvt_s'; default the shipped."""
     root = root or config_root()
     paths = (path.relative_to(root).with_suffix('') for path in root.glob('*/**/*.py'))
     return sorted(path.as_posix() for path in paths if path.parts[0] != '_base_')

@@ -13,8 +13,6 @@ is_exporting = getattr(torch.compiler, 'is_exporting', is_compiling)
 HAS_NODES = hasattr(torch.compiler, 'is_exporting') and sys.version_info >= (3, 10)
 # Before 2.6 torch.load(weights_only=True) runs TorchScript (CVE-2025-32434).
 HAS_SAFE_LOAD = torch.__version__ >= (2, 6)
-# torch 2.8 reads beyond a record that is shorter than its tensor; torch 2.13 does not.
-CHECKS_RECORDS = torch.__version__ >= (2, 13)
 try:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

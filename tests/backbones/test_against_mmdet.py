@@ -8,18 +8,13 @@ import torch
 
 from mmca.backbones import PVT, Swin
 from mmca.checkpoint.key_mapping import to_original_names
+from tests import tiny
 
 mmdet_backbones = pytest.importorskip('mmdet.models.backbones')
 
 # Stage grids at 200 x 328: PVT 50 x 82, 25 x 41, 12 x 20, 6 x 10 (floors), Swin 50 x 82, 25 x 41,
 # 13 x 21, 7 x 11 (rounds up). mmdet's PVT floors as the original does, since its padding is 0 and
 # not 'corner', so nothing has to be adjusted for odd grids.
-SMALL_PVT = {
-    'embed_dims': (8, 16, 24, 32),
-    'depths': (1, 2, 1, 2),
-    'num_heads': (1, 2, 3, 4),
-    'mlp_ratios': (4, 3, 2, 2),
-}
 
 
 def with_random_weights(model):
@@ -51,7 +46,7 @@ def assert_same_maps(ours, theirs, hw_shape):
 
 
 @pytest.mark.parametrize('hw_shape', [(224, 224), (200, 328)])
-@pytest.mark.parametrize('arch', [SMALL_PVT, 'tiny'], ids=['small', 'tiny'])
+@pytest.mark.parametrize('arch', [tiny.PVT, 'tiny'], ids=['small', 'tiny'])
 def test_pvt(arch, hw_shape):
     ours = PVT(arch)
     arch = ours.arch
@@ -78,6 +73,5 @@ def test_pvt(arch, hw_shape):
 # classifier, and mmca, take one window without shift.
 @pytest.mark.parametrize('hw_shape', [(256, 320), (200, 328)])
 def test_swin(hw_shape):
-    arch = {'embed_dims': 24, 'depths': (2, 2, 2, 2), 'num_heads': (1, 2, 4, 8), 'mlp_ratio': 3}
-    theirs = mmdet_backbones.SwinTransformer(**arch)
-    assert_same_maps(Swin(arch), with_random_weights(theirs), hw_shape)
+    theirs = mmdet_backbones.SwinTransformer(**tiny.SWIN)
+    assert_same_maps(Swin(tiny.SWIN), with_random_weights(theirs), hw_shape)

@@ -7,19 +7,7 @@ Left out, as the backbones leave them out: class heads, class tokens, the classi
 import pytest
 import torch
 
-from mmca.backbones import (
-    CAPVT,
-    PVT,
-    CACSwin,
-    CADeiT,
-    CASwin,
-    CSwin,
-    DeiT,
-    FLattenCSwin,
-    FLattenPVT,
-    FLattenSwin,
-    Swin,
-)
+from mmca import backbones
 
 PVT_DEPTHS = {'t': (2, 2, 2, 2), 's': (3, 4, 6, 3), 'm': (3, 4, 18, 3), 'l': (3, 8, 27, 3)}
 PVT_DIMS, PVT_HEADS = (64, 128, 320, 512), (1, 2, 5, 8)
@@ -157,17 +145,17 @@ def deit(size, attn):
 @pytest.mark.parametrize(
     ('cls', 'sizes', 'names', 'attn'),
     [
-        (PVT, 'tsml', pvt, 'SSSS'),
-        (CAPVT, 'tsml', pvt, 'CCSS'),
-        (FLattenPVT, 'tsml', pvt, 'LLLL'),
-        (Swin, 'tsb', swin, 'SSSS'),
-        (CASwin, 'tsb', swin, 'CCSS'),
-        (FLattenSwin, 'tsb', swin, 'LLSS'),
-        (CSwin, 'tsb', cswin, 'SSSS'),
-        (CACSwin, 'tsb', cswin, 'CCSS'),
-        (FLattenCSwin, 'tsb', cswin, 'LLSS'),
-        (DeiT, 'tsb', deit, 'S'),
-        (CADeiT, 'tsb', deit, 'C'),
+        (backbones.PVT, 'tsml', pvt, 'SSSS'),
+        (backbones.CAPVT, 'tsml', pvt, 'CCSS'),
+        (backbones.FLattenPVT, 'tsml', pvt, 'LLLL'),
+        (backbones.Swin, 'tsb', swin, 'SSSS'),
+        (backbones.CASwin, 'tsb', swin, 'CCSS'),
+        (backbones.FLattenSwin, 'tsb', swin, 'LLSS'),
+        (backbones.CSwin, 'tsb', cswin, 'SSSS'),
+        (backbones.CACSwin, 'tsb', cswin, 'CCSS'),
+        (backbones.FLattenCSwin, 'tsb', cswin, 'LLSS'),
+        (backbones.DeiT, 'tsb', deit, 'S'),
+        (backbones.CADeiT, 'tsb', deit, 'C'),
     ],
     ids=lambda value: getattr(value, '__name__', value),
 )

@@ -3,33 +3,27 @@
 import pytest
 import torch
 
-from mmca.backbones import (
-    CAPVT,
-    PVT,
-    CACSwin,
-    CADeiT,
-    CASwin,
-    CSwin,
-    FLattenCSwin,
-    FLattenPVT,
-    FLattenSwin,
-    Swin,
-)
+from mmca import backbones
+from tests import tiny
 from tests.helpers import needs_new_torch
-from tests.tiny import CSWIN, SHORT_DEIT, SHORT_SWIN
-from tests.tiny import PVT as PVT_ARCH
 
-# So that the images have three windows or more each way in every stage.
-SWIN_ARCH = {**SHORT_SWIN, 'window_size': 2}
-CSWIN_ARCH = {**CSWIN, 'stripe_widths': (1, 2, 2, None)}
-SLOW = [(PVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (Swin, SWIN_ARCH), (CASwin, SWIN_ARCH)]
-SLOW += [(FLattenSwin, SWIN_ARCH), (CADeiT, SHORT_DEIT)]
-SLOW += [(CSwin, CSWIN_ARCH), (CACSwin, CSWIN_ARCH), (FLattenCSwin, CSWIN_ARCH)]
-MODELS = [(CAPVT, PVT_ARCH), *(pytest.param(*model, marks=pytest.mark.slow) for model in SLOW)]
+ARCHS = {  # the images have three windows or more each way in every stage
+    'PVT': tiny.PVT,
+    'CSwin': {**tiny.CSWIN, 'stripe_widths': (1, 2, 2, None)},
+    'Swin': {**tiny.SHORT_SWIN, 'window_size': 2},
+    'DeiT': tiny.SHORT_DEIT,
+}
+SLOW = 'PVT FLattenPVT Swin CASwin FLattenSwin CADeiT CSwin CACSwin FLattenCSwin'
+KINDS = ['CAPVT', *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW.split())]
 SIZES = [(2, 160, 224), (3, 192, 160), (1, 200, 237)]
 pytestmark = pytest.mark.skipif(
     torch.__version__.startswith('2.6.'), reason='torch 2.6 has no FFTs of symbolic size'
 )
+
+
+def build(kind):
+    arch = next(arch for family, arch in ARCHS.items() if kind.endswith(family))
+    return getattr(backbones, kind)(arch).eval()
 
 
 def check(program, model):
@@ -43,9 +37,9 @@ def check(program, model):
 
 
 @needs_new_torch
-@pytest.mark.parametrize(('kind', 'arch'), MODELS)
-def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
-    model, auto = kind(arch).eval(), torch.export.Dim.AUTO
+@pytest.mark.parametrize('kind', KINDS)
+def test_export_with_a_dynamic_batch_and_image_size(kind):
+    model, auto = build(kind), torch.export.Dim.AUTO
     images = torch.randn(2, 3, 160, 224)
     shapes = ({0: auto, 2: auto, 3: auto},)
     program = torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
@@ -53,11 +47,8 @@ def test_export_with_a_dynamic_batch_and_image_size(kind, arch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ('kind', 'arch'),
-    [(CAPVT, PVT_ARCH), (FLattenPVT, PVT_ARCH), (CASwin, SWIN_ARCH), (FLattenCSwin, CSWIN_ARCH)],
-)
-def test_compile_with_dynamic_shapes(kind, arch):
+@pytest.mark.parametrize('kind', ['CAPVT', 'FLattenPVT', 'CASwin', 'FLattenCSwin'])
+def test_compile_with_dynamic_shapes(kind):
     torch._dynamo.reset()
-    model = kind(arch).eval()
+    model = build(kind)
     check(torch.compile(model, fullgraph=True, backend='aot_eager', dynamic=True), model)

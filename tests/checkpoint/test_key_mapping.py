@@ -7,7 +7,7 @@ import torch
 
 from mmca import backbones
 from mmca.checkpoint import Checkpoint, fit
-from mmca.checkpoint.key_mapping import find_prefix, guess_family, to_original_names
+from mmca.checkpoint.key_mapping import guess_family, to_original_names
 from mmca.errors import InputError
 from tests import tiny
 
@@ -69,21 +69,6 @@ def test_impossible_layouts_are_named(shape):
 
 
 @pytest.mark.parametrize(
-    ('names', 'prefix'),
-    [
-        (['patch_embed.proj.weight', 'norm.weight'], ''),
-        (['model.backbone.patch_embed1.proj.weight', 'model.neck.conv.weight'], 'model.backbone.'),
-        (['rpn_head.weight', 'backbone.layers.0.0.projection.weight'], 'backbone.'),
-        (['encoder.norm.weight', 'encoder.patch_embed.projection.weight'], 'encoder.'),
-        (['encoder_q.0.patch_embed.proj.weight'], 'encoder_q.0.'),
-        (['my_patch_embed.proj.weight', 'backbone.layer1.0.conv1.weight'], ''),
-    ],
-)
-def test_prefix(names, prefix):
-    assert find_prefix(names) == prefix
-
-
-@pytest.mark.parametrize(
     ('names', 'family'),
     [
         (['patch_embed1.proj.weight', 'block1.0.attn.q.weight'], 'PVT'),
@@ -102,74 +87,48 @@ def test_family(names, family):
     assert guess_family(names) == family
 
 
-COMMON = [('.norm1.', '.layernorm_before.'), ('.norm2.', '.layernorm_after.')]
-COMMON += [('.mlp.fc1.', '.intermediate.dense.'), ('.mlp.fc2.', '.output.dense.')]
-PVTS = [('.norm1.', '.layer_norm_1.'), ('.norm2.', '.layer_norm_2.'), ('.attn.kv.', '.attn.qkv.')]
-PVTS += [('.mlp.fc', '.mlp.dense'), ('.attn.norm.', '.attn.layer_norm.')]
-EMBEDDINGS = [('patch_embed.proj.', 'embeddings.patch_embeddings.projection.')]
-# Prefix, class, arch, and (original, transformers) parts of names, applied in order.
-TRANSFORMERS = [
-    (
-        'deit.',
-        backbones.DeiT,
-        tiny.DEIT,
-        [
-            *COMMON,
-            *EMBEDDINGS,
-            ('pos_embed', 'embeddings.position_embeddings'),
-            ('.attn.proj.', '.attention.output.dense.'),
-            ('.attn.', '.attention.attention.'),
-            ('blocks.', 'encoder.layer.'),
-        ],
-    ),
-    (
-        'swin.',
-        backbones.Swin,
-        tiny.SWIN,
-        [
-            *COMMON,
-            *EMBEDDINGS,
-            ('patch_embed.norm.', 'embeddings.norm.'),
-            ('.attn.proj.', '.attention.output.dense.'),
-            ('.attn.', '.attention.self.'),
-            ('layers.', 'encoder.layers.'),
-        ],
-    ),
-    (
-        'pvt.',
-        backbones.PVT,
-        tiny.PVT,
-        [
-            *PVTS,
-            *((f'block{i + 1}.', f'encoder.block.{i}.') for i in range(4)),
-            *(
-                (f'pos_embed{i + 1}', f'encoder.patch_embeddings.{i}.position_embeddings')
-                for i in range(4)
-            ),
-            *((f'patch_embed{i + 1}.', f'encoder.patch_embeddings.{i}.') for i in range(4)),
-            ('.attn.proj.', '.attention.output.dense.'),
-            ('.proj.', '.projection.'),
-            ('.attn.sr.', '.attn.sequence_reduction.'),
-            ('.attn.', '.attention.self.'),
-        ],
-    ),
-    (
-        'pvt_v2.',
-        backbones.PVTv2,
-        tiny.PVT,
-        [
-            *PVTS,
-            *((f'block{i + 1}.', f'encoder.layers.{i}.blocks.') for i in range(4)),
-            *((f'patch_embed{i + 1}.', f'encoder.layers.{i}.patch_embedding.') for i in range(4)),
-            ('.attn.sr.', '.attn.spatial_reduction.'),
-            ('.attn.', '.attention.'),
-        ],
-    ),
-]
+def by_stage(pairs):
+    """Pairs for each stage: i from 0, n from 1."""
+    return ''.join(pairs.format(i=i, n=i + 1) for i in range(4))
 
 
-@pytest.mark.parametrize(('prefix', 'cls', 'arch', 'parts'), TRANSFORMERS, ids=lambda x: str(x)[:9])
-def test_transformers_names(prefix, cls, arch, parts):
+# Pairs of an original part of a name and transformers' part, applied in order.
+VIT_PARTS = """
+    .norm1. .layernorm_before.  .norm2. .layernorm_after.
+    .mlp.fc1. .intermediate.dense.  .mlp.fc2. .output.dense.
+    patch_embed.proj. embeddings.patch_embeddings.projection.  patch_embed.norm. embeddings.norm.
+    pos_embed embeddings.position_embeddings  .attn.proj. .attention.output.dense.
+"""
+PVT_PARTS = """
+    .norm1. .layer_norm_1.  .norm2. .layer_norm_2.  .attn.kv. .attn.qkv.
+    .mlp.fc .mlp.dense  .attn.norm. .attn.layer_norm.
+"""
+TRANSFORMERS = {
+    'deit.': VIT_PARTS + '.attn. .attention.attention.  blocks. encoder.layer.',
+    'swin.': VIT_PARTS + '.attn. .attention.self.  layers. encoder.layers.',
+    'pvt.': PVT_PARTS
+    + by_stage('block{n}. encoder.block.{i}. ')
+    + by_stage('pos_embed{n} encoder.patch_embeddings.{i}.position_embeddings ')
+    + by_stage('patch_embed{n}. encoder.patch_embeddings.{i}. ')
+    + '.attn.proj. .attention.output.dense.  .proj. .projection. '
+    + '.attn.sr. .attn.sequence_reduction.  .attn. .attention.self.',
+    'pvt_v2.': PVT_PARTS
+    + by_stage('block{n}. encoder.layers.{i}.blocks. ')
+    + by_stage('patch_embed{n}. encoder.layers.{i}.patch_embedding. ')
+    + '.attn.sr. .attn.spatial_reduction.  .attn. .attention.',
+}
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'cls', 'arch'),
+    [
+        ('deit.', backbones.DeiT, tiny.DEIT),
+        ('swin.', backbones.Swin, tiny.SWIN),
+        ('pvt.', backbones.PVT, tiny.PVT),
+        ('pvt_v2.', backbones.PVTv2, tiny.PVT),
+    ],
+)
+def test_transformers_names(prefix, cls, arch):
     """Renamed as transformers' conversion scripts do, with q, k and v apart."""
     model = cls(arch)
     state = {n: torch.randn(t.shape) for n, t in model.named_parameters()}
@@ -182,7 +141,8 @@ def test_transformers_names(prefix, cls, arch, parts):
         )
         name = name.replace('.norm.', '.layer_norm.') if 'pvt' in prefix else name
         name = re.sub(r'^norm\.', 'layernorm.', name)
-        for own, other in parts:
+        parts = TRANSFORMERS[prefix].split()
+        for own, other in zip(parts[::2], parts[1::2], strict=True):
             name = name.replace(own, other)
         name = name.replace('.q.', '.query.')
         if '.qkv.' in name:

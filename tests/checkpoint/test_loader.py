@@ -24,40 +24,23 @@ def random_state(model):
     return {name: torch.randn_like(value) for name, value in model.state_dict().items()}
 
 
+def classifier(cls, arch, **others):
+    """A file of the original code: one norm, after the last stage, and a head."""
+    state = {k: v for k, v in random_state(cls(arch)).items() if not re.match(r'norm\d', k)}
+    dims = 32 if cls is PVT else 64
+    state |= {f'norm.{kind}': torch.randn(dims) for kind in ('weight', 'bias')}
+    return state | {'head.weight': torch.randn(10, dims), 'head.bias': torch.randn(10)} | others
+
+
 def pvt_classifier():
-    """A file as the original PVT classification code writes it: a bare state dict."""
-    state = random_state(PVT(PVT_ARCH))
-    state['pos_embed4'] = torch.randn(1, 50, 32)
-    state |= {
-        'cls_token': torch.randn(1, 1, 32),
-        'norm.weight': torch.randn(32),
-        'norm.bias': torch.randn(32),
-        'head.weight': torch.randn(10, 32),
-        'head.bias': torch.randn(10),
-    }
-    return state
+    tokens = {'cls_token': torch.randn(1, 1, 32), 'pos_embed4': torch.randn(1, 50, 32)}
+    return classifier(PVT, PVT_ARCH, **tokens)
 
 
 def swin_classifier():
-    """A file as the original Swin code writes it: under 'model', with index buffers."""
-    state = random_state(Swin(SHORT_SWIN))
-    state = {k: v for k, v in state.items() if k[:5] not in ('norm0', 'norm1', 'norm2', 'norm3')}
-    return state | {
-        'layers.2.blocks.1.attn_mask': torch.zeros(4, 49, 49),
-        'layers.0.blocks.0.attn.relative_position_index': torch.zeros(49, 49).long(),
-        'norm.weight': torch.randn(64),
-        'norm.bias': torch.randn(64),
-        'head.weight': torch.randn(10, 64),
-        'head.bias': torch.randn(10),
-    }
-
-
-def cswin_classifier():
-    """A file as main.py of CSwin writes it: the averaged weights under 'state_dict_ema'."""
-    state = random_state(CSwin(CSWIN))
-    state = {k: v for k, v in state.items() if not re.match(r'norm\d', k)}
-    norm = {'norm.weight': torch.randn(64), 'norm.bias': torch.randn(64)}
-    return state | norm | {'head.weight': torch.randn(10, 64), 'head.bias': torch.randn(10)}
+    index, mask = 'layers.0.blocks.0.attn.relative_position_index', 'layers.2.blocks.1.attn_mask'
+    buffers = {index: torch.zeros(49, 49).long(), mask: torch.zeros(4, 49, 49)}
+    return classifier(Swin, SHORT_SWIN, **buffers)
 
 
 def save(content, path):
@@ -85,28 +68,22 @@ def test_original_pvt_loads_by_name(suffix, dtype, tmp_path):
         assert dropped in message
 
 
-def test_original_swin_loads_by_name(tmp_path):
-    state, model = swin_classifier(), Swin(SHORT_SWIN)
-    message = load_pretrained(model, save({'model': state, 'epoch': 3}, tmp_path / 'swin.pth'))
+@pytest.mark.parametrize(
+    ('model', 'state', 'key', 'last'),
+    [
+        (Swin(SHORT_SWIN), swin_classifier(), 'model', 'norm3'),
+        (CSwin(CSWIN), classifier(CSwin, CSWIN), 'state_dict_ema', 'norm4'),
+    ],
+)
+def test_a_classifiers_norm_becomes_the_last_stages(model, state, key, last, tmp_path):
+    message = load_pretrained(model, save({key: state, 'epoch': 3}, tmp_path / 'x.pth'))
     for name, value in model.state_dict().items():
-        # The classifier has no norm0..2; its only norm becomes norm3.
-        if not name.startswith(('norm0', 'norm1', 'norm2')):
-            assert torch.equal(value, state[name.replace('norm3', 'norm')]), name
+        if name.startswith(last) or not re.match(r'norm\d', name):
+            assert torch.equal(value, state[name.replace(last, 'norm')]), name
     assert ', 6 missing\n' in message
-    assert 'missing: norm0.weight, norm0.bias, norm1.weight, norm1.bias, norm2' in message
-    assert 'moved: norm.weight -> norm3.weight, norm.bias -> norm3.bias' in message
-    assert 'layers.0.blocks.0.attn.relative_position_index' in message
-
-
-def test_original_cswin_loads_by_name(tmp_path):
-    state, model = cswin_classifier(), CSwin(CSWIN)
-    message = load_pretrained(model, save({'state_dict_ema': state}, tmp_path / 'cswin.pth'))
-    for name, value in model.state_dict().items():
-        if not name.startswith(('norm1', 'norm2', 'norm3')):
-            assert torch.equal(value, state[name.replace('norm4', 'norm')]), name
-    assert 'moved: norm.weight -> norm4.weight, norm.bias -> norm4.bias' in message
-    assert 'names: original; family: CSwin' in message
-    assert ', 6 missing\n' in message
+    assert f'moved: norm.weight -> {last}.weight, norm.bias -> {last}.bias' in message
+    assert f'names: original; family: {type(model).__name__}' in message
+    assert ('attn.relative_position_index' in message) == (last == 'norm3')
 
 
 @pytest.mark.parametrize(
@@ -136,7 +113,7 @@ WRAPS = {
     'ema': lambda s: {'state_dict_ema': s},
     'model_ema': lambda s: {'model_ema': {'module': s}},
 }
-PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'model.', 'model.module.encoder.')
+PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'encoder_q.0.', 'model.module.encoder.')
 
 
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
@@ -144,8 +121,8 @@ PREFIXES = ('', 'module.', 'backbone.', 'module.backbone.', 'model.', 'model.mod
 def test_wrappings(wrap, prefix, tmp_path):
     model = CAPVT(PVT_ARCH)
     state = random_state(model)
-    others = {'rpn_head.weight': torch.zeros(1)} if prefix else {}
-    content = wrap({prefix + name: value for name, value in state.items()} | others)
+    others = {'my_patch_embed.proj.weight': torch.zeros(1)} if prefix else {}
+    content = wrap(others | {prefix + name: value for name, value in state.items()})
     message = load_pretrained(model, save(content, tmp_path / 'wrapped.pth'))
     # This one is taken off every name that has it.
     assert PROBLEMS.findall(message)[:1] == (['1 unexpected'] if prefix == 'module.' else [])

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import types
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
@@ -21,38 +21,29 @@ from tests.tiny import SHORT_DEIT
 
 READ = """
 import json, sys
-from mmca.checkpoint import read_checkpoint, safe_unpickle
+from mmca.checkpoint.reader import load_whole, read_checkpoint
 from mmca.errors import InputError
-safe_unpickle.HAS_SAFE_LOAD &= sys.argv[1] == 'True'
 for path in json.load(sys.stdin):
-    try:
-        read_checkpoint(path)
-        print('read')
-    except InputError as error:
-        print('refused', str(error).count(chr(10)))
-    sys.stdout.flush()
+    for read in (read_checkpoint, load_whole):
+        try:
+            read(path)
+            print('read')
+        except InputError as error:
+            print('refused', str(error).count(chr(10)))
+        sys.stdout.flush()
 """
 
 
-@pytest.fixture(params=[True, False], ids=['torch.load', 'unpickler'])
-def by_torch(request, monkeypatch):
-    """Whether torch reads the files, or mmca's own unpickler as with torch before 2.6."""
-    if request.param and not safe_unpickle.HAS_SAFE_LOAD:
-        pytest.skip(f'torch {torch.__version__} reads no hostile files')
-    monkeypatch.setattr(safe_unpickle, 'HAS_SAFE_LOAD', request.param)
-    return request.param
-
-
-def read_elsewhere(paths, by_torch):
-    """Read files in another process, since a file may try to crash it; one word a file."""
-    command = [sys.executable, '-c', READ, str(by_torch)]
+def read_elsewhere(paths):
+    """Read files in another process, since a file may try to crash it; two words a file."""
+    command = [sys.executable, '-c', READ]
     done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
-def test_nothing_in_a_file_is_executed(wrap, tmp_path, by_torch):
+def test_nothing_in_a_file_is_executed(wrap, tmp_path):
     target, paths = tmp_path / 'planted', []
     for label, opcodes in corpus(target).items():
         # Once as the whole content, once beside weights as a part of a dict.
@@ -61,11 +52,11 @@ def test_nothing_in_a_file_is_executed(wrap, tmp_path, by_torch):
             path = tmp_path / f'{label} {kind}.pth'
             path.write_bytes(wrap(content))
             paths.append(str(path))
-    assert read_elsewhere(paths, by_torch) == ['refused 0'] * len(paths)
+    assert read_elsewhere(paths) == ['refused 0'] * 2 * len(paths)
     assert not target.exists()
 
 
-def test_odd_files_are_refused_in_one_line(tmp_path, by_torch):
+def test_odd_files_are_refused_in_one_line(tmp_path):
     paths, folder = [], tmp_path / 'files'
     folder.mkdir()
     for name, content in odd_files({'a': torch.ones(4), 'b': torch.ones(2)}, folder).items():
@@ -75,13 +66,13 @@ def test_odd_files_are_refused_in_one_line(tmp_path, by_torch):
         archive.writestr('../planted', b'x')
         archive.writestr('archive/data.pkl', b'\x80\x02' + EMPTY_DICT + STOP)
         paths.append(archive.filename)
-    assert set(read_elsewhere(paths, by_torch)) == {'refused 0'}
+    assert set(read_elsewhere(paths)) == {'refused 0'}
     assert list(tmp_path.iterdir()) == [folder]
     assert not (folder / 'x').exists()
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path, by_torch):
+def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path):
     log = HistoryBuffer()
     log.update(1.0)
     names = {'classes': ('disc', 'star'), 'palette': [(1, 2, 3), (4, 5, 6)]}
@@ -102,12 +93,15 @@ def test_contents_beside_weights_are_skipped_and_meta_is_plain(zipped, tmp_path,
     assert torch.equal(checkpoint.tensors['a'], torch.arange(3.0))
     assert checkpoint.tensors['b'].dtype == torch.bfloat16
     assert set(checkpoint.skipped) == content.keys() - {'state_dict'}
-    checkpoint.meta.pop('numpy', None)  # a number, if mmca's own unpickler reads it
-    assert checkpoint.meta == {'dataset_meta': names, 'iter': 5}
+    assert checkpoint.meta == {'dataset_meta': names, 'iter': 5, 'numpy': 3.0}
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_the_state_of_a_training_is_read_whole(zipped, tmp_path, by_torch):
+@pytest.mark.parametrize('by_torch', [True, False])
+def test_the_state_of_a_training_is_read_whole(by_torch, zipped, tmp_path, monkeypatch):
+    """By torch, or by mmca as before torch 2.6."""
+    if not by_torch:
+        monkeypatch.setattr(safe_unpickle, 'HAS_SAFE_LOAD', False)
     layer = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(layer.parameters())
     layer(torch.ones(1, 3)).sum().backward()
@@ -123,7 +117,21 @@ def test_the_state_of_a_training_is_read_whole(zipped, tmp_path, by_torch):
     optimizer.load_state_dict(found['optimizer'])
 
 
-def test_hostile_meta_is_cut(tmp_path, by_torch):
+class Config(dict):
+    """A mapping of a class that files name, as yacs and addict have one."""
+
+
+def test_weights_in_other_mappings_and_with_attributes(tmp_path):
+    tensor = torch.arange(3.0)
+    tensor.tag = 'odd'
+    weights = defaultdict(float, a=tensor, b=torch.nn.Parameter(tensor[1:]))
+    torch.save(Config(model=weights, epoch=3), tmp_path / 'odd.pth', pickle_protocol=4)
+    checkpoint = read_checkpoint(tmp_path / 'odd.pth')
+    assert (checkpoint.keys, checkpoint.skipped) == (('model',), ('epoch',))
+    assert [value.tolist() for value in checkpoint.tensors.values()] == [[0, 1, 2], [1, 2]]
+
+
+def test_hostile_meta_is_cut(tmp_path):
     """Lists of references that would expand to 10 ** 30 items, and nesting without end."""
     bomb, deep = ['x'], ()
     for _ in range(30):
@@ -146,7 +154,7 @@ class Planted:
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkeypatch, by_torch):
+def test_the_authors_files_load_and_nothing_is_executed(zipped, tmp_path, monkeypatch):
     """CA-DeiT's release with calls planted in it; its yacs config's class is not installed here."""
     target, path = tmp_path / 'planted', tmp_path / 'ca_deit.pth'
     model = CADeiT(SHORT_DEIT)

@@ -3,26 +3,19 @@
 import pytest
 import torch
 
-from mmca.backbones import (
-    CAPVT,
-    PVT,
-    CACSwin,
-    CADeiT,
-    CASwin,
-    CSwin,
-    DeiT,
-    FLattenCSwin,
-    FLattenPVT,
-    Swin,
-)
+from mmca import backbones
 from mmca.checkpoint import load_pretrained, match
 from mmca.checkpoint.softmax_init import start_from_softmax
 from mmca.ops import naive
 from tests.tiny import CSWIN, SHORT_DEIT, SHORT_SWIN
 from tests.tiny import PVT as PVT_ARCH
 
-FAMILIES = [(PVT, CAPVT, PVT_ARCH), (Swin, CASwin, SHORT_SWIN), (DeiT, CADeiT, SHORT_DEIT)]
-FAMILIES += [(CSwin, CACSwin, CSWIN)]
+FAMILIES = [
+    (backbones.PVT, backbones.CAPVT, PVT_ARCH),
+    (backbones.Swin, backbones.CASwin, SHORT_SWIN),
+    (backbones.DeiT, backbones.CADeiT, SHORT_DEIT),
+]
+FAMILIES += [(backbones.CSwin, backbones.CACSwin, CSWIN)]
 
 
 def softmax_state(cls, arch):
@@ -74,7 +67,7 @@ def test_a_block_begins_as_circulant_attention_with_the_softmax_projections(
 
 
 def test_nothing_else_changes():
-    state, model = softmax_state(PVT, PVT_ARCH), CAPVT(PVT_ARCH)
+    state, model = softmax_state(backbones.PVT, PVT_ARCH), backbones.CAPVT(PVT_ARCH)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     new, _, unused = start_from_softmax(state, model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -86,8 +79,8 @@ def test_nothing_else_changes():
 
 @pytest.mark.parametrize(
     ('cls', 'arch'),
-    [(CAPVT, PVT_ARCH), (PVT, PVT_ARCH), (FLattenPVT, PVT_ARCH)]
-    + [(CSwin, CSWIN), (CACSwin, CSWIN), (FLattenCSwin, CSWIN)],
+    [(backbones.CAPVT, PVT_ARCH), (backbones.PVT, PVT_ARCH), (backbones.FLattenPVT, PVT_ARCH)]
+    + [(backbones.CSwin, CSWIN), (backbones.CACSwin, CSWIN), (backbones.FLattenCSwin, CSWIN)],
 )
 def test_passes_on_what_fits_already(cls, arch):
     state = softmax_state(cls, arch)
@@ -100,14 +93,14 @@ def test_passes_on_what_fits_already(cls, arch):
 @pytest.mark.parametrize('gain', [1.0, 2.0])
 @pytest.mark.parametrize(
     ('source', 'arch', 'attn'),
-    [(PVT, PVT_ARCH, ['global'] * 4), (DeiT, SHORT_DEIT, 'spatial_reduction')],
+    [(backbones.PVT, PVT_ARCH, ['global'] * 4), (backbones.DeiT, SHORT_DEIT, 'spatial_reduction')],
     ids=['q and kv to qkv', 'qkv to q and kv'],
 )
 def test_projections_are_there_under_both_conventions(source, arch, attn, gain):
     state, model = softmax_state(source, arch), source(arch, attn=attn).double()
     new, _, _ = start_from_softmax(state, model, gain)
-    path = 'block4.0.attn' if source is PVT else 'blocks.1.attn'
-    old, names = (('q', 'kv'), ('qkv',)) if source is PVT else (('qkv',), ('q', 'kv'))
+    path = 'block4.0.attn' if source is backbones.PVT else 'blocks.1.attn'
+    old, names = (('q', 'kv'), ('qkv',)) if source is backbones.PVT else (('qkv',), ('q', 'kv'))
     q, k, v = torch.cat([state[f'{path}.{name}.weight'] for name in old]).chunk(3)
     found = torch.cat([new[f'{path}.{name}.weight'] for name in names])
     assert torch.equal(found, torch.cat([q * gain, k, v]))
@@ -115,27 +108,27 @@ def test_projections_are_there_under_both_conventions(source, arch, attn, gain):
 
 
 def test_a_start_that_is_not_the_projection_is_mentioned(tmp_path):
-    torch.save(DeiT(SHORT_DEIT).state_dict(), tmp_path / 'deit.pth')
+    torch.save(backbones.DeiT(SHORT_DEIT).state_dict(), tmp_path / 'deit.pth')
     options = {'circulant': {'head_dim': 'softmax', 'scale': 'paper'}}
     for attn_cfg, mentioned in ((None, 1), (options, 0)):
-        model = CADeiT(SHORT_DEIT, pos_embed=True, attn_cfg=attn_cfg)
+        model = backbones.CADeiT(SHORT_DEIT, pos_embed=True, attn_cfg=attn_cfg)
         message = load_pretrained(model, tmp_path / 'deit.pth')
         assert message.count("head_dim='softmax', scale='paper'") == mentioned
-    state = CADeiT(SHORT_DEIT).state_dict()
+    state = backbones.CADeiT(SHORT_DEIT).state_dict()
     torch.save(state, tmp_path / 'ca_deit.pth')
-    assert 'head_dim' not in load_pretrained(CADeiT(SHORT_DEIT), tmp_path / 'ca_deit.pth')
+    assert 'head_dim' not in load_pretrained(backbones.CADeiT(SHORT_DEIT), tmp_path / 'ca_deit.pth')
 
 
 def test_options_of_a_file_that_are_modules_or_no_attributes(tmp_path):
     """Their tensors differ, so the comparison leaves them to the report."""
     options = {'keyed_circulant': {'gate': True, 'cpe': True}}
-    model = DeiT(SHORT_DEIT, attn='K', attn_cfg=options)
+    model = backbones.DeiT(SHORT_DEIT, attn='K', attn_cfg=options)
     torch.save({'model': model.state_dict(), 'meta': {'attn_cfg': options}}, tmp_path / 'k.pth')
     assert 'missing' not in load_pretrained(model, tmp_path / 'k.pth')
 
 
 def test_linear_attention_takes_projections_and_positions_of_stripes():
-    state, model = softmax_state(CSwin, CSWIN), FLattenCSwin(CSWIN)
+    state, model = softmax_state(backbones.CSwin, CSWIN), backbones.FLattenCSwin(CSWIN)
     new, made, unused = start_from_softmax(state, model)
     report = match(new, model)
     assert report.mismatched == report.unexpected == []

@@ -1,7 +1,5 @@
 """Whole trained models: what is required of a checkpoint, and third-party classifiers."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -52,16 +50,14 @@ def test_a_trained_model_is_loaded():
 @pytest.mark.parametrize('use', ['test', 'resume', 'start'])
 def test_requirements(use, lacking, changes, accepted):
     model = Model(CADeiT(SHORT_DEIT))
-    state = weights(model, lacking, **changes)
-    before = copy.deepcopy(model.state_dict())
+    checkpoint = Checkpoint(weights(model, lacking, **changes))
     if use in accepted:
-        assert check_trained(Checkpoint(state), model, 'x.pth', use).share > 0.5
+        assert check_trained(checkpoint, model, 'x.pth', use).share > 0.5
         return
-    with pytest.raises(InputError, match=r'^x\.pth does not match this model: \d+ loaded') as error:
-        load_trained(model, Checkpoint(state), 'x.pth', use)
-    assert '\n' not in str(error.value)
-    assert lacking == ('backbone',) or 'head.weight' in str(error.value)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    expected = r'^x\.pth does not match this model: \d+ loaded'
+    expected += '' if lacking == ('backbone',) else r'.*head\.weight'
+    with pytest.raises(InputError, match=expected):
+        check_trained(checkpoint, model, 'x.pth', use)
 
 
 @pytest.mark.parametrize('use', ['test', 'resume', 'start'])

@@ -6,7 +6,6 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmca.config import adapt
 from mmca.config.adaptation import plan
-from mmca.config.feature_maps import FeatureMap, feature_maps
 from mmca.config.reader import read_config
 from mmca.errors import InputError
 
@@ -92,15 +91,6 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
-def test_images_of_other_channels():
-    base = read_config(PSPNET)
-    base.model.backbone.in_channels = 1
-    base.model.data_preprocessor.update(mean=[128.0], std=[64.0], bgr_to_rgb=False)
-    cfg = adapt(base, 'ca_pvt_t')
-    assert cfg.model.backbone.in_channels == 1
-    assert cfg.model.data_preprocessor == base.model.data_preprocessor
-
-
 def test_images_weights_and_recipe():
     base = read_config(PSPNET)
     cfg = adapt(base, 'ca_swin_t')
@@ -122,25 +112,24 @@ def test_images_weights_and_recipe():
     assert caffe.bgr_to_rgb
     # Transformers' own AdamW stays, and so does its lower rate for the backbone.
     assert adapt(read_config(DINO), 'ca_pvt_t').optim_wrapper == read_config(DINO).optim_wrapper
+    base.model.backbone.in_channels = 1  # images of other channels
+    base.model.data_preprocessor.update(mean=[128.0], std=[64.0], bgr_to_rgb=False)
+    gray = adapt(base, 'ca_pvt_t').model
+    assert gray.backbone.in_channels == 1
+    assert gray.data_preprocessor == base.model.data_preprocessor
 
 
 @pytest.mark.parametrize(
     ('base', 'problem'),
     [
-        ('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco', 'a stage of its own backbone'),
-        ('mmdet::detectors/detectors_htc-r50_1x_coco', 'gives 5 maps'),
+        ('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco', 'RoI head is a stage of ResNet'),
+        ('mmdet::detectors/detectors_htc-r50_1x_coco', 'has 5 maps'),
         ('mmdet::cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco', 'maps of one stride'),
         ('mmdet::rtmdet/rtmdet_l_swin_b_p6_4xb16-100e_coco', r'at strides \[8, 16, 32, 64\]'),
-        ('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco', 'needs TridentResNet, not its maps'),
+        ('mmdet::tridentnet/tridentnet_r50-caffe_1x_coco', 'needs more of TridentResNet than maps'),
         ('mmdet::misc/d2_mask-rcnn_r50-caffe_fpn_ms-90k_coco', 'has no backbone'),
-        ('mmseg::san/san-vit-b16_coco-stuff164k-640x640', 'has no backbone'),
     ],
 )
 def test_what_cannot_be_done_is_refused(base, problem):
     with pytest.raises(InputError, match=problem):
         plan(read_config(base), 'ca_pvt_t')
-
-
-def test_maps_of_a_backbone():
-    maps = feature_maps({'type': 'mmca.CAPVT', 'arch': 'tiny', 'out_indices': (0, 3)})
-    assert maps == [FeatureMap(64, 4), FeatureMap(512, 32)]

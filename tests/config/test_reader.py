@@ -10,7 +10,7 @@ from tests.helpers import CLS, DET, SEG
 @pytest.mark.parametrize(
     ('name', 'text', 'expected'),
     [
-        ('c.txt', '', 'not a config: {}; its name must end in .py'),
+        ('c.txt', '', 'config {}, or a file in its _base_: OSError: Only py/yml/yaml/json type'),
         ('c.py', 'a = 1\nb = (\n', 'SyntaxError: '),
         ('c.py', 'a = 1\nb = (\n', 'line 2'),
         ('c.py', 'a = undefined', "NameError: name 'undefined' is not defined"),

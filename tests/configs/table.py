@@ -11,51 +11,34 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
 from mmca.config.reader import load_config
+from mmca.config.shipped import config_names
 
-# Recipe, drop path rate, configs.
-TABLE = """
-pvt_1x .1 coco/maskrcnn_ca_pvt_t coco/maskrcnn_ca_pvt_m coco/maskrcnn_flatten_pvt_t
-pvt_1x .1 coco/fasterrcnn_ca_pvt_t
-pvt_1x .2 coco/maskrcnn_ca_pvt_s coco/maskrcnn_ca_pvt_l coco/maskrcnn_pvt_s
-pvt_1x .2 coco/maskrcnn_flatten_pvt_s coco/fasterrcnn_ca_pvt_s
-retinanet_pvt_1x .1 coco/retinanet_ca_pvt_t
-retinanet_pvt_1x .2 coco/retinanet_ca_pvt_s
-swin_1x .1 coco/maskrcnn_ca_swin_t coco/maskrcnn_ca_swin_s coco/maskrcnn_swin_t
-swin_1x .1 coco/maskrcnn_flatten_swin_t coco/maskrcnn_ca_deit_t coco/maskrcnn_ca_deit_s
-swin_1x .1 coco/maskrcnn_ca_cswin_t coco/maskrcnn_cswin_t coco/maskrcnn_flatten_cswin_t
-swin_1x .1 coco/fasterrcnn_ca_swin_t coco/fasterrcnn_ca_swin_s coco/fasterrcnn_ca_deit_t
-swin_1x .1 coco/retinanet_ca_swin_t coco/retinanet_ca_swin_s coco/retinanet_ca_deit_t
-swin_1x .2 coco/maskrcnn_ca_deit_b
-swin_3x .1 coco/maskrcnn_ca_swin_t_3x coco/maskrcnn_ca_swin_s_3x coco/maskrcnn_flatten_swin_t_3x
-swin_3x .1 coco/cascade_maskrcnn_ca_pvt_t coco/cascade_maskrcnn_ca_deit_t
-swin_3x .2 coco/cascade_maskrcnn_ca_pvt_s
-swin_3x .2 coco/cascade_maskrcnn_ca_swin_t coco/cascade_maskrcnn_ca_swin_s
-swin_3x .2 coco/cascade_maskrcnn_flatten_swin_t coco/cascade_maskrcnn_flatten_swin_s
-upernet .1 ade20k/upernet_ca_deit_t ade20k/upernet_ca_deit_s
-upernet .1 ade20k/upernet_ca_pvt_t ade20k/upernet_ca_pvt_s ade20k/upernet_ca_pvt_l
-upernet .2 ade20k/upernet_ca_deit_b ade20k/upernet_ca_pvt_m
-upernet .3 ade20k/upernet_flatten_swin_t ade20k/upernet_flatten_swin_s ade20k/upernet_swin_t
-upernet .3 ade20k/upernet_ca_swin_t ade20k/upernet_ca_swin_s
-upernet .3 ade20k/upernet_ca_cswin_t ade20k/upernet_cswin_t ade20k/upernet_flatten_cswin_t
-upernet .5 ade20k/upernet_ca_swin_b
-fpn .1 ade20k/fpn_ca_pvt_t ade20k/fpn_ca_pvt_s ade20k/fpn_ca_pvt_l ade20k/fpn_pvt_s
-fpn .1 ade20k/fpn_flatten_pvt_t ade20k/fpn_flatten_pvt_s
-fpn .2 ade20k/fpn_ca_pvt_m
-imagenet .1 imagenet/ca_pvt_t imagenet/ca_pvt_s imagenet/ca_deit_t imagenet/ca_deit_s
-imagenet .1 imagenet/ca_deit_b imagenet/deit_t imagenet/deit_s imagenet/deit_b
-imagenet .2 imagenet/ca_swin_t
-imagenet .3 imagenet/ca_pvt_m imagenet/ca_pvt_l imagenet/ca_swin_s
-imagenet .5 imagenet/ca_swin_b
-small .1 camvid/fpn_ca_pvt_t camvid/fpn_pvt_t camvid/fpn_flatten_pvt_t camvid/fpn_ca_swin_t
-small .1 camvid/fpn_swin_t camvid/fpn_flatten_swin_t camvid/fpn_ca_deit_t camvid/fpn_deit_t
-small .1 camvid/upernet_ca_swin_t camvid/upernet_swin_t
-small .1 penn_fudan/maskrcnn_ca_pvt_t penn_fudan/maskrcnn_pvt_t
-small .1 penn_fudan/maskrcnn_ca_deit_t penn_fudan/maskrcnn_deit_t
-"""
-CONFIGS = {
-    name: (recipe, float(drop_path))
-    for recipe, drop_path, *names in map(str.split, TABLE.strip().splitlines())
-    for name in names
+# Pattern of a config's name, recipe, drop path rate; the first match counts.
+RULES = (
+    ('coco/cascade.*(pvt_s|swin)', 'swin_3x', 0.2),
+    ('coco/(cascade|.*_3x)', 'swin_3x', 0.1),
+    ('coco/retinanet.*pvt_t', 'retinanet_pvt_1x', 0.1),
+    ('coco/retinanet.*pvt_s', 'retinanet_pvt_1x', 0.2),
+    ('coco/.*pvt_[tm]', 'pvt_1x', 0.1),
+    ('coco/.*pvt_[sl]', 'pvt_1x', 0.2),
+    ('coco/.*deit_b', 'swin_1x', 0.2),
+    ('coco/', 'swin_1x', 0.1),
+    ('ade20k/upernet.*swin_b', 'upernet', 0.5),
+    ('ade20k/upernet.*swin', 'upernet', 0.3),
+    ('ade20k/upernet.*(deit_b|pvt_m)', 'upernet', 0.2),
+    ('ade20k/upernet', 'upernet', 0.1),
+    ('ade20k/fpn.*_m', 'fpn', 0.2),
+    ('ade20k/fpn', 'fpn', 0.1),
+    ('imagenet/ca_swin_b', 'imagenet', 0.5),
+    ('imagenet/ca_(pvt_[ml]|swin_s)', 'imagenet', 0.3),
+    ('imagenet/ca_swin_t', 'imagenet', 0.2),
+    ('imagenet/', 'imagenet', 0.1),
+    ('(camvid|penn_fudan)/', 'small', 0.1),
+)
+CONFIGS = {  # name -> recipe, drop path rate
+    name: next(rule[1:] for rule in RULES if re.match(rule[0], name))
+    for name in config_names()
+    if not name.startswith('mini/')
 }
 # recipe: (lr, weight decay, epochs or iterations, warm-up (end, factor), decay, batch size)
 RECIPES = {

@@ -1,5 +1,5 @@
 # CamVid, 11 classes, as `prepare_data.py camvid` writes it, at 320 x 240 for
-# CPUs; mIoU is that of the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that holds
+# CPUs; mIoU refers to the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that holds
 # camvid/; for another place use --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 _base_ = 'ade20k.py'
 data_root = '{{$MMCA_DATA_ROOT:data}}/camvid'
@@ -44,12 +44,12 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 240), keep_ratio=True),
-    # After the resize: the ground truth is wanted at the size of the original image.
+    # After the resize, so that the ground truth keeps the original image's size.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 
-tta_pipeline = None  # the base's is for the sizes of ADE20K
+tta_pipeline = None  # the base's has the sizes of ADE20K
 
 train_dataloader = dict(
     batch_size=4,

@@ -3,7 +3,7 @@
 # --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 data_root = '{{$MMCA_DATA_ROOT:data}}/imagenet'
 
-# OpenCV reads BGR: the colors that erased and shifted regions get are in that order.
+# OpenCV reads BGR, so the colors of erased and shifted regions have that order.
 bgr_mean = [103.53, 116.28, 123.675]
 bgr_std = [57.375, 57.12, 58.395]
 

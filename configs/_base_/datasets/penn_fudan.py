@@ -14,7 +14,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(400, 300), keep_ratio=True),
-    # After the resize: the ground truth is wanted at the size of the original image.
+    # After the resize, so that the ground truth keeps the original image's size.
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(
         type='PackDetInputs',

@@ -49,6 +49,6 @@ model = dict(
     ),
 )
 
-# Several processes turn the heads' BN into SyncBN, one process leaves it. SyncBN runs on GPUs
-# only: the tools set sync_bn=None for several CPU processes.
+# Several processes turn the heads' BN into SyncBN, which runs only on GPUs: for several CPU
+# processes the tools set sync_bn=None.
 sync_bn = 'torch'

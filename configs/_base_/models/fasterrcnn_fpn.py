@@ -54,7 +54,7 @@ model = dict(
             sampler=dict(
                 type='RandomSampler', num=256, pos_fraction=0.5, add_gt_as_proposals=False
             ),
-            # Anchors that leave the image take part, a negative weight means no reweighting.
+            # Anchors beyond the image take part; a negative weight means no reweighting.
             allowed_border=-1,
             pos_weight=-1,
         ),

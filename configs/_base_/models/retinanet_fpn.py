@@ -30,7 +30,7 @@ model = dict(
     train_cfg=dict(
         assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0),
         sampler=dict(type='PseudoSampler'),  # the focal loss takes all anchors
-        # Anchors that leave the image take part, a negative weight means no reweighting.
+        # Anchors beyond the image take part; a negative weight means no reweighting.
         allowed_border=-1,
         pos_weight=-1,
     ),

@@ -2,7 +2,7 @@
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
+    constructor='mmca.OptimWrapperConstructor',  # position tables and embeddings do not decay
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     # 'norm' matches every LayerNorm of the backbone; the heads' batch norms
     # are called bn.

@@ -2,7 +2,7 @@
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mmca.OptimWrapperConstructor',  # no decay of position tables and embeddings
+    constructor='mmca.OptimWrapperConstructor',  # position tables and embeddings do not decay
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     # 'norm' matches every LayerNorm of the backbone and nothing else.
     paramwise_cfg=dict(custom_keys={'norm': dict(decay_mult=0.0)}),
