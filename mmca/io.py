@@ -97,6 +97,19 @@ def complete_coco(content: dict) -> dict:
     return content
 
 
+def failed_download(path: Path) -> str | None:
+    """Name what a failed download left at a path; None if it may be the file itself."""
+    with path.open('rb') as file:
+        head = file.read(64).lstrip()
+    if not head:
+        return 'the file is empty'
+    if head.startswith(b'<'):
+        return 'the file is a web page'
+    if head.startswith(b'version https://git-lfs'):
+        return 'the file is a Git LFS pointer, which git lfs pull resolves'
+    return None
+
+
 def find_images(folder: str | Path) -> list[Path]:
     """List the images in a folder and its subfolders, by `IMAGE_SUFFIXES`, sorted by path.
 
@@ -157,7 +170,8 @@ def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
     except UnidentifiedImageError:
         size = _size_by_opencv(path)
         if size is None:
-            raise InputError(f'cannot read {path}: {_content(path)}') from None
+            reason = failed_download(path) or 'the file is not an image of a known format'
+            raise InputError(f'cannot read {path}: {reason}; replace or remove it') from None
         return size
     except Image.DecompressionBombError:
         return _size_by_opencv(path)
@@ -174,16 +188,3 @@ def _size_by_opencv(path: Path) -> tuple[int, int] | None:
     values = np.fromfile(path, np.uint8)
     image = cv2.imdecode(values, cv2.IMREAD_COLOR) if values.size else None
     return None if image is None else image.shape[1::-1]
-
-
-def _content(path: Path) -> str:
-    """What a file contains instead of an image, and the remedy."""
-    with path.open('rb') as file:
-        head = file.read(64).lstrip()
-    if not head:
-        return 'the file is empty; download it again'
-    if head.startswith(b'<'):
-        return 'the file is a web page; download the image again'
-    if head.startswith(b'version https://git-lfs'):
-        return 'the file is a Git LFS pointer; run git lfs pull'
-    return 'the file is not an image of a known format; replace or remove it'

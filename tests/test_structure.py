@@ -21,7 +21,7 @@ ALLOWED = {
     'io.py': (set(), {'numpy', 'cv2', 'mmcv', 'PIL'}),
     'ops': (set(), {'torch'}),
     'layers': ({'ops'}, {'torch'}),
-    'checkpoint': ({'ops', 'layers'}, {'torch', 'safetensors'}),
+    'checkpoint': ({'io', 'ops', 'layers'}, {'torch', 'safetensors'}),
     'registry.py': (set(), {'mmengine'}),
     'backbones': ({'ops', 'layers', 'checkpoint', 'registry'}, {'torch', 'mmengine'}),
     'necks': ({'registry'}, {'torch', 'mmengine'}),

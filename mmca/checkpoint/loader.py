@@ -252,8 +252,8 @@ def check_trained(
         The comparison.
 
     Raises:
-        InputError: required parameters are missing, or the position embeddings or the attention
-            options differ.
+        InputError: required parameters are missing or contain NaN, or the position embeddings or
+            the attention options differ.
     """
     report = match(checkpoint.tensors, model)
     if report.share < MIN_SHARE:
@@ -272,6 +272,13 @@ def check_trained(
         names = ', '.join(random[:4] + ['...'] * (len(random) > 4))
         raise InputError(
             f'{source} does not match this model: {report.counts}; {names} would stay random'
+        )
+    given = [name for name in report.loaded if name in parameters]
+    broken = [name for name in given if checkpoint.tensors[name].isnan().any()]
+    if broken:
+        raise InputError(
+            f'{source}: {len(broken)} of {len(given)} parameters contain NaN, such as '
+            f'{broken[0]}; training diverged before this checkpoint, so use an older one'
         )
     return report
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from mmca.checkpoint.known_weights import find_file
 from mmca.checkpoint.safe_unpickle import Inert, load_inert, load_known
 from mmca.errors import InputError
+from mmca.io import failed_download
 
 # Keys that hold the weights, in order of preference; averaged weights come last.
 WRAPPINGS = ('state_dict', 'model', 'module', 'state_dict_ema', 'model_ema', 'ema_state_dict')
@@ -100,12 +101,15 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
         return read(path)
     except InputError:
         raise
-    except UnpicklingError as error:
-        raise InputError(
-            f'{path} is damaged, or holds more than weights and is not loaded, since that could '
-            'run code; `mmca inspect FILE` shows its contents'
-        ) from error
     except Exception as error:  # damaged bytes can make an unpickler raise anything
+        left = failed_download(path)
+        if left is not None:
+            raise InputError(f'cannot read the checkpoint {path}: {left}') from error
+        if isinstance(error, UnpicklingError):
+            raise InputError(
+                f'{path} is damaged, or holds more than weights and is not loaded, since that '
+                'could run code; `mmca inspect FILE` shows its contents'
+            ) from error
         reason = (str(error).strip().splitlines() or [''])[0]
         raise InputError(
             f'cannot read the checkpoint {path}: it is damaged, incomplete or not a checkpoint '

@@ -182,6 +182,8 @@ def _unpickle(
     Rejects archives that expand beyond their size before reading them into memory.
     """
     entries = archive.infolist()
+    if any(entry.filename.endswith('/constants.pkl') for entry in entries):
+        raise InputError(f'{path} is a TorchScript program: save the state_dict() of its model')
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise InputError(

@@ -15,7 +15,9 @@ from mmengine.logging import HistoryBuffer
 
 from mmca.backbones import CADeiT
 from mmca.checkpoint import load_pretrained, read_checkpoint, safe_unpickle
+from mmca.checkpoint.reader import load_whole
 from mmca.engine.safe_loading import load_from_local
+from mmca.errors import InputError
 from tests.hostile import EMPTY_DICT, STOP, WRAPS, corpus, odd_files, text
 from tests.tiny import SHORT_DEIT
 
@@ -40,6 +42,30 @@ def read_elsewhere(paths):
     done = subprocess.run(command, input=json.dumps(paths), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        (b'', 'the file is empty'),
+        (b'\n<!DOCTYPE html>', 'the file is a web page'),
+        (b'version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'),
+        (b'hello', 'it is damaged, incomplete or not a checkpoint'),
+    ],
+)
+def test_other_files_are_named(tmp_path, content, expected):
+    path = tmp_path / 'x.pth'
+    path.write_bytes(content)
+    for read in (read_checkpoint, load_whole):
+        with pytest.raises(InputError, match=expected):
+            read(path)
+
+
+def test_torchscript_is_named(tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    with pytest.raises(InputError, match=r'x\.pth is a TorchScript program: save the state_dict'):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)

@@ -61,6 +61,18 @@ def test_requirements(use, lacking, changes, accepted):
 
 
 @pytest.mark.parametrize('use', ['test', 'resume', 'start'])
+def test_diverged_weights(use):
+    model = Model(CADeiT(SHORT_DEIT))
+    nan = torch.full((4,), float('nan'))
+    checkpoint = Checkpoint(weights(model, **{'decode_head.bias': nan}))
+    if use == 'start':  # the finite-loss hook ends such a training
+        assert check_trained(checkpoint, model, 'x.pth', use).share == 1
+        return
+    with pytest.raises(InputError, match=r'^x\.pth: 1 of \d+ .* NaN, such as decode_head\.bias; '):
+        check_trained(checkpoint, model, 'x.pth', use)
+
+
+@pytest.mark.parametrize('use', ['test', 'resume', 'start'])
 @pytest.mark.parametrize('there', [True, False])
 def test_position_embeddings_must_agree(there, use):
     state = weights(Model(CADeiT(SHORT_DEIT, pos_embed=there)))
