@@ -51,7 +51,7 @@ class Run(nn.Module):
     'variants',
     rounds=5,
     flags={
-        '--backbone': dict(default='capvt_s', metavar='NAME', help='default %(default)s'),
+        '--backbone': dict(default='ca_pvt_s', metavar='NAME', help='default %(default)s'),
         '--shape': SHAPE,
         '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
     },

@@ -313,5 +313,7 @@ def test_options_override_what_the_place_says():
 def test_a_grid_of_another_size_is_refused(name):
     attn = build_attention(name, SPEC)
     for number in (11,) if attn.special_tokens else (11, 13):
-        with pytest.raises(InputError, match=r'hw_shape=\(3, 4\)'):
+        with pytest.raises(InputError, match=rf'hw_shape=\(3, 4\) has 12 tokens.*N={number}'):
             attn(torch.zeros(1, number, 8), (3, 4))
+    with pytest.raises(InputError, match=r'C=8 channels, got \(1, 12, 6\)'):
+        attn(torch.zeros(1, 12, 6), (3, 4))
