@@ -82,6 +82,12 @@ class Attention(nn.Module):
             it takes q, k and v, (B, N, 3C), from a :class:`mmca.layers.ProjectingBlock`.
         spec: the place that :func:`build_attention` built it for; None if built otherwise.
 
+    Example:
+        >>> class Identity(Attention):
+        ...     def forward(self, x, hw_shape):
+        ...         return x
+        >>> Identity().extra_macs((3, 5))
+        0
     """
 
     uses_cpe: ClassVar[bool] = False

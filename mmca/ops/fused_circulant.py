@@ -53,7 +53,7 @@ def _attend(
     logits = _inverse(logits_hat, x.shape[3])
     lse = logits.flatten(2).logsumexp(2)
     kernel = (logits - lse[..., None, None]).exp_()
-    out_hat = _spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads) * v_hat
+    out_hat = _spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
     return _inverse(out_hat, x.shape[3]), lse, x_hat, kernel
 
 
@@ -68,23 +68,24 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and the weight; the second is empty without a weight."""
     heads, width = kernel.shape[1], kernel.shape[3]
-    q_hat, k_hat, v_hat = _split(_project(weight, x_hat), heads * head_dim)
+    spectra = x_hat.clone() if weight is None else _project(weight, x_hat)
+    q_hat, k_hat, v_hat = _split(spectra, heads * head_dim)
     value_dim = v_hat.shape[1] // heads
     grad_out_hat = torch.fft.rfft2(grad_out)
-    grad_v_hat = _mul_conj(grad_out_hat, _spread_heads(torch.fft.rfft2(kernel), value_dim))
     products = _sum_heads(_mul_conj(grad_out_hat, v_hat), value_dim)
     grad_logits = _inverse(products, width).mul_(kernel)
     mean = grad_logits.sum((2, 3), keepdim=True) - grad_lse[..., None, None]
     grad_logits_hat = torch.fft.rfft2(grad_logits.sub_(kernel * mean))
     grad_logits_hat[..., 0, 0] = 0
     grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
-    # The spectra of the gradients of q, k and v, divided by N.
-    spectra = grad_logits_hat * k_hat, _mul_conj(q_hat, grad_logits_hat), grad_v_hat
-    grads_hat = torch.cat(spectra, 1)
+    kernel_hat = _spread_heads(torch.fft.rfft2(kernel), value_dim)
+    v_hat[:] = _mul_conj(grad_out_hat, kernel_hat)
+    q_hat[:], k_hat[:] = k_hat * grad_logits_hat, _mul_conj(q_hat, grad_logits_hat)
+    # `spectra` now holds the spectra of the gradients of q, k and v, divided by N.
     if weight is None:
-        return _inverse(grads_hat, width), grad_out.new_empty(0)
-    grad_x = _inverse(_project(weight.mT, grads_hat), width)
-    return grad_x, _parseval_product(grads_hat, x_hat, width)
+        return _inverse(spectra, width), grad_out.new_empty(0)
+    grad_x = _inverse(_project(weight.mT, spectra), width)
+    return grad_x, _parseval_product(spectra, x_hat, width)
 
 
 def _split(spectra: Tensor, channels: int) -> list[Tensor]:
