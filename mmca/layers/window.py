@@ -137,13 +137,9 @@ class WindowAttention(Attention):
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Row of the bias table for every pair of tokens of a window.
+    """Row of the bias table for every pair of tokens of a window, (M^2, M^2) int64.
 
-    Args:
-        window_size: M.
-
-    Returns:
-        (M^2, M^2) int64: (dy + M - 1) * (2M - 1) + dx + M - 1 for the query minus the key.
+    It is (dy + M - 1) * (2M - 1) + dx + M - 1 for the position of the query minus the key's.
     """
     steps = torch.arange(window_size)
     offset = steps[:, None] - steps + window_size - 1
@@ -154,18 +150,15 @@ def relative_position_index(window_size: int) -> Tensor:
 def window_order(
     hw_shape: tuple[int, int], window_size: int, shift: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which tokens are in which window.
+    """The tokens of every window, after a roll up and left by `shift`, which may be symbolic.
 
     Args:
         hw_shape: (H, W), multiples of window_size.
         window_size: M.
-        shift: tokens by which the grid is rolled up and left before it is cut into n windows; may
-            be symbolic, like the sizes.
-        device: of the results.
 
     Returns:
-        (n, M^2) int64, index in the flattened grid of every token of every window; and (n, M^2)
-        int64, numbers that differ for tokens of a window that the roll brought together.
+        (n, M^2) int64, indices in the flattened grid; and (n, M^2) int64, numbers that differ for
+        tokens of a window that the roll brought together.
     """
     y, x = (_rolled(size, shift, device) for size in hw_shape)
     below, right = (torch.arange(size, device=device) >= size - shift for size in hw_shape)

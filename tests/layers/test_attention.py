@@ -303,7 +303,10 @@ def test_bad_options_are_named(name, options, message):
         build_attention(name, SPEC, options)
 
 
-def test_options_override_what_the_place_says():
+def test_arguments_default_to_the_place_and_options_override_it():
+    attn = build_attention('linear', StageSpec(8, 4, grid_size=6, drop_rate=0.1))
+    assert (attn.num_heads, attn.proj_drop.p) == (4, 0.1)
+    assert attn.positional_encoding.shape[1] == 36
     attn = build_attention('window', SPEC, {'window_size': 5, 'shift': False, 'attn_drop': 0.1})
     assert (attn.window_size, attn.shift_size, attn.attn_drop) == (5, 0, 0.1)
     assert build_attention('linear', SPEC, {'grid_size': 3}).positional_encoding.shape[1] == 9
