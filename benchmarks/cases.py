@@ -43,7 +43,7 @@ class Case:
     """Workloads that are timed together.
 
     Attributes:
-        name: the size, or whatever tells the case from others.
+        name: the size, or what distinguishes the case.
         builders: name -> function that builds the workload.
         ours: the names whose ratios to all others are reported.
         same: pairs (ours, baseline) that must agree in outputs and gradients, given equal weights.

@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 class Run(nn.Module):
-    """A module run as a variant says: images (B, 3, H, W) -> the module's maps."""
+    """A module in one variant: images (B, 3, H, W) -> the module's maps."""
 
     def __init__(self, module: nn.Module, variant: Variant) -> None:
         super().__init__()

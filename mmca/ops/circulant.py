@@ -37,9 +37,6 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
         num_tokens: N.
         head_dim: d.
 
-    Returns:
-        The factor.
-
     Raises:
         InputError: unknown scale.
 
@@ -64,11 +61,7 @@ def check_qkv(
     head_dim: int,
     key_logits: Tensor | None = None,
 ) -> None:
-    """Check the arguments of :func:`circulant_attention`.
-
-    Raises:
-        InputError: shapes differ, N is not H * W, or d does not divide C.
-    """
+    """Raise InputError for what :func:`circulant_attention` cannot take."""
     check_tokens(q, hw_shape)
     if not q.shape == k.shape == v.shape:
         raise InputError(

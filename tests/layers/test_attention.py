@@ -130,7 +130,7 @@ def test_adapters_act_on_fused_paths(name, hw_shape):
 
 
 def test_quantized_weights_are_not_read():
-    """A parameter of a tensor type of its own is for its module alone."""
+    """A parameter of another tensor type is for its module alone."""
 
     class Halved(torch.Tensor):
         @classmethod

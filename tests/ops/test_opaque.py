@@ -11,8 +11,7 @@ from tests.helpers import needs_new_torch
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 calls = pytest.mark.skipif(
-    not HAS_NODES,
-    reason='torch 2.6 cannot tell compiling from exporting',
+    not HAS_NODES, reason='torch 2.6 does not distinguish compiling from exporting'
 )
 
 
