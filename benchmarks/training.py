@@ -92,7 +92,7 @@ class Colors(nn.Module):
 
 
 def run(args: Namespace) -> None:
-    """Train every row, print the table, write `training.json`; raises :class:`DisagreementError`."""
+    """Train every row, print the table, write `training.json`; raises a DisagreementError."""
     check_names([args.backbone])
     configure(args)
     fixed = dict(dtype=torch.float32, amp=False, rounds=args.steps, warmup=WARM_UP)
