@@ -21,7 +21,7 @@ from benchmarks.flags import COMMON, Parser, at_least
 from benchmarks.measurement import MODES, configure, measure
 from benchmarks.memory import memory_of
 from benchmarks.profiling import profile
-from benchmarks.report import environment, print_case, print_rows, ratios, slopes, write
+from benchmarks.report import environment, print_case, ratios, write
 from mmca.errors import InputError
 
 STUDIES = {'numerics': numerics, 'training': training}  # which compare no times
@@ -83,14 +83,9 @@ def _compare(args: argparse.Namespace, argv: list[str]) -> dict:
     for name, value in report['environment'].items():
         print(f'{name + ":":10}{value}')
     checks = [check(case, args) for case in cases]
-    if suite.extra is not None:
-        extra = suite.extra(args)
-        for title, rows in extra.items():
-            print_rows(title, rows)
-        report |= extra
     report['cases'] = []
     for case, checked in zip(cases, checks, strict=True):
-        record = {key: getattr(case, key) for key in ('name', 'tokens', 'images', 'skipped')}
+        record = {key: getattr(case, key) for key in ('name', 'images', 'skipped')}
         workloads = case.build(args.seed)
         results = measure(workloads, args)
         if args.profile:
@@ -104,10 +99,6 @@ def _compare(args: argparse.Namespace, argv: list[str]) -> dict:
         record |= {'checks': checked, 'results': results, 'ratios': ratios(case, results)}
         report['cases'].append(record)
         print_case(record)
-    if by_name := slopes(report['cases']):
-        report['slopes'] = by_name
-        for name, slope in by_name.items():
-            print(f'{name:18} time ~ N^{slope["forward"]:.3f}, step ~ N^{slope["step"]:.3f}')
     return report
 
 

@@ -43,12 +43,11 @@ class Case:
     """Workloads that are timed together.
 
     Attributes:
-        name: the size, or whatever tells the case from others.
+        name: the size, or what distinguishes the case.
         builders: name -> function that builds the workload.
         ours: the names whose ratios to all others are reported.
         same: pairs (ours, baseline) that must agree in outputs and gradients, given equal weights.
         skipped: name -> why this workload is left out.
-        tokens: N, if the growth of time with N is reported.
         images: in a batch, if images per second are reported.
     """
 
@@ -57,7 +56,6 @@ class Case:
     ours: tuple[str, ...]
     same: tuple[tuple[str, str], ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
-    tokens: int = 0
     images: int = 0
 
     def build(self, seed: int) -> dict[str, Workload]:
@@ -81,13 +79,11 @@ class Suite:
         cases: args -> cases; the first line of its docstring is the help.
         rounds: how many are timed by default.
         flags: its own flags -> keywords of `add_argument`.
-        extra: args -> title -> name -> median and spread in seconds, measured besides the cases.
     """
 
     cases: Callable[[Namespace], list[Case]]
     rounds: int
     flags: dict[str, dict]
-    extra: Callable[[Namespace], dict] | None = None
 
 
 SUITES: dict[str, Suite] = {}

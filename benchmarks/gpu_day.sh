@@ -16,15 +16,16 @@ parts=("$@")
 device=${DEVICE:-cuda}
 limit=540 # seconds of a part, whose commands share them
 failed=0
-layer=(--profile) training=() models=(--batch 2) variants=() sizes=() op=() scaling=() rounds=()
+layer=(--profile) training=() models=(--batch 2) variants=() sizes=() op=() rounds=()
+scaling=(--size 1x56x56x64 --size 1x112x112x64 --size 1x224x224x64 --size 1x512x512x64)
 if [ "$device" = cpu ]; then
   layer+=(--size 1x28x28x16)
-  training=(--backbone capvt_t --shape 64 96 --steps 20)
+  training=(--backbone ca_pvt_t --shape 64 96 --steps 20)
   models=(--shape 64 96)
-  variants=(--backbone capvt_t)
+  variants=(--backbone ca_pvt_t)
   sizes=(--count 4 --side 16)
   op=(--size 1x28x28x16)
-  scaling=(--sides 14 28)
+  scaling=(--size 1x14x14x64 --size 1x28x28x64)
   rounds=(--rounds 2)
 fi
 
@@ -64,7 +65,7 @@ for part in "${parts[@]}"; do
       bench layer layer "${layer[@]}" "${rounds[@]}" # with memory: slow, a process for each figure
       ;;
     models)
-      others=(--baselines timm_swin_t timm_pvtv2_b2 --import-rounds 0)
+      others=(--baselines timm_swin_t timm_pvtv2_b2)
       bench backbone backbone "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench backbone_amp backbone --amp --no-memory "${others[@]}" "${models[@]}" "${rounds[@]}"
       bench variants variants --no-memory "${models[@]}" "${variants[@]}" "${rounds[@]}"
@@ -77,7 +78,7 @@ for part in "${parts[@]}"; do
     sizes)
       bench sizes sizes "${sizes[@]}" "${rounds[@]}"
       bench op op --no-memory "${op[@]}" "${rounds[@]}"
-      bench scaling scaling --no-memory "${scaling[@]}" "${rounds[@]}"
+      bench scaling layer --no-memory "${scaling[@]}" "${rounds[@]}"
       ;;
     *)
       echo "error: unknown part $part: correctness training time models sizes" >&2

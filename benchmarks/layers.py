@@ -17,7 +17,6 @@ from mmca.layers import CirculantAttention
 from mmca.layers.attention import StageSpec, build_attention, registered_attentions
 
 SIZES = ((1, 200, 336, 64), (1, 100, 168, 128), (8, 56, 56, 64))
-SIDES = (56, 80, 112, 160, 224, 320, 448, 512)
 HEAD_WIDTHS = {'window': 32, 'stripes': 32}  # as in Swin and CSwin; PVT and DeiT have 64
 
 SIZE = dict(
@@ -25,11 +24,6 @@ SIZE = dict(
     type=parse_size,
     metavar='BxHxWxC',
     help='images, grid, channels; repeatable; default 1x200x336x64 1x100x168x128 8x56x56x64',
-)
-SOFTMAX_TOKENS = dict(
-    type=at_least(1),
-    default=12544,
-    help='larger grids are not given to attention over all tokens; default 12544',
 )
 Size = tuple[int, int, int, int]
 
@@ -68,7 +62,18 @@ def _with_keys(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], head_dim:
     return ops.circulant_attention(q, k, v, grid, head_dim, key_logits=keys)
 
 
-@register_suite('layer', rounds=20, flags={'--size': SIZE, '--softmax-tokens': SOFTMAX_TOKENS})
+@register_suite(
+    'layer',
+    rounds=20,
+    flags={
+        '--size': SIZE,
+        '--softmax-tokens': dict(
+            type=at_least(1),
+            default=12544,
+            help='larger grids are not given to attention over all tokens; default 12544',
+        ),
+    },
+)
 def layer_cases(args: Namespace) -> list[Case]:
     """The circulant layer against its baseline, all other attentions and mmdet's."""
     cases = []
@@ -80,26 +85,16 @@ def layer_cases(args: Namespace) -> list[Case]:
             skipped = dict.fromkeys(theirs, 'mmdet is not installed')
         elif args.dtype == torch.bfloat16:
             skipped = {'mmdet_shifted': baselines.MMDET_MASK}
-        modules = _attentions(channels, sr_ratio) | theirs
-        cases.append(_layer_case('x'.join(map(str, size)), modules, skipped, size, args))
-    return cases
-
-
-@register_suite(
-    'scaling',
-    rounds=8,
-    flags={
-        '--sides': dict(nargs='+', type=at_least(1), default=SIDES, help='of the square grids'),
-        '--channels': dict(type=at_least(1), default=64, help='default 64'),
-        '--softmax-tokens': SOFTMAX_TOKENS,
-    },
-)
-def scaling_cases(args: Namespace) -> list[Case]:
-    """The growth of a layer's time with the number of tokens, one image of a square grid."""
-    cases = []
-    for side in args.sides:
-        size, modules = (1, side, side, args.channels), _attentions(args.channels, min(8, side))
-        cases.append(_layer_case(f'{side}x{side}', modules, {}, size, args, tokens=side * side))
+        if height * width > args.softmax_tokens:
+            reason = f'{height * width} tokens exceed --softmax-tokens {args.softmax_tokens}'
+            skipped['global'] = reason
+        builders = {
+            name: _layer_builder(module, size, args)
+            for name, module in (_attentions(channels, sr_ratio) | theirs).items()
+            if name not in skipped
+        }
+        label, same = 'x'.join(map(str, size)), (('circulant', 'baseline'),)
+        cases.append(Case(label, builders, ('circulant',), same, skipped))
     return cases
 
 
@@ -175,22 +170,3 @@ def _layer_builder(
     batch, height, width, channels = size
     shapes = [(batch, height * width, channels)]
     return lambda: random_workload(module(), shapes, args, (height, width))
-
-
-def _layer_case(
-    name: str,
-    modules: dict[str, Callable[[], nn.Module]],
-    skipped: dict[str, str],
-    size: Size,
-    args: Namespace,
-    tokens: int = 0,
-) -> Case:
-    """A case of modules that are called with tokens and the grid's shape."""
-    _, height, width, _ = size
-    if height * width > args.softmax_tokens:
-        reason = f'{height * width} tokens exceed --softmax-tokens {args.softmax_tokens}'
-        skipped = skipped | {'global': reason}
-    kept = {name: module for name, module in modules.items() if name not in skipped}
-    builders = {name: _layer_builder(module, size, args) for name, module in kept.items()}
-    same = (('circulant', 'baseline'),)
-    return Case(name, builders, ('circulant',), same, skipped, tokens)

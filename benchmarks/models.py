@@ -2,9 +2,6 @@
 
 import copy
 import logging
-import subprocess
-import sys
-import time
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -25,14 +22,13 @@ from benchmarks.baselines import (
 )
 from benchmarks.cases import Case, Workload, random_inputs, register_suite
 from benchmarks.flags import at_least
-from benchmarks.measurement import summary
 from mmca.config.packages import require
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError
 from mmca.layers import registered_attentions
 from mmca.layers.attention import attention_letters
 
-OURS = ('capvt_s', 'caswin_t', 'pvt_s', 'swin_t')
+OURS = ('ca_pvt_s', 'ca_swin_t', 'pvt_s', 'swin_t')
 BASELINES = ('mmdet_pvt_s', 'mmdet_swin_t', 'resnet50')
 CONFIGS = ('coco/maskrcnn_ca_pvt_s', 'coco/maskrcnn_ca_swin_t')
 BOXES = 8
@@ -48,51 +44,24 @@ SHAPE = dict(
 )
 
 
-def measure_startup(args: Namespace) -> dict:
-    """Time imports of the backbones' modules, in new processes, and building each backbone."""
-    if not args.import_rounds:
-        return {}
-    builds = {name: [] for name in _names(args) if name not in TIMM_BACKBONES}
-    imports = {'mmca.backbones': []}
-    if builds.keys() & MMDET_BACKBONES.keys():
-        imports['mmdet.models.backbones'] = []
-    for i in range(args.import_rounds + 1):
-        for module in list(imports)[:: 1 if i % 2 else -1]:
-            imports[module].append(_import_seconds(module))
-        for name, seconds in builds.items():
-            start = time.perf_counter()
-            _init_weights(build_backbone(name))
-            seconds.append(time.perf_counter() - start)
-    return {  # without the first round, which reads the files from disk
-        title: {name: {'seconds': s[1:], **summary(s[1:])} for name, s in rows.items()}
-        for title, rows in {'imports': imports, 'builds': builds}.items()
-    }
-
-
-def _import_seconds(module: str) -> float:
-    clock = 'time.perf_counter()'
-    code = f'import time; start = {clock}; import {module}; print({clock} - start)'
-    command = [sys.executable, '-c', code]
-    return float(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).split()[-1])
-
-
 @register_suite(
     'backbone',
     rounds=5,
     flags={
-        '--ours': dict(nargs='+', metavar='NAME', default=OURS),
-        '--baselines': dict(nargs='+', metavar='NAME', default=BASELINES),
+        '--ours': dict(nargs='+', metavar='NAME', default=OURS, help='as in configs'),
+        '--baselines': dict(
+            nargs='+',
+            metavar='NAME',
+            default=BASELINES,
+            help=f'as in configs, or of {", ".join((*MMDET_BACKBONES, *TIMM_BACKBONES))}',
+        ),
         '--shape': SHAPE,
         '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
-        '--import-rounds': dict(
-            type=at_least(0), default=5, help='of importing and building; default 5, 0 for none'
-        ),
     },
-    extra=measure_startup,
 )
 def backbone_cases(args: Namespace) -> list[Case]:
-    """Whole backbones on one image size, and the time to import and build them."""
-    names = _names(args)
+    """Whole backbones on one image size."""
+    names = list(dict.fromkeys([*args.ours, *args.baselines]))
     check_names(names)
     for name in names:
         if args.dtype == torch.bfloat16 and name.startswith('mmdet_swin'):
@@ -115,13 +84,12 @@ def backbone_cases(args: Namespace) -> list[Case]:
 def check_names(names: Sequence[str]) -> None:
     """Raise an InputError for a backbone that is unknown or lacks its package."""
     require('mmengine')
-    known = [*_our_backbones(), *MMDET_BACKBONES, *TIMM_BACKBONES]
+    from mmca.backbones.catalog import find_backbone
+
     for name in names:
-        if name.partition('@')[0] not in known:
-            raise InputError(f'unknown backbone {name!r}; known are {", ".join(known)}')
         if name in MMDET_BACKBONES:
             require('mmcv', 'mmdet')
-        if name in TIMM_BACKBONES:
+        elif name in TIMM_BACKBONES:
             try:
                 import_module('timm')
             except (ImportError, RuntimeError) as error:  # torchvision may be for another torch
@@ -129,26 +97,12 @@ def check_names(names: Sequence[str]) -> None:
                     f'{name}: cannot import timm ({error}); run: pip install timm, with the '
                     f'torchvision for torch {torch.__version__}'
                 ) from error
-
-
-def _names(args: Namespace) -> list[str]:
-    return list(dict.fromkeys([*args.ours, *args.baselines]))
-
-
-def _our_backbones() -> dict[str, tuple[type, str]]:
-    """Name, such as 'capvt_s' -> class of mmca.backbones and size in its `arch_zoo`."""
-    from mmca import backbones
-
-    classes = {name.lower(): getattr(backbones, name) for name in backbones.__all__}
-    return {
-        f'{name}_{arch[0] if arch.isalpha() else arch}': (cls, arch)
-        for name, cls in classes.items()
-        for arch in getattr(cls, 'arch_zoo', ())
-    }
+        else:
+            find_backbone(name.partition('@')[0])
 
 
 def build_backbone(name: str) -> nn.Module:
-    """A backbone by its name, such as 'capvt_s' or 'mmdet_pvt_s', without stochastic depth.
+    """A backbone by its name, such as 'ca_pvt_s' or 'mmdet_pvt_s', without stochastic depth.
 
     'deit_t@K' has other attention, with the options that it starts from softmax weights with.
     """
@@ -156,8 +110,10 @@ def build_backbone(name: str) -> nn.Module:
         return mmdet_backbone(name)
     if name in TIMM_BACKBONES:
         return timm_backbone(name)
+    from mmca.backbones.catalog import find_backbone
+
     name, _, attn = name.partition('@')
-    backbone, arch = _our_backbones()[name]
+    backbone, arch = find_backbone(name)
     if not attn:
         return backbone(arch, drop_path_rate=0.0)
     known, letters = registered_attentions(), attention_letters()

@@ -1,4 +1,4 @@
-"""Ratios, slopes, tables and JSON of the measurements."""
+"""Ratios, tables and JSON of the measurements."""
 
 import json
 import platform
@@ -6,9 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import metadata
-from math import log
 from pathlib import Path
-from statistics import linear_regression
 
 import torch
 
@@ -75,23 +73,6 @@ def ratios(case: Case, results: dict[str, dict]) -> list[dict]:
     return rows
 
 
-def slopes(records: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Exponents of time's growth with the number of tokens: name -> mode -> exponent.
-
-    Workloads need two sizes or more, and cases that state their tokens.
-    """
-    found = {}
-    for name in records[0]['results']:
-        points = [(r['tokens'], r['results'][name]) for r in records if name in r['results']]
-        if 0 not in (sizes := [tokens for tokens, _ in points]) and len(set(sizes)) > 1:
-            sizes = [log(tokens) for tokens in sizes]
-            found[name] = {
-                mode: linear_regression(sizes, [log(r[mode]['median']) for _, r in points]).slope
-                for mode in MODES
-            }
-    return found
-
-
 def print_case(record: dict) -> None:
     """Print the tables of one case."""
     print(f'\n{record["name"]}')
@@ -124,13 +105,6 @@ def print_case(record: dict) -> None:
     for name, row in zip(names, record['ratios'], strict=True):
         memory = [_or_dash(row[key]) for key in ('forward_peak', 'step_peak', 'kept')]
         line(name, [_spread(row[mode]) for mode in MODES], memory)
-
-
-def print_rows(title: str, rows: dict[str, dict]) -> None:
-    """Print median and spread, in seconds, of what a suite measures besides its cases."""
-    print(f'\n{title}, s')
-    for name, row in rows.items():
-        print(f'  {name:24}{_spread(row)}')
 
 
 def _spread(values: dict, unit: float = 1.0, digits: int = 3) -> str:

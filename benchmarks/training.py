@@ -39,7 +39,7 @@ FALLS = 0.9
 DECAY = 0.8  # of the average
 PATCH = 100  # pixels of one color in the random images
 FLAGS = {
-    '--backbone': dict(default='capvt_s', metavar='NAME', help='default %(default)s'),
+    '--backbone': dict(default='ca_pvt_s', metavar='NAME', help='default %(default)s'),
     '--batch': dict(type=at_least(1), default=2, help='images; default 2'),
     '--shape': SHAPE,
     '--steps': dict(type=at_least(5), default=200, help='of every row; default 200'),
@@ -92,7 +92,7 @@ class Colors(nn.Module):
 
 
 def run(args: Namespace) -> None:
-    """Train every row, print the table, write `training.json`; raises as the module says."""
+    """Train every row, print the table, write `training.json`; raises a DisagreementError."""
     check_names([args.backbone])
     configure(args)
     fixed = dict(dtype=torch.float32, amp=False, rounds=args.steps, warmup=WARM_UP)

@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 class Run(nn.Module):
-    """A module run as a variant says: images (B, 3, H, W) -> the module's maps."""
+    """A module in one variant: images (B, 3, H, W) -> the module's maps."""
 
     def __init__(self, module: nn.Module, variant: Variant) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Run(nn.Module):
     'variants',
     rounds=5,
     flags={
-        '--backbone': dict(default='capvt_s', metavar='NAME', help='default %(default)s'),
+        '--backbone': dict(default='ca_pvt_s', metavar='NAME', help='default %(default)s'),
         '--shape': SHAPE,
         '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
     },

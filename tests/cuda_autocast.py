@@ -12,24 +12,20 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor
 
-# "CUDA Ops that can autocast to float16" of PyTorch's documentation, by their names in ATen.
-HALF = """_convolution _convolution.deprecated addbmm addmm addmv addr baddbmm bmm chain_matmul
-conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d.input conv_transpose3d.input
-convolution einsum linalg_multi_dot linalg_vecdot linear matmul mm mv prelu
-scaled_dot_product_attention _scaled_dot_product_flash_attention"""
-# These compute in float32 and return it, unless they are given a dtype.
-WITH_DTYPE = """cumprod cumsum log_softmax.int prod prod.dim_int softmax.int sum sum.dim_IntList
-linalg_vector_norm"""
-# These take several tensors and compute in the widest dtype of them.
-WIDEST = """addcdiv addcmul atan2 bilinear cross dot grid_sampler index_put scatter_add tensordot
-vdot"""
-KINDS = {
-    name: kind
-    for kind, names in (('half', HALF), ('with dtype', WITH_DTYPE), ('widest', WIDEST))
-    for name in names.split()
+# What our code and its gradients call of PyTorch's lists "CUDA Ops that can autocast to float16",
+# "to float32" and "that promote to the widest input type", by the names in ATen.
+OPS = {
+    'half': """_convolution addmm baddbmm bmm conv1d conv2d convolution einsum linear matmul mm
+        scaled_dot_product_attention""",
+    'float': """cosine_similarity exp group_norm l1_loss layer_norm log log_softmax mse_loss norm
+        pow reciprocal rsqrt softplus""",
+    # Unless they are given a dtype.
+    'with dtype': 'cumsum prod softmax sum linalg_vector_norm',
+    'widest': 'addcdiv addcmul index_put scatter_add',
+    # The CPU's autocast alone casts these.
+    'not at all': """fft_rfft2 fft_irfft2 view_as_complex upsample_bilinear2d upsample_bicubic2d
+        avg_pool2d adaptive_avg_pool2d""",
 }
-# Kernels of other devices, and recurrent cells.
-SKIPPED = ('cudnn', '_thnn', '_cell')
 
 
 def _is_cast(value: object) -> bool:
@@ -56,33 +52,21 @@ def _run(op: Callable, kind: str, *args: object, **kwargs: object) -> object:
         return op(*_cast(args, dtype), **{key: _cast(x, dtype) for key, x in kwargs.items()})
 
 
-def _has_kernel(name: str, key: str) -> bool:
-    try:
-        return torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
-    except RuntimeError:  # a name without a schema
-        return False
-
-
 @contextmanager
 def cuda_rules() -> Iterator[None]:
-    """A context in which torch.autocast('cpu', ...) casts what torch.autocast('cuda', ...) does.
-
-    Which operators the two know is asked of torch's dispatcher.
-    """
+    """A context in which torch.autocast('cpu', ...) casts what torch.autocast('cuda', ...) does."""
     library = torch.library.Library('aten', 'IMPL')
-    try:
-        with catch_warnings():
-            simplefilter('ignore')
-            for full in torch._C._dispatch_get_all_op_names():
-                name = full.removeprefix('aten::')
-                if name == full or any(word in name for word in SKIPPED):
-                    continue
-                if _has_kernel(full, 'AutocastCUDA'):
-                    packet, _, overload = name.partition('.')
-                    op = getattr(getattr(torch.ops.aten, packet), overload or 'default')
-                    library.impl(name, partial(_run, op, KINDS.get(name, 'float')), 'AutocastCPU')
-                elif _has_kernel(full, 'AutocastCPU'):
-                    library.impl(name, torch.library.fallthrough_kernel, 'AutocastCPU')
-        yield
-    finally:
-        library._destroy()
+    with catch_warnings():
+        simplefilter('ignore')  # a kernel replaces another
+        for kind, names in OPS.items():
+            for name in names.split():
+                packet = getattr(torch.ops.aten, name)
+                for overload in packet.overloads():
+                    if 'out' in overload or 'Dimname' in overload or 'names' in overload:
+                        continue
+                    run = partial(_run, getattr(packet, overload), kind)
+                    kernel = torch.library.fallthrough_kernel if kind == 'not at all' else run
+                    full = name if overload == 'default' else f'{name}.{overload}'
+                    library.impl(full, kernel, 'AutocastCPU')
+    yield
+    del library  # which takes its kernels back

@@ -15,21 +15,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.cases import Workload
-from benchmarks.layers import scaling_cases
+from benchmarks.layers import layer_cases
 from benchmarks.measurement import MODES, execute, prepare
 from benchmarks.models import build_backbone
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
-BACKBONES = {'DeiT-T': 'deit_t', 'CA-DeiT-T': 'cadeit_t', 'CCCCCKKKKKKK': 'deit_t@CCCCCKKKKKKK'}
+BACKBONES = {'DeiT-T': 'deit_t', 'CA-DeiT-T': 'ca_deit_t', 'CCCCCKKKKKKK': 'deit_t@CCCCCKKKKKKK'}
 ROUNDS = {224: 20, 512: 8, 1024: 4, 1536: 3}  # image side in pixels -> rounds
 SIDES = (56, 112, 224, 512)  # of the grids of single layers
 ARGS = Namespace(
     amp=False,
-    channels=64,
     device=torch.device('cpu'),
     dtype=torch.float32,
     seed=0,
-    sides=SIDES,
+    size=[(1, side, side, 64) for side in SIDES],
     softmax_tokens=12544,
 )
 
@@ -60,8 +59,8 @@ def backbone_times() -> dict[int, dict[str, float]]:
 def layer_times() -> dict[str, dict[int, dict[str, float]]]:
     """'forward' or 'step' -> side of the grid -> attention -> seconds of one layer."""
     seconds = {mode: {} for mode in MODES}
-    for case, side in zip(scaling_cases(ARGS), SIDES, strict=True):
-        workloads = case.build(ARGS.seed)
+    for case, side in zip(layer_cases(ARGS), SIDES, strict=True):
+        workloads = {n: w for n, w in case.build(ARGS.seed).items() if not n.startswith('mmdet')}
         for mode in MODES:
             seconds[mode][side] = measure(workloads, mode, 3)
     return seconds

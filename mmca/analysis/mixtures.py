@@ -36,11 +36,11 @@ def replacement_letters(settings: Mapping) -> list[str]:
     Beside a class token only those that take it.
     """
     known, token = registered_attentions(), settings.get('with_cls_token', False)
-    found = {letter: known[n] for letter, n in attention_letters().items() if n in known}
     return [
         letter
-        for letter, attention in found.items()
-        if attention.replaces_softmax and (attention.special_tokens or not token)
+        for letter, name in attention_letters().items()
+        if name in known and known[name].replaces_softmax
+        if known[name].special_tokens or not token
     ]
 
 

@@ -30,7 +30,8 @@ def backbone_settings(cfg: Config) -> dict:
 def softmax_settings(settings: dict, checkpoint: Checkpoint | None = None) -> dict:
     """The settings of the softmax original, with the class token and positions of its file."""
     original = {key: value for key, value in settings.items() if key not in OWN}
-    found = deit_options(checkpoint) if checkpoint and _is_deit(settings) else {}
+    is_deit = issubclass(MODELS.get(settings['type']), DeiT)
+    found = deit_options(checkpoint) if checkpoint and is_deit else {}
     return {**original, 'attn': 'S', **found}
 
 
@@ -61,7 +62,7 @@ def converted_backbone(settings: dict, path: str) -> Backbone:
 
 
 def own_backbone(settings: dict, path: str) -> Backbone | None:
-    """Load the config's backbone with the weights of its own attention, in evaluation mode.
+    """Load the config's backbone with weights trained with its attention, in evaluation mode.
 
     Returns:
         None if all of its attention is softmax, or if the file has softmax weights instead or
@@ -78,7 +79,3 @@ def own_backbone(settings: dict, path: str) -> Backbone | None:
 
 def _absent(report: Report) -> list[str]:
     return [name for name in (*report.missing, *report.mismatched) if ATTENTION.search(name)]
-
-
-def _is_deit(settings: dict) -> bool:
-    return issubclass(MODELS.get(settings['type']), DeiT)

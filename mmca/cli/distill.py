@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from mmengine.dist import is_main_process
 
     from mmca.distill.config import distill_config
-    from mmca.distill.images import list_images
+    from mmca.distill.images import count_images
     from mmca.distill.report import ERRORS, before_and_after
     from mmca.distill.result import check_outputs, neck_and_heads, provenance, save
     from mmca.engine import Runner
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     work_dir = args.work_dir or f'work_dirs/distill_{Path(args.config).stem}'
     options = {name: getattr(args, name) for name in (*SETTINGS, *RUN)}
     cfg = distill_config(cfg, args.teacher, args.images, work_dir, **options)
-    images = list_images(args.images)
+    images = count_images(args.images)
     runner = Runner.from_cfg(cfg)
     model = runner.train()
     if not is_main_process():
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     student = getattr(model, 'module', model).student.state_dict()
     errors = runner.message_hub.runtime_info[ERRORS]
     settings = {name: getattr(args, name) for name in ('config', *SETTINGS, 'calibrate')}
-    info = provenance(args.teacher, len(images), settings, errors)
+    info = provenance(args.teacher, images, settings, errors)
     needed = {k: v for k, v in cfg.model.student.items() if k in ('pos_embed', 'attn_cfg')}
     attn_cfg = {name: dict(options) for name, options in needed.get('attn_cfg', {}).items()}
     save(args.out, args.model_out, student, rest, info, attn_cfg)

@@ -15,12 +15,8 @@ Taught = tuple[nn.Module, Tensor, Tensor]  # the teacher's block, its input and 
 
 def changed_blocks(student: nn.Module, teacher: nn.Module) -> list[str]:
     """Paths of the student's blocks whose attention is not the teacher's."""
-    return [
-        path
-        for path, block in student.named_modules()
-        if isinstance(block, Block)
-        and type(block.attn) is not type(teacher.get_submodule(path).attn)
-    ]
+    blocks = ((path, m) for path, m in student.named_modules() if isinstance(m, Block))
+    return [p for p, m in blocks if type(m.attn) is not type(teacher.get_submodule(p).attn)]
 
 
 @torch.no_grad()

@@ -17,9 +17,9 @@ ASPECT = (3 / 4, 4 / 3)  # width over height of a crop
 HELD_OUT = 20  # every 20th image is for validation
 
 
-def list_images(folders: Sequence[str]) -> list[str]:
-    """Find the images in folders and their subfolders; all must be readable."""
-    files = [str(file) for folder in folders for file in find_images(folder)]
+def count_images(folders: Sequence[str]) -> int:
+    """Count the images in folders and their subfolders; all must be readable."""
+    files = [file for folder in folders for file in find_images(folder)]
     if len(files) < HELD_OUT:
         raise InputError(f'--images: found {len(files)} images, at least {HELD_OUT} are needed')
     unreadable = []
@@ -31,7 +31,7 @@ def list_images(folders: Sequence[str]) -> list[str]:
     if unreadable:
         count = f'{len(unreadable)} of {len(files)} images cannot be read'
         raise InputError(f'--images: {count}, the first: {unreadable[0]}')
-    return files
+    return len(files)
 
 
 @DATASETS.register_module()

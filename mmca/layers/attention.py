@@ -1,23 +1,7 @@
 """The contract of an attention, and the registry that everything else iterates over.
 
 An attention is one file: its class states all that backbones, checkpoints, FLOP counts, entropies,
-benchmarks and tests need to know of it. A new one outside of this package:
-
-    # mean_attention.py, named in a config's custom_imports
-    from torch import nn
-    from mmca.layers import Attention, register_attention
-
-    @register_attention('mean', letter='M')
-    class MeanAttention(Attention):
-        def __init__(self, embed_dims, temperature=1.0):
-            super().__init__()
-            self.temperature = temperature
-            self.proj = nn.Linear(embed_dims, embed_dims)
-
-        def forward(self, x, hw_shape):
-            return self.proj(x.mean(1, keepdim=True).expand_as(x)) / self.temperature
-
-Configs then write `attn='MMSS'` and `attn_cfg=dict(mean=dict(temperature=2.0))`.
+benchmarks and tests need to know. :func:`register_attention` shows one outside this package.
 """
 
 from __future__ import annotations
@@ -76,9 +60,7 @@ class StageSpec:
 class Attention(nn.Module):
     """Base of all attentions: a module on a token grid, and the facts that others need.
 
-    Only :meth:`forward` has to be written. The defaults of all else suit an attention that takes
-    `embed_dims` and options, has no positional convolution and starts from softmax weights of
-    equal name and shape.
+    Only :meth:`forward` has to be written; everything else has a default.
 
     Attributes:
         uses_cpe: whether its block has the 3 x 3 positional convolution `cpe`.
@@ -102,11 +84,9 @@ class Attention(nn.Module):
 
     Example:
         >>> class Identity(Attention):
-        ...     def __init__(self, embed_dims):
-        ...         super().__init__()
         ...     def forward(self, x, hw_shape):
         ...         return x
-        >>> Identity.from_spec(StageSpec(embed_dims=8)).extra_macs((3, 5))
+        >>> Identity().extra_macs((3, 5))
         0
     """
 
@@ -124,8 +104,15 @@ class Attention(nn.Module):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> Attention:
-        """Build the attention for a place in a backbone, with the options of `attn_cfg`."""
-        return cls(spec.embed_dims, **options)
+        """Build the attention for a place in a backbone, with the options of `attn_cfg`.
+
+        Arguments of `__init__` named like attributes of the place, such as `num_heads`, default to
+        their values, and `proj_drop` to `drop_rate`.
+        """
+        place = {**vars(spec), 'proj_drop': spec.drop_rate}
+        known = inspect.signature(cls).parameters.keys() - {'embed_dims'}
+        given = {name: value for name, value in place.items() if name in known}
+        return cls(spec.embed_dims, **{**given, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Attend over the grid, (B, N, C) -> (B, N, C), N = H * W."""
@@ -213,16 +200,20 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
         InputError: the name or the letter is taken or malformed, or the class is not an
             :class:`Attention`.
 
-    Example:
-        >>> from mmca.layers import Attention, register_attention, registered_attentions
-        >>> @register_attention('identity_example')
-        ... class IdentityAttention(Attention):
-        ...     def __init__(self, embed_dims): super().__init__()
-        ...     def forward(self, x, hw_shape): return x
-        >>> registered_attentions()['identity_example'].__name__
-        'IdentityAttention'
-        >>> from mmca.layers.attention import unregister_attention
-        >>> unregister_attention('identity_example')
+    Example (a file that a config names in `custom_imports`):
+        >>> from mmca.layers import Attention, StageSpec, build_attention, register_attention
+        >>> @register_attention('mean', letter='M')
+        ... class MeanAttention(Attention):
+        ...     def __init__(self, embed_dims, temperature=1.0):
+        ...         super().__init__()
+        ...         self.proj = nn.Linear(embed_dims, embed_dims)
+        ...         self.temperature = temperature
+        ...     def forward(self, x, hw_shape):
+        ...         return self.proj(x.mean(1, keepdim=True).expand_as(x)) / self.temperature
+        >>> attn = build_attention('mean', StageSpec(8), {'temperature': 2.0})  # from `attn_cfg`
+        >>> attn(torch.zeros(2, 15, 8), (3, 5)).shape
+        torch.Size([2, 15, 8])
+        >>> unregister_attention('mean')
     """
     if not name.isidentifier() or len(name) < 2:
         raise InputError(
@@ -345,22 +336,18 @@ def build_attention(
 
 
 def check_options(name: str, options: Collection[str]) -> None:
-    """Raise InputError for an unknown attention, or for names of options that it does not have."""
-    cls, known = get_attention(name), set()
-    for function in (cls.__init__, cls.from_spec):
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                known.add(parameter.name)
-            elif function is cls.__init__ and parameter.kind is parameter.VAR_KEYWORD:
-                return  # the class takes any keyword, and checks them itself
-    known -= {'self', 'embed_dims', 'spec'}
+    """Raise InputError for an unknown attention, or for options that are no arguments of it."""
+    parameters = inspect.signature(get_attention(name)).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return  # the class takes any keyword, and checks them itself
+    known = sorted(parameters.keys() - {'embed_dims'})
     for option in options:
         if option not in known:
             near = get_close_matches(option, known, 1)
             hint = f', did you mean {near[0]!r}?' if near else ''
             raise InputError(
                 f'unknown option {option!r} of the attention {name!r}{hint} '
-                f'(known are {", ".join(sorted(known)) or "none"})'
+                f'(known are {", ".join(known) or "none"})'
             )
 
 

@@ -35,22 +35,6 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob:.3f}'
 
 
-class DepthwiseConv(nn.Module):
-    """A 3 x 3 depth-wise convolution of tokens, under PVTv2's name for it: `dwconv`.
-
-    Args:
-        embed_dims: C.
-    """
-
-    def __init__(self, embed_dims: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-
-    def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W."""
-        return to_tokens(self.dwconv(to_maps(x, hw_shape)))
-
-
 class Mlp(nn.Module):
     """fc1, GELU, fc2; in PVTv2 (arXiv 2106.13797, section 3.3) with a convolution after fc1.
 
@@ -74,15 +58,18 @@ class Mlp(nn.Module):
         super().__init__()
         self.hidden_dims = hidden_dims
         self.fc1 = nn.Linear(embed_dims, hidden_dims)
-        self.dwconv = DepthwiseConv(hidden_dims) if conv else None
+        if conv:
+            depthwise = nn.Conv2d(hidden_dims, hidden_dims, 3, padding=1, groups=hidden_dims)
+            self.dwconv = nn.ModuleDict({'dwconv': depthwise})  # PVTv2's names
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W."""
-        if self.dwconv is not None:
-            return self._project(self.dwconv(self.fc1(x), hw_shape))
+        if hasattr(self, 'dwconv'):
+            maps = self.dwconv['dwconv'](to_maps(self.fc1(x), hw_shape))
+            return self._project(to_tokens(maps))
         tokens, width = x.flatten(0, 1), self.hidden_dims
         return in_chunks(lambda x: self._project(self.fc1(x)), tokens, width=width).view_as(x)
 

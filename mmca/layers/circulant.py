@@ -10,13 +10,12 @@ from torch.nn.modules import module as torch_module
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
-from mmca.layers.chunks import in_chunks
 from mmca.ops import circulant_attention, circulant_kernel, circulant_self_attention
 from mmca.ops.circulant import Scale, logit_scale
 from mmca.ops.dft import dft_macs, matrix_macs
 from mmca.ops.layout import check_tokens
 
-GATE_ONE = 1.2784645427610738  # SiLU(b) = 1
+GATE_ONE = 1.2784645427610738  # SiLU(GATE_ONE) = 1
 
 
 @register_attention('circulant', letter='C')
@@ -89,17 +88,10 @@ class CirculantAttention(Attention):
     def from_spec(cls, spec: StageSpec, **options: Any) -> CirculantAttention:
         if options.get('head_dim') == 'softmax':
             options['head_dim'] = spec.embed_dims // spec.num_heads
-        return cls(spec.embed_dims, **{'proj_drop': spec.drop_rate, **options})
+        return super().from_spec(spec, **options)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """Attend over the whole grid.
-
-        Args:
-            x: (B, N, C) with N = H * W.
-            hw_shape: (H, W).
-
-        Returns:
-            (B, N, C).
+        """(B, N, C) -> (B, N, C), N = H * W.
 
         Raises:
             InputError: H * W != N, or C is not embed_dims.
@@ -112,12 +104,8 @@ class CirculantAttention(Attention):
             q, k, v = self.qkv(x).chunk(3, dim=2)
             v = v * self.gate(x) if self.reweighting == 'pre' else v
             out = circulant_attention(q, k, v, *options)
-        tokens = x.flatten(0, 1), out.flatten(0, 1)
-        out = in_chunks(self._reweight_and_project, *tokens, width=self.embed_dims)
-        return self.proj_drop(out.view_as(x))
-
-    def _reweight_and_project(self, x: Tensor, out: Tensor) -> Tensor:
-        return self.proj(out * self.gate(x) if self.reweighting == 'post' else out)
+        out = out * self.gate(x) if self.reweighting == 'post' else out
+        return self.proj_drop(self.proj(out))
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """The focused linear attention layer."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -96,18 +96,6 @@ class FocusedLinearAttention(Attention):
         self.proj_drop = nn.Dropout(proj_drop)
 
     @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'FocusedLinearAttention':
-        defaults = {
-            'num_heads': spec.num_heads,
-            'grid_size': spec.grid_size,
-            'split_qkv': spec.split_qkv,
-            'projects': spec.projects,
-            'lepe': spec.lepe,
-            'proj_drop': spec.drop_rate,
-        }
-        return cls(spec.embed_dims, **{**defaults, **options})
-
-    @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
         """Tensors of equal name and shape; in CSwin, `get_v` of both directions of stripes."""
         start = dict(tensors)
@@ -118,14 +106,7 @@ class FocusedLinearAttention(Attention):
         return start
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """Attend over the whole grid.
-
-        Args:
-            x: (B, N, C) with N = H * W; q, k and v, (B, N, 3C), unless it projects.
-            hw_shape: (H, W).
-
-        Returns:
-            (B, N, C).
+        """(B, N, C) -> (B, N, C), N = H * W; (B, N, 3C) -> (B, N, C) unless it projects.
 
         Raises:
             InputError: H * W != N, or the number of channels is another.
@@ -160,6 +141,3 @@ class FocusedLinearAttention(Attention):
         heads = v.unflatten(2, (self.num_heads, -1)).permute(0, 2, 3, 1)
         out = self.dwc(heads.flatten(0, 1).unflatten(2, hw_shape))
         return out.flatten(2).unflatten(0, (-1, self.num_heads)).flatten(1, 2).mT
-
-    def extra_repr(self) -> str:
-        return f'num_heads={self.num_heads}, focusing_factor={self.focusing_factor}'

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.ops.layout import check_tokens
+from mmca.layers.attention import Attention, check_heads, register_attention
+from mmca.ops.layout import check_tokens, merge_heads
+from mmca.ops.precision import wide_dtype
 
 
 @register_attention('global')
@@ -46,11 +46,6 @@ class SelfAttention(Attention):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> SelfAttention:
-        defaults = {'num_heads': spec.num_heads, 'proj_drop': spec.drop_rate}
-        return cls(spec.embed_dims, **{**defaults, **options})
-
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, T + N, C) -> (B, T + N, C), N = H * W, with T special tokens.
 
@@ -60,39 +55,51 @@ class SelfAttention(Attention):
         check_tokens(x, hw_shape, self.embed_dims, special_tokens=True)
         q, k, v = self._heads(x)
         drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+        return self.proj_drop(self.proj(softmax_attention(q, k, v, dropout=drop)))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W); special tokens may take some of the weight."""
-        q, k, _ = self._heads(x)
-        special = x.shape[1] - hw_shape[0] * hw_shape[1]
-        weights = softmax_weights(q[:, :, special + token], k)
-        return weights[:, :, special:].unflatten(2, hw_shape)
+        return self._weights(x, hw_shape, [token])[:, :, 0].unflatten(2, hw_shape)
 
     def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, num_heads, N, N) of the tokens of the grid, projected once."""
+        return self._weights(x, hw_shape, slice(None))
+
+    def _weights(self, x: Tensor, hw_shape: tuple[int, int], queries: slice | list[int]) -> Tensor:
+        """(B, h, queries, N), of tokens of the grid."""
         q, k, _ = self._heads(x)
         special = x.shape[1] - hw_shape[0] * hw_shape[1]
-        weights = (q[:, :, special:] @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-        return weights[..., special:]
+        return softmax_weights(q[:, :, special:][:, :, queries], k)[..., special:]
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k, v: three of (B, h, N, d)."""
         return self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
-def softmax_weights(query: Tensor, k: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) of one query per head.
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """Multi-head softmax(q k^T / sqrt(d) + bias) v.
 
     Args:
-        query: (B, h, d).
-        k: (B, h, M, d).
-        bias: added to the logits, (h, M) or a number.
+        q: (B, h, N, d).
+        k, v: (B, h, M, d).
+        bias: broadcasts to (B, h, N, M); may hold -inf.
+        dropout: rate at which weights are dropped.
 
     Returns:
-        (B, h, M), at least float32.
+        (B, N, C), C = h * d.
     """
-    query, k = query.float() if query.itemsize < 4 else query, k.float() if k.itemsize < 4 else k
-    logits = (k @ query[..., None])[..., 0] / query.shape[-1] ** 0.5
-    return (logits + bias).softmax(-1)
+    # The ONNX exporter cannot decompose torch's fused attention with a bias.
+    if bias is not None and torch.onnx.is_in_onnx_export():
+        out = softmax_weights(q, k, bias).to(v.dtype) @ v
+    else:
+        bias = None if bias is None else bias.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+    return merge_heads(out)
+
+
+def softmax_weights(q: Tensor, k: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias), (B, h, Q, d), (B, h, M, d) -> (B, h, Q, M), in float32."""
+    dtype = wide_dtype(q.dtype)
+    return (q.to(dtype) @ k.to(dtype).mT / q.shape[-1] ** 0.5 + bias).softmax(-1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from mmca.layers.attention import Attention, StageSpec, check_heads, register_at
 from mmca.layers.circulant import GATE_ONE
 from mmca.ops import circulant_attention, circulant_kernel
 from mmca.ops.dft import dft_macs, matrix_macs
-from mmca.ops.layout import check_tokens
+from mmca.ops.layout import check_tokens, merge_heads, split_heads
 from mmca.ops.naive import bccb
 from mmca.ops.precision import wide_dtype, without_autocast
 
@@ -85,20 +85,8 @@ class KeyedCirculantAttention(Attention):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'KeyedCirculantAttention':
-        defaults = {'num_heads': spec.num_heads, 'proj_drop': spec.drop_rate}
-        return cls(spec.embed_dims, **{**defaults, **options})
-
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """Attend over the grid and the special tokens before it.
-
-        Args:
-            x: (B, T + N, C) with N = H * W and T special tokens, usually 0 or 1.
-            hw_shape: (H, W).
-
-        Returns:
-            (B, T + N, C).
+        """(B, T + N, C) -> (B, T + N, C), N = H * W, with T special tokens.
 
         Raises:
             InputError: there are fewer than H * W tokens, or C is not embed_dims.
@@ -129,8 +117,9 @@ class KeyedCirculantAttention(Attention):
         dtype = wide_dtype(q.dtype)
         with without_autocast(q.device):
             kernel_gain, key_gain = self.gains.to(dtype).unbind(1)
-            mean_q = self._heads(q.mean(1, keepdim=True, dtype=dtype))
-            key_logits = (mean_q @ self._heads(k.to(dtype)).mT)[:, :, 0] * self.head_dim**-0.5
+            mean_q = split_heads(q.mean(1, keepdim=True, dtype=dtype), self.num_heads)
+            key_logits = (mean_q @ split_heads(k.to(dtype), self.num_heads).mT)[:, :, 0]
+            key_logits = key_logits * self.head_dim**-0.5
             q = q.unflatten(2, (self.num_heads, -1)) * kernel_gain[:, None].to(q.dtype)
             return q.flatten(2), key_logits * key_gain[:, None]
 
@@ -138,12 +127,13 @@ class KeyedCirculantAttention(Attention):
         self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, special: int
     ) -> Tensor:
         """Attention to and from the first T of all tokens, joined with attention in the grid."""
-        q, k, v = (self._heads(x) for x in (q, k, v))
+        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
         logits = torch.cat([lse[..., None], self._special_logits(q, k, special)], 3)
         weights = logits.softmax(3).to(v.dtype)
-        grid = weights[..., :1] * self._heads(out) + weights[..., 1:] @ v[:, :, :special]
+        grid = weights[..., :1] * split_heads(out, self.num_heads)
+        grid = grid + weights[..., 1:] @ v[:, :, :special]
         first = F.scaled_dot_product_attention(q[:, :, :special], k, v)
-        return torch.cat([first, grid], 2).transpose(1, 2).flatten(2)
+        return merge_heads(torch.cat([first, grid], 2))
 
     def _special_logits(self, q: Tensor, k: Tensor, special: int) -> Tensor:
         """Of the grid's queries and the special keys, (B, h, T + N, d) twice -> (B, h, N, T)."""
@@ -151,10 +141,6 @@ class KeyedCirculantAttention(Attention):
         with without_autocast(q.device):
             q, k = q[:, :, special:].to(dtype), k[:, :, :special].to(dtype)
             return q @ k.mT * self.head_dim**-0.5
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, h, N, d)."""
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
@@ -212,7 +198,5 @@ class KeyedCirculantAttention(Attention):
         kernel = circulant_kernel(grid_q, k[:, special:], hw_shape, self.head_dim, 'paper')
         logits = kernel.clamp(min=torch.finfo(kernel.dtype).tiny).log()
         logits = logits - logits.mean((2, 3), keepdim=True)
-        return logits, keys, self._special_logits(self._heads(q), self._heads(k), special)
-
-    def extra_repr(self) -> str:
-        return f'num_heads={self.num_heads}'
+        q, k = split_heads(q, self.num_heads), split_heads(k, self.num_heads)
+        return logits, keys, self._special_logits(q, k, special)

@@ -1,7 +1,4 @@
-"""Zero padding of maps on the right and bottom, to the sizes that patches and windows need.
-
-The memory layout is kept, and a map that fits is returned as it is, where F.pad would copy it.
-"""
+"""Zero padding of maps on the right and bottom, to the sizes that patches and windows need."""
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +8,14 @@ from torch import Tensor
 def pad_to_multiple(x: Tensor, unit: int) -> Tensor:
     """(B, C, H, W) -> (B, C, H', W'), each side rounded up to a multiple of `unit`."""
     # Of positive numbers: ONNX rounds the quotients of negative ones up.
-    return _pad(x, [(size + unit - 1) // unit * unit for size in x.shape[2:]])
+    bottom, right = ((side + unit - 1) // unit * unit - side for side in x.shape[2:])
+    return F.pad(x, (0, right, 0, bottom))
 
 
 def pad_to_minimum(x: Tensor, size: int) -> Tensor:
     """(B, C, H, W) -> (B, C, max(H, size), max(W, size))."""
-    return _pad(x, [max(side, size) for side in x.shape[2:]])
+    bottom, right = (max(size - side, 0) for side in x.shape[2:])
+    return F.pad(x, (0, right, 0, bottom))
 
 
 def crop(x: Tensor, hw_shape: tuple[int, int], top: int = 0, left: int = 0) -> Tensor:
@@ -28,13 +27,3 @@ def crop(x: Tensor, hw_shape: tuple[int, int], top: int = 0, left: int = 0) -> T
     rows, columns = (torch.arange(size, device=x.device) for size in hw_shape)
     kept = (rows[:, None] + top) * x.shape[2] + columns + left
     return x.flatten(1, 2).index_select(1, kept.flatten())
-
-
-def _pad(x: Tensor, hw_shape: list[int]) -> Tensor:
-    bottom, right = (new - old for new, old in zip(hw_shape, x.shape[2:]))
-    # The symbolic sizes of an export must not choose a branch.
-    if isinstance(bottom, int) and isinstance(right, int) and not (bottom or right):
-        return x
-    if x.stride(1) == 1:  # channels last, which F.pad does not always recognize
-        return F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, right, 0, bottom)).permute(0, 3, 1, 2)
-    return F.pad(x, (0, right, 0, bottom))

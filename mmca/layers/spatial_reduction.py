@@ -1,14 +1,12 @@
 """Softmax attention with keys and values of a reduced grid, PVT's own."""
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.layers.global_attention import softmax_weights
+from mmca.layers.attention import Attention, check_heads, register_attention
+from mmca.layers.global_attention import softmax_attention, softmax_weights
 from mmca.layers.padding import pad_to_minimum
-from mmca.ops.layout import check_tokens, to_maps, to_tokens
+from mmca.ops.layout import check_tokens, split_heads, to_maps, to_tokens
 
 
 @register_attention('spatial_reduction')
@@ -57,15 +55,6 @@ class SpatialReductionAttention(Attention):
         self.proj = nn.Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    @classmethod
-    def from_spec(cls, spec: StageSpec, **options: Any) -> 'SpatialReductionAttention':
-        defaults = {
-            'num_heads': spec.num_heads,
-            'sr_ratio': spec.sr_ratio,
-            'proj_drop': spec.drop_rate,
-        }
-        return cls(spec.embed_dims, **{**defaults, **options})
-
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W.
 
@@ -73,35 +62,30 @@ class SpatialReductionAttention(Attention):
             InputError: H * W != N, or C is not embed_dims.
         """
         check_tokens(x, hw_shape, self.embed_dims)
-        q = self._query(x)
-        k, v = self._keys_and_values(x, hw_shape)
+        q, (k, v) = self._query(x), self._keys_and_values(x, hw_shape)
         drop = self.attn_drop if self.training else 0.0
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+        return self.proj_drop(self.proj(softmax_attention(q, k, v, dropout=drop)))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): the weight of each cell, spread evenly over its tokens."""
-        query = self._query(x[:, token : token + 1])[:, :, 0]
-        weights = softmax_weights(query, self._keys_and_values(x, hw_shape)[0])
-        return self._spread(weights, hw_shape)
+        return self._weights(x, x[:, token : token + 1], hw_shape)[:, :, 0]
 
     def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, num_heads, N, N), projected once."""
-        q, k = self._query(x), self._keys_and_values(x, hw_shape)[0]
-        weights = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-        return self._spread(weights, hw_shape).flatten(3)
+        return self._weights(x, x, hw_shape).flatten(3)
 
-    def _spread(self, weights: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(..., M) of the cells -> (..., H, W) of the tokens."""
+    def _weights(self, x: Tensor, queries: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """(B, h, Q, H, W) for Q of the tokens."""
+        weights = softmax_weights(self._query(queries), self._keys_and_values(x, hw_shape)[0])
         (height, width), ratio = hw_shape, self.sr_ratio
-        cells = weights.unflatten(-1, (-1, max(width // ratio, 1)))
-        grid = cells.repeat_interleave(ratio, -2).repeat_interleave(ratio, -1) / ratio**2
-        rest = (0, max(width - grid.shape[-1], 0), 0, max(height - grid.shape[-2], 0))
+        cells = weights.unflatten(3, (-1, max(width // ratio, 1)))
+        grid = cells.repeat_interleave(ratio, 3).repeat_interleave(ratio, 4) / ratio**2
+        rest = (0, max(width - grid.shape[4], 0), 0, max(height - grid.shape[3], 0))
         return F.pad(grid, rest)[..., :height, :width]
 
     def _query(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, h, N, d)."""
-        return self.q(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        return split_heads(self.q(x), self.num_heads)
 
     def _keys_and_values(self, x: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """(B, N, C) -> two of (B, h, M, d), M tokens of the reduced grid."""

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.layers.global_attention import softmax_weights
+from mmca.layers.global_attention import softmax_attention, softmax_weights
 from mmca.layers.padding import crop
 from mmca.ops.layout import check_tokens
-from mmca.ops.window import biased_attention
 
 Sides = tuple[int, int]  # of a grid or a window, (H, W)
 
@@ -56,7 +55,7 @@ class Branch(nn.Module):
         windows = _cut(grid, window).unflatten(3, (3, -1))
         heads = windows.flatten(1, 2).unflatten(3, (self.num_heads, -1))
         drop = self.attn_drop if self.training else 0.0
-        out = biased_attention(*heads.permute(2, 0, 3, 1, 4), bias, drop).transpose(1, 2).flatten(2)
+        out = softmax_attention(*heads.permute(2, 0, 3, 1, 4), bias, drop)
         # Padding leaves v zero, as the convolution's own padding does at the border of a window.
         lepe = self.get_v(windows[:, :, :, 2].permute(0, 3, 1, 2))
         out = _join(out.unflatten(1, window) + lepe.permute(0, 2, 3, 1), grid.shape[1:3])
@@ -72,7 +71,8 @@ class Branch(nn.Module):
             far = places // self.width != places[divmod(token, hw_shape[1])[axis]] // self.width
             bias = bias.masked_fill(far[:, None] if self.horizontal else far, float('-inf'))
         q, k, _ = qkv.flatten(1, 2).unflatten(3, (self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return softmax_weights(q[:, :, token], k, bias.flatten()).unflatten(2, hw_shape)
+        weights = softmax_weights(q[:, :, [token]], k, bias.flatten())
+        return weights[:, :, 0].unflatten(2, hw_shape)
 
     def _window(self, hw_shape: Sides) -> Sides:
         height, width = hw_shape
@@ -155,14 +155,10 @@ class StripesAttention(Attention):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> StripesAttention:
-        defaults = {
-            # One for each direction where the family has a single one, as in PVT's first stage.
-            'num_heads': spec.num_heads if spec.window_size is None else max(spec.num_heads, 2),
-            'width': spec.window_size,
-            'projects': spec.projects,
-            'proj_drop': spec.drop_rate,
-        }
-        return cls(spec.embed_dims, **{**defaults, **options})
+        # One for each direction where the family has a single one, as in PVT's first stage.
+        heads = spec.num_heads if spec.window_size is None else max(spec.num_heads, 2)
+        options = {'num_heads': heads, 'width': spec.window_size, **options}
+        return super().from_spec(spec, **options)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W; (B, N, 3C) -> (B, N, C) unless it projects.
@@ -184,9 +180,6 @@ class StripesAttention(Attention):
         branches = [module for module in self.children() if isinstance(module, Branch)]
         grid = self.qkv(x).unflatten(1, hw_shape).unflatten(3, (3, -1))
         return list(zip(branches, grid.chunk(len(branches), 4)))
-
-    def extra_repr(self) -> str:
-        return f'num_heads={self.num_heads}'
 
 
 def _cut(grid: Tensor, window: Sides) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
 from mmca.layers.chunks import in_chunks
-from mmca.layers.global_attention import softmax_weights
+from mmca.layers.global_attention import softmax_attention, softmax_weights
 from mmca.layers.padding import crop, pad_to_multiple
 from mmca.ops.layout import check_tokens, to_maps
-from mmca.ops.window import window_attention
 
 
 @register_attention('window')
@@ -75,13 +74,7 @@ class WindowAttention(Attention):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> WindowAttention:
-        defaults = {
-            'num_heads': spec.num_heads,
-            'window_size': spec.window_size,
-            'shift': spec.block % 2 == 1,
-            'proj_drop': spec.drop_rate,
-        }
-        return cls(spec.embed_dims, **{**defaults, **options})
+        return super().from_spec(spec, **{'shift': spec.block % 2 == 1, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W.
@@ -105,7 +98,7 @@ class WindowAttention(Attention):
             far = regions[:, None, :, None] != regions[:, None, None]
             bias = bias.masked_fill(far, float('-inf'))  # (n, h, M^2, M^2)
         drop = self.attn_drop if self.training else 0.0
-        return self.proj(window_attention(self.qkv(windows), bias, drop))
+        return self.proj(softmax_attention(*self._heads(windows), bias, drop))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): zero outside of the query's window."""
@@ -113,15 +106,18 @@ class WindowAttention(Attention):
         order, regions = self._windows(grid, hw_shape)
         place = token // width * grid.shape[2] + token % width
         window, query = divmod((order.flatten() == place).int().argmax().item(), order.shape[1])
-        members, bias = order[window], self._bias()[:, query]
+        members, bias = order[window], self._bias()[:, [query]]
         if regions is not None:
             far = regions[window] != regions[window, query]
             bias = bias.masked_fill(far, float('-inf'))
-        qkv = self.qkv(grid.flatten(1, 2)[:, members])
-        q, k, _ = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = qkv.new_zeros(len(x), self.num_heads, math.prod(grid.shape[1:3]))
-        out[..., members] = softmax_weights(q[:, :, query], k, bias)
+        q, k, _ = self._heads(grid.flatten(1, 2)[:, members])
+        out = q.new_zeros(len(x), self.num_heads, math.prod(grid.shape[1:3]))
+        out[..., members] = softmax_weights(q[:, :, [query]], k, bias)[:, :, 0]
         return out.unflatten(2, grid.shape[1:3])[:, :, :height, :width]
+
+    def _heads(self, windows: Tensor) -> Tensor:
+        """q, k and v of tokens (n, M, C): three of (n, h, M, d)."""
+        return self.qkv(windows).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
     def _grid(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, H', W', C), padded to whole windows."""
@@ -141,13 +137,9 @@ class WindowAttention(Attention):
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Row of the bias table for every pair of tokens of a window.
+    """Row of the bias table for every pair of tokens of a window, (M^2, M^2) int64.
 
-    Args:
-        window_size: M.
-
-    Returns:
-        (M^2, M^2) int64: (dy + M - 1) * (2M - 1) + dx + M - 1 for the query minus the key.
+    It is (dy + M - 1) * (2M - 1) + dx + M - 1 for the position of the query minus the key's.
     """
     steps = torch.arange(window_size)
     offset = steps[:, None] - steps + window_size - 1
@@ -158,18 +150,15 @@ def relative_position_index(window_size: int) -> Tensor:
 def window_order(
     hw_shape: tuple[int, int], window_size: int, shift: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Which tokens are in which window.
+    """The tokens of every window, after a roll up and left by `shift`, which may be symbolic.
 
     Args:
         hw_shape: (H, W), multiples of window_size.
         window_size: M.
-        shift: tokens by which the grid is rolled up and left before it is cut into n windows; may
-            be symbolic, like the sizes.
-        device: of the results.
 
     Returns:
-        (n, M^2) int64, index in the flattened grid of every token of every window; and (n, M^2)
-        int64, numbers that differ for tokens of a window that the roll brought together.
+        (n, M^2) int64, indices in the flattened grid; and (n, M^2) int64, numbers that differ for
+        tokens of a window that the roll brought together.
     """
     y, x = (_rolled(size, shift, device) for size in hw_shape)
     below, right = (torch.arange(size, device=device) >= size - shift for size in hw_shape)

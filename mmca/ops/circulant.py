@@ -1,8 +1,8 @@
 """Circulant attention by FFT, O(N log N) in time and O(N) in memory.
 
 Source: Han, Li, Wang, Huang, "Vision Transformers are Circulant Attention Learners", AAAI 2026,
-arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method and
-the 'eager' backend. `mmca.ops.fused_circulant` has the form that takes less time and memory.
+arXiv 2512.21542, equations 13 to 15. :func:`circulant_attention_reference` is the whole method;
+`mmca.ops.fused_circulant` takes less time and memory.
 
 Key logits go beyond the paper: softmax attention is nearest, among all matrices with one kernel and
 one weight per key, to exp(a_{m-n} + b_m). A circulant matrix and a matrix of equal rows have only
@@ -37,9 +37,6 @@ def logit_scale(scale: Scale, num_tokens: int, head_dim: int) -> float:
         num_tokens: N.
         head_dim: d.
 
-    Returns:
-        The factor.
-
     Raises:
         InputError: unknown scale.
 
@@ -64,11 +61,7 @@ def check_qkv(
     head_dim: int,
     key_logits: Tensor | None = None,
 ) -> None:
-    """Check the arguments of :func:`circulant_attention`.
-
-    Raises:
-        InputError: shapes differ, N is not H * W, or d does not divide C.
-    """
+    """Raise InputError for what :func:`circulant_attention` cannot take."""
     check_tokens(q, hw_shape)
     if not q.shape == k.shape == v.shape:
         raise InputError(
@@ -86,14 +79,7 @@ def check_qkv(
 
 
 def correlate(b: Tensor, x: Tensor) -> Tensor:
-    """The circular cross-correlation (b (*) x)_n = sum_m b_m x_{n+m} on the H x W torus.
-
-    Args:
-        b, x: (..., H, W), float32 or float64.
-
-    Returns:
-        (..., H, W).
-    """
+    """The circular cross-correlation sum_m b_m x_{n+m} of maps (..., H, W), at least float32."""
     return torch.fft.irfft2(torch.fft.rfft2(b).conj() * torch.fft.rfft2(x), s=x.shape[-2:])
 
 
@@ -229,39 +215,33 @@ def circulant_attention(
         >>> torch.allclose(out, v[:, 4:5].expand_as(v), atol=1e-4)
         True
     """
-    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
     exporting = torch.onnx.is_in_onnx_export()
     if not exporting and choose_backend() == 'eager':
         return circulant_attention_reference(
             q, k, v, hw_shape, head_dim, scale, key_logits, return_lse
         )
+    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
     tokens, heads = q.shape[1], q.shape[2] // head_dim
     with without_autocast(q.device):
         q, k, values = (x.to(dtype).mT for x in (q, k, v))  # (B, C, N)
-        parts = [values / tokens]
-        if key_logits is not None:
-            weights, largest = _key_weights(key_logits.to(dtype))
-            parts = _weigh(values, weights / tokens)
         q = q * (logit_scale(scale, tokens, head_dim) / tokens)
-        x = torch.cat([q, k, *parts], 1).unflatten(2, hw_shape)
+        values = values / tokens
+        if key_logits is not None:  # each head's values times its weights, and these weights
+            weights, largest = _key_weights(key_logits.to(dtype))
+            values = values.unflatten(1, (heads, -1)) * weights[:, :, None]
+            values = torch.cat([values, weights[:, :, None] / tokens], 2).flatten(1, 2)
+        x = torch.cat([q, k, values], 1).unflatten(2, hw_shape)
         attend = real_form if exporting else FusedCirculantAttention.apply
-        out, lse = attend(x, None, heads, head_dim, return_lse)
+        out, lse = attend(x, None, heads, head_dim)
         out, lse = out.flatten(2), lse[..., None]
         if key_logits is not None:
             out, total = out.unflatten(1, (heads, -1)).split([head_dim, 1], 2)
             total = _safe_divisor(total[:, :, 0])
-            out = (out * total.reciprocal()[:, :, None]).flatten(1, 2)
-            lse = lse + largest + total.log() if return_lse else lse
+            out = (out / total[:, :, None]).flatten(1, 2)
+            lse = lse + largest + total.log()
     out = out.mT.contiguous().to(v.dtype)
     return (out, lse.expand(-1, -1, tokens)) if return_lse else out
-
-
-def _weigh(values: Tensor, weights: Tensor) -> list[Tensor]:
-    """Each head's values (B, C, N) times its weights (B, h, N), followed by these weights."""
-    heads = values.unflatten(1, (weights.shape[1], -1)) * weights[:, :, None]
-    pairs = zip(heads.unbind(1), weights.split(1, 1))
-    return [part for pair in pairs for part in pair]
 
 
 def _key_weights(key_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -324,5 +304,5 @@ def circulant_self_attention(
         scaled = torch.cat([w_q * (factor / tokens), w_k, w_v / tokens])
         x_map = to_maps(x.to(dtype), hw_shape).contiguous()
         heads = channels // head_dim
-        out, _ = FusedCirculantAttention.apply(x_map, scaled, heads, head_dim, False)
+        out, _ = FusedCirculantAttention.apply(x_map, scaled, heads, head_dim)
     return to_tokens(out).contiguous().to(x.dtype)

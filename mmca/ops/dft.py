@@ -9,9 +9,7 @@ Planes = tuple[Tensor, Tensor]
 Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def real_form(
-    x: Tensor, weight: None, heads: int, head_dim: int, with_lse: bool
-) -> tuple[Tensor, Tensor]:
+def real_form(x: Tensor, weight: None, heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
     """`mmca.ops.fused_circulant.FusedCirculantAttention` by separable DFT matrices.
 
     O(N (H + W)) products per channel: slower than the FFT on large grids, but ONNX knows neither
@@ -19,7 +17,7 @@ def real_form(
 
     Args:
         x: (B, D, H, W), float32 or float64; the channels of q, k and the values as there.
-        weight, with_lse: not used.
+        weight: None.
         heads, head_dim: as there.
 
     Returns:
@@ -39,20 +37,11 @@ def real_form(
 
 
 def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1, keys: bool = False) -> int:
-    """Multiply-adds of one circulant attention without its projections.
+    """Multiply-adds of one circulant attention of N tokens and C / d heads, for one image.
 
     N log2(N) (4d + 2) + 4 N d for each head: 4d + 2 real transforms (q, k, v and the output,
     d each; the logits and the weights) and two products of spectra. With keys, the values have
     one more channel.
-
-    Args:
-        num_tokens: N.
-        embed_dims: C, for C / d heads.
-        head_dim: d.
-        keys: whether there are key logits.
-
-    Returns:
-        The count for one image.
     """
     channels = 4 * head_dim + 2 * keys
     per_head = num_tokens * math.log2(num_tokens) * (channels + 2) + num_tokens * channels
@@ -66,19 +55,6 @@ def matrix_macs(
 
     A transform is two real products along the width and four along the height. There are
     4d + 2 for each head, and two products of spectra.
-
-    Args:
-        hw_shape: (H, W).
-        embed_dims: C, that is C / d heads.
-        head_dim: d.
-        keys: whether there are key logits.
-
-    Returns:
-        The count for one image.
-
-    Example:
-        >>> matrix_macs((128, 128), embed_dims=64)
-        2457862144
     """
     height, width = hw_shape
     transform = (2 * width + 4 * height) * height * (width // 2 + 1)

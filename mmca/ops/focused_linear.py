@@ -12,23 +12,14 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from mmca.errors import InputError
+from mmca.ops.layout import merge_heads, split_heads
 from mmca.ops.precision import first_order_backward, wide_dtype, without_autocast
 
 EPS = 1e-6
 
 
 def check_linear(q: Tensor, k: Tensor, v: Tensor, scale: Tensor, num_heads: int) -> None:
-    """Refuse what focused linear attention cannot take.
-
-    Args:
-        q: (B, N, C).
-        k, v: (B, M, C).
-        scale: (C,), or (1, 1, C).
-        num_heads: must divide C.
-
-    Raises:
-        InputError: other shapes, or num_heads does not divide C.
-    """
+    """Raise InputError for what :func:`focused_linear_attention` cannot take."""
     if q.dim() != 3 or k.shape != v.shape or k.shape[::2] != q.shape[::2]:
         raise InputError(
             'q must be (B, N, C), k and v (B, M, C), got '
@@ -47,7 +38,7 @@ def focus(x: Tensor, scale: Tensor, focusing_factor: float) -> Tensor:
     """phi(u) = |u| u^p / |u^p| with u = (relu(x) + 1e-6) / scale, norms over all C channels.
 
     The power sharpens a token's direction and keeps its length (arXiv 2308.00442, eq. 4 and 5).
-    Computed in one buffer, so without a gradient: `_focus_backward` has it.
+    Computed in one buffer, so without a gradient, which `_focus_backward` computes.
 
     Args:
         x: (B, N, C).
@@ -104,16 +95,6 @@ def focused_linear_attention(
     return out.to(v.dtype)
 
 
-def _heads(x: Tensor, num_heads: int) -> Tensor:
-    """(B, N, C) -> (B, h, N, d)."""
-    return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
-
-
-def _tokens(x: Tensor) -> Tensor:
-    """(B, h, N, d) -> (B, N, C)."""
-    return x.transpose(1, 2).flatten(2)
-
-
 class _FocusedLinearAttention(torch.autograd.Function):
     """q (B, N, C), k and v (B, M, C) and the scale -> (B, N, C).
 
@@ -132,12 +113,12 @@ class _FocusedLinearAttention(torch.autograd.Function):
         focusing_factor: float,
     ) -> Tensor:
         features = [focus(x, scale, focusing_factor) for x in (q, k)]
-        phi_q, phi_k = (_heads(x, num_heads) for x in features)
+        phi_q, phi_k = (split_heads(x, num_heads) for x in features)
         root = k.shape[1] ** -0.5
-        context = (phi_k.mT * root) @ (_heads(v, num_heads) * root)
+        context = (phi_k.mT * root) @ (split_heads(v, num_heads) * root)
         mean = phi_k.mean(2, keepdim=True)
         norm = phi_q @ mean.mT + EPS
-        out = _tokens(phi_q @ context / norm)
+        out = merge_heads(phi_q @ context / norm)
         ctx.save_for_backward(q, k, v, scale, *features, out, context, mean, norm)
         ctx.num_heads, ctx.focusing_factor = num_heads, focusing_factor
         return out
@@ -147,32 +128,23 @@ class _FocusedLinearAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, scale, *features, out, context, mean, norm = ctx.saved_tensors
         heads, power = ctx.num_heads, ctx.focusing_factor
-        grad, v, out, phi_q, phi_k = (_heads(x, heads) for x in (grad, v, out, *features))
+        grad, v, out, phi_q, phi_k = (split_heads(x, heads) for x in (grad, v, out, *features))
         grad_numerator = grad / norm
         grad_norm = (grad_numerator * out).sum(-1, keepdim=True).neg_()
         grad_phi_q = (grad_numerator @ context.mT).addcmul_(grad_norm, mean)
         grad_context = (phi_q.mT @ grad_numerator).div_(k.shape[1])
         grad_mean = (grad_norm.mT @ phi_q).div_(k.shape[1])
         grad_phi_k = (v @ grad_context.mT).add_(grad_mean)
-        grad_v = _tokens(phi_k @ grad_context)
-        grad_q, scale_by_q = _focus_backward(_tokens(grad_phi_q), features[0], q, scale, power)
-        grad_k, scale_by_k = _focus_backward(_tokens(grad_phi_k), features[1], k, scale, power)
+        grad_v = merge_heads(phi_k @ grad_context)
+        grad_q, scale_by_q = _focus_backward(merge_heads(grad_phi_q), features[0], q, scale, power)
+        grad_k, scale_by_k = _focus_backward(merge_heads(grad_phi_k), features[1], k, scale, power)
         return grad_q, grad_k, grad_v, scale_by_q + scale_by_k, None, None
 
 
 def _focus_backward(
     grad: Tensor, phi: Tensor, x: Tensor, scale: Tensor, focusing_factor: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and of the scale of :func:`focus`.
-
-    Args:
-        grad: (B, N, C) of the result; overwritten.
-        phi: (B, N, C), the result.
-        x, scale, focusing_factor: as there.
-
-    Returns:
-        (B, N, C), and one of the shape of the scale.
-    """
+    """The gradients of x and of the scale of :func:`focus`; overwrites grad, (B, N, C)."""
     buffer = grad * phi
     length = phi.norm(dim=-1, keepdim=True)  # equal to the length of u
     along = buffer.sum(-1, keepdim=True).div_(length**2)
@@ -199,6 +171,6 @@ def focused_weights(
     with without_autocast(q.device):
         scale = scale.to(dtype)
         features = (focus(x.to(dtype), scale, focusing_factor) for x in (q, k))
-        phi_q, phi_k = (_heads(x, num_heads) for x in features)
+        phi_q, phi_k = (split_heads(x, num_heads) for x in features)
         weights = phi_q @ phi_k.mT / k.shape[1]
         return weights / (weights.sum(-1, keepdim=True) + EPS)

@@ -1,10 +1,10 @@
 """The fast form of circulant attention: one node for autograd, its backward pass written out.
 
-Maps are (B, C, H, W), their half spectra (B, C, H, W'). The logits are built reversed,
-r_m = a_{-m}, with the spectrum q_hat * conj(k_hat): softmax ignores the order, and correlating with
-the kernel becomes a plain product with the spectrum of the reversed kernel. No transform is
-normalized: q comes multiplied by scale / N and v by 1 / N, which by the chain rule also makes up
-for the transforms of the backward pass.
+Maps are (B, C, H, W), their half spectra (B, C, H, W'), W' = W // 2 + 1. The logits are built
+reversed, r_m = a_{-m}, with the spectrum q_hat * conj(k_hat): softmax ignores the order, and
+correlating with the kernel becomes a plain product with the spectrum of the reversed kernel. No
+transform is normalized: q comes multiplied by scale / N and v by 1 / N, which by the chain rule
+also makes up for the transforms of the backward pass.
 """
 
 from __future__ import annotations
@@ -13,14 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from mmca.ops.fft import (
-    inverse,
-    mul_conj,
-    parseval_product,
-    project,
-    spread_heads,
-    sum_heads,
-)
 from mmca.ops.opaque import as_node, opaque
 from mmca.ops.precision import first_order_backward
 
@@ -29,97 +21,115 @@ class FusedCirculantAttention(torch.autograd.Function):
     """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W), logsumexp of the logits (B, h).
 
     The D projected channels belong to q and k, heads * head_dim each, and to the values, V.
-    Without a weight, x holds them. Without `with_lse`, the second result is empty.
+    Without a weight, x holds them.
     """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
-        x: Tensor,
-        weight: Tensor | None,
-        heads: int,
-        head_dim: int,
-        with_lse: bool,
+        ctx: FunctionCtx, x: Tensor, weight: Tensor | None, heads: int, head_dim: int
     ) -> tuple[Tensor, Tensor]:
-        out, lse, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim, with_lse)
+        out, lse, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim)
         ctx.save_for_backward(x_hat, weight, kernel)
-        ctx.head_dim, ctx.with_lse = head_dim, with_lse
+        ctx.head_dim = head_dim
         return out, lse
 
     @staticmethod
     @first_order_backward
-    def backward(ctx: FunctionCtx, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        need_x, need_weight, *_ = ctx.needs_input_grad
-        grads = grad_out, grad_lse if ctx.with_lse else None
-        grad_x, grad_weight = as_node(_attend_backward)(
-            *grads, *ctx.saved_tensors, ctx.head_dim, need_x, need_weight
-        )
-        return grad_x if need_x else None, grad_weight if need_weight else None, None, None, None
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_hat, weight, kernel = ctx.saved_tensors
+        grad_x, grad_weight = as_node(_attend_backward)(*grads, x_hat, weight, kernel, ctx.head_dim)
+        return grad_x, None if weight is None else grad_weight, None, None
 
 
 @opaque
 def _attend(
-    x: Tensor, weight: Tensor | None, heads: int, head_dim: int, with_lse: bool
+    x: Tensor, weight: Tensor | None, heads: int, head_dim: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two results, and for the backward pass the spectrum of x and the reversed kernels."""
     x_hat = torch.fft.rfft2(x)
-    q_hat, k_hat, v_hat = _split(project(weight, x_hat), heads * head_dim, 1)
-    logits_hat = sum_heads(mul_conj(q_hat, k_hat), head_dim)
+    q_hat, k_hat, v_hat = _split(_project(weight, x_hat), heads * head_dim)
+    logits_hat = _sum_heads(_mul_conj(q_hat, k_hat), head_dim)
     logits_hat[..., 0, 0] = 0  # the mean, which softmax ignores: it costs precision
-    logits = inverse(logits_hat, x.shape[3])
-    kernel = logits.flatten(2).softmax(2).view_as(logits)
-    out_hat = spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
-    lse = logits.flatten(2).logsumexp(2) if with_lse else logits.new_empty(0)
-    return inverse(out_hat, x.shape[3]), lse, x_hat, kernel
+    logits = _inverse(logits_hat, x.shape[3])
+    lse = logits.flatten(2).logsumexp(2)
+    kernel = (logits - lse[..., None, None]).exp_()
+    out_hat = _spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
+    return _inverse(out_hat, x.shape[3]), lse, x_hat, kernel
 
 
 @opaque
 def _attend_backward(
     grad_out: Tensor,
-    grad_lse: Tensor | None,
+    grad_lse: Tensor,
     x_hat: Tensor,
     weight: Tensor | None,
     kernel: Tensor,
     head_dim: int,
-    need_x: bool,
-    need_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and the weight; empty where not needed."""
+    """The gradients of x and the weight; the second is empty without a weight."""
     heads, width = kernel.shape[1], kernel.shape[3]
-    channels, grad_out_hat = heads * head_dim, torch.fft.rfft2(grad_out)
-    # The gradients of q and k are written to each other's memory: swap them beforehand.
-    if weight is None:
-        spectra = _swap_q_k(x_hat, channels, 1)
-    else:
-        spectra = project(_swap_q_k(weight, channels, 0), x_hat)
-    k_hat, q_hat, v_hat = _split(spectra, channels, 1)
-    products = v_hat.conj_physical_().mul_(grad_out_hat)
+    spectra = x_hat.clone() if weight is None else _project(weight, x_hat)
+    q_hat, k_hat, v_hat = _split(spectra, heads * head_dim)
     value_dim = v_hat.shape[1] // heads
-    grad_logits = inverse(sum_heads(products, value_dim), width).mul_(kernel)
-    mean = grad_logits.sum((2, 3), keepdim=True)
-    grad_logits.sub_(kernel * (mean if grad_lse is None else mean - grad_lse[..., None, None]))
-    kernel_hat = spread_heads(torch.fft.rfft2(kernel), value_dim)
-    v_hat.copy_(kernel_hat.conj_physical_().mul_(grad_out_hat))
-    grad_logits_hat = torch.fft.rfft2(grad_logits)
+    grad_out_hat = torch.fft.rfft2(grad_out)
+    products = _sum_heads(_mul_conj(grad_out_hat, v_hat), value_dim)
+    grad_logits = _inverse(products, width).mul_(kernel)
+    mean = grad_logits.sum((2, 3), keepdim=True) - grad_lse[..., None, None]
+    grad_logits_hat = torch.fft.rfft2(grad_logits.sub_(kernel * mean))
     grad_logits_hat[..., 0, 0] = 0
-    grad_logits_hat = spread_heads(grad_logits_hat, head_dim)
-    k_hat.mul_(grad_logits_hat)
-    q_hat.mul_(grad_logits_hat.conj_physical_())
+    grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
+    kernel_hat = _spread_heads(torch.fft.rfft2(kernel), value_dim)
+    v_hat[:] = _mul_conj(grad_out_hat, kernel_hat)
+    q_hat[:], k_hat[:] = k_hat * grad_logits_hat, _mul_conj(q_hat, grad_logits_hat)
     # `spectra` now holds the spectra of the gradients of q, k and v, divided by N.
-    grad_x = grad_weight = grad_out.new_empty(0)
-    if need_x:
-        grad_x = inverse(spectra if weight is None else project(weight.mT, spectra), width)
-    if need_weight:
-        grad_weight = parseval_product(spectra, x_hat, width)
-    return grad_x, grad_weight
+    if weight is None:
+        return _inverse(spectra, width), grad_out.new_empty(0)
+    grad_x = _inverse(_project(weight.mT, spectra), width)
+    return grad_x, _parseval_product(spectra, x_hat, width)
 
 
-def _split(x: Tensor, channels: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The parts q and k, of `channels` each, and v, which has the rest."""
-    return x.split([channels, channels, x.shape[dim] - 2 * channels], dim)
+def _split(spectra: Tensor, channels: int) -> list[Tensor]:
+    """The parts q and k, of `channels` each, and the values."""
+    return spectra.tensor_split([channels, 2 * channels], 1)
 
 
-def _swap_q_k(x: Tensor, channels: int, dim: int) -> Tensor:
-    """The parts q, k, v along a dimension in the order k, q, v."""
-    q, k, v = _split(x, channels, dim)
-    return torch.cat([k, q, v], dim)
+def _project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
+    """A real (D, C) matrix on the channels of spectra, (B, C, H, W') -> (B, D, H, W')."""
+    if weight is None:
+        return x_hat
+    batch, _, height, width = x_hat.shape
+    planes = torch.view_as_real(x_hat).flatten(2)
+    out = torch.bmm(weight.expand(batch, -1, -1), planes)  # matmul would copy the weight
+    return torch.view_as_complex(out.view(batch, -1, height, width, 2))
+
+
+def _inverse(x_hat: Tensor, width: int) -> Tensor:
+    """H * W times the inverse transform, (B, C, H, W') -> (B, C, H, W)."""
+    return torch.fft.irfft2(x_hat, s=(x_hat.shape[2], width), norm='forward')
+
+
+def _mul_conj(a: Tensor, b: Tensor) -> Tensor:
+    """The product a * conj(b), where torch's lazy conjugate would be copied by the product."""
+    return b.conj_physical().mul_(a)
+
+
+def _sum_heads(x_hat: Tensor, head_dim: int) -> Tensor:
+    """(B, C, H, W') -> (B, C / d, H, W'), summed over the channels of each head."""
+    return x_hat if head_dim == 1 else x_hat.unflatten(1, (-1, head_dim)).sum(2)
+
+
+def _spread_heads(x_hat: Tensor, head_dim: int) -> Tensor:
+    """(B, C / d, H, W') -> (B, C, H, W'), repeated for the channels of each head."""
+    return x_hat if head_dim == 1 else x_hat.repeat_interleave(head_dim, 1)
+
+
+def _parseval_product(a_hat: Tensor, b_hat: Tensor, width: int) -> Tensor:
+    """N times the sums over batch and grid of a_i * b_j, (B, A, H, W') and (B, C, H, W') -> (A, C).
+
+    Parseval: N sum_n a_n b_n = sum_f Re(a_hat_f conj(b_hat_f)) over the whole spectrum. Columns of
+    the half spectrum count twice, except the first and, for even W, the last. Overwrites a_hat.
+    """
+    for column in (0, width // 2) if width % 2 == 0 else (0,):
+        a_hat[..., column] *= 0.5
+    a, b = (torch.view_as_real(x).flatten(2) for x in (a_hat, b_hat))
+    return torch.bmm(a, b.mT).sum(0).mul_(2)

@@ -1,4 +1,4 @@
-"""Memory layouts of a token grid: tokens (B, N, C), maps (B, C, H, W), N = H * W."""
+"""Layouts of a token grid: tokens (B, N, C), maps (B, C, H, W), heads (B, h, N, d); N = H * W."""
 
 from __future__ import annotations
 
@@ -13,16 +13,9 @@ def check_tokens(
     embed_dims: int | None = None,
     special_tokens: bool = False,
 ) -> None:
-    """Refuse tokens that do not match the H x W grid.
+    """Raise InputError for tokens that are not (B, H * W, C), C = `embed_dims` if given.
 
-    Args:
-        x: (B, N, C) tokens.
-        hw_shape: (H, W).
-        embed_dims: C, where it is known.
-        special_tokens: whether further tokens may stand before the grid's.
-
-    Raises:
-        InputError: `x` has not three dimensions, H * W != N, or C is another.
+    With `special_tokens`, further tokens may stand before the grid's.
     """
     height, width = hw_shape
     if x.dim() != 3:
@@ -38,22 +31,20 @@ def check_tokens(
 
 
 def to_maps(x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """Tokens (B, N, C) -> maps (B, C, H, W), the same memory.
-
-    Example:
-        >>> import torch
-        >>> to_maps(torch.zeros(2, 15, 8), (3, 5)).shape
-        torch.Size([2, 8, 3, 5])
-    """
+    """Tokens (B, N, C) -> maps (B, C, H, W), the same memory."""
     return x.mT.unflatten(2, hw_shape)
 
 
 def to_tokens(maps: Tensor) -> Tensor:
-    """Maps (B, C, H, W) -> tokens (B, N, C), the same memory where the maps are contiguous.
-
-    Example:
-        >>> import torch
-        >>> to_tokens(torch.zeros(2, 8, 3, 5)).shape
-        torch.Size([2, 15, 8])
-    """
+    """Maps (B, C, H, W) -> tokens (B, N, C), the same memory where the maps are contiguous."""
     return maps.flatten(2).mT
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """(B, N, C) -> (B, h, N, d), C = h * d."""
+    return x.unflatten(2, (num_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, h, N, d) -> (B, N, C), C = h * d."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,7 +1,7 @@
-"""The dense form of every op, under the op's own name: short, obviously right.
+"""The dense form of every op in `mmca.ops`, under its name and with its arguments.
 
-All write out their N x N weights, compute in the dtype that comes in, are differentiated by
-autograd, and take the arguments of the op in `mmca.ops`.
+All write out their N x N weights, compute in the dtype of the inputs and leave gradients to
+autograd.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from torch import Tensor
 
 from mmca.ops.circulant import Scale, check_qkv, logit_scale
 from mmca.ops.focused_linear import EPS, check_linear
+from mmca.ops.layout import merge_heads, split_heads
 
 
 def torus_shifts(hw_shape: tuple[int, int]) -> Tensor:
-    """The index of token n + m on the torus, for every n and m.
-
-    Args:
-        hw_shape: (H, W), N = H * W.
-
-    Returns:
-        (N, N) int64: entry [n, m] is the flat index of (y_n + y_m mod H, x_n + x_m mod W).
-    """
+    """(N, N) int64, N = H * W: entry [n, m] is the index of token n + m on the torus."""
     height, width = hw_shape
     y, x = torch.arange(height * width) // width, torch.arange(height * width) % width
     return (y[:, None] + y) % height * width + (x[:, None] + x) % width
@@ -62,16 +56,13 @@ def circulant_attention(
     """
     check_qkv(q, k, v, hw_shape, head_dim, key_logits)
     shifts = torus_shifts(hw_shape).to(q.device)
-    q, k, v = (_split_heads(x, head_dim) for x in (q, k, v))
-    logits = torch.einsum('bhnd,bhnmd->bhm', q, k[:, :, shifts])
-    logits = logits * logit_scale(scale, q.shape[2], head_dim)
-    logits = (logits - logits.mean(-1, keepdim=True))[:, :, None]
+    logits = _logits(q, k, hw_shape, head_dim, scale)[:, :, None]
     if key_logits is not None:
         logits = logits + key_logits[:, :, shifts]
-    lse = logits.logsumexp(-1).expand(-1, -1, q.shape[2])
-    out = _merge_heads(
-        torch.einsum('bhnm,bhnmd->bhnd', (logits - lse[..., None]).exp(), v[:, :, shifts])
-    )
+    lse = logits.logsumexp(-1).expand(-1, -1, q.shape[1])
+    v = split_heads(v, v.shape[2] // head_dim)[:, :, shifts]
+    out = torch.einsum('bhnm,bhnmd->bhnd', (logits - lse[..., None]).exp(), v)
+    out = merge_heads(out)
     return (out, lse) if return_lse else out
 
 
@@ -89,75 +80,35 @@ def circulant_self_attention(
 def circulant_kernel(
     q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int = 1, scale: Scale = 'sqrt'
 ) -> Tensor:
-    """`mmca.ops.circulant_kernel`: the output at token 0 for one-hot values at every token."""
-    num_tokens = q.shape[1]
-    heads = q.shape[2] // head_dim
-    weights = []
-    for m in range(num_tokens):
-        v = torch.zeros_like(q)
-        v[:, m] = 1
-        out = circulant_attention(q, k, v, hw_shape, head_dim, scale)
-        weights.append(out[:, 0].unflatten(1, (heads, head_dim))[..., 0])
-    return torch.stack(weights, dim=2).unflatten(2, hw_shape)
+    """`mmca.ops.circulant_kernel` by the sums above."""
+    return _logits(q, k, hw_shape, head_dim, scale).softmax(-1).unflatten(2, hw_shape)
 
 
-def window_attention(qkv: Tensor, bias: Tensor) -> Tensor:
-    """`mmca.ops.window.window_attention`, one window at a time."""
-    outs = []
-    for window in qkv:
-        q, k, v = window.unflatten(1, (3, len(bias), -1)).permute(1, 2, 0, 3)
-        weights = (q @ k.mT / q.shape[2] ** 0.5 + bias).softmax(-1)
-        outs.append((weights @ v).transpose(0, 1).flatten(1))
-    return torch.stack(outs)
-
-
-def projected_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    hw_shape: tuple[int, int],
-    head_dim: int = 1,
-    scale: Scale = 'sqrt',
-) -> Tensor:
-    """Softmax attention whose N x N logits are projected on the BCCB matrices.
-
-    The paper's claim, without its formula: Q K^T is replaced by the nearest matrix (Frobenius
-    norm) in the span of the N shift matrices of the torus, then each row goes through softmax
-    and is multiplied with V. With `scale='paper'` the logits are the projection of
-    Q K^T / sqrt(d); any other scale is N * scale times the projection of Q K^T.
-
-    Args, Returns: as :func:`circulant_attention`.
-    """
-    q, k, v = (_split_heads(x, head_dim) for x in (q, k, v))
-    num_tokens = q.shape[2]
-    logits = nearest_bccb(q @ k.mT, hw_shape) * num_tokens
-    return _merge_heads((logits * logit_scale(scale, num_tokens, head_dim)).softmax(-1) @ v)
+def _logits(q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int, scale: Scale) -> Tensor:
+    """The mean-free logits a, (B, C / d, N)."""
+    q, k = (split_heads(x, x.shape[2] // head_dim) for x in (q, k))
+    shifts = torus_shifts(hw_shape).to(q.device)
+    logits = torch.einsum('bhnd,bhnmd->bhm', q, k[:, :, shifts])
+    logits = logits * logit_scale(scale, q.shape[2], head_dim)
+    return logits - logits.mean(-1, keepdim=True)
 
 
 def nearest_bccb(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-    """Orthogonal projection on the span of the torus' shift matrices.
+    """The orthogonal projection on the BCCB matrices, the span of the torus' N shift matrices.
 
-    The shift by (i, j) is the Kronecker product of two cyclic permutation matrices. The N shifts
-    are orthogonal to each other, each of squared norm N, so the projection is the sum of the
-    projections on each. Takes N^3 numbers.
+    The shifts are orthogonal to each other, each of squared norm N, so the projection is the sum of
+    the projections on each. Takes N^3 numbers.
 
     Args:
         matrix: (..., N, N), N = H * W.
         hw_shape: (H, W).
 
     Returns:
-        (..., N, N), the block-circulant matrix with circulant blocks that is nearest.
+        (..., N, N).
     """
-    rows, cols = (torch.eye(n, dtype=matrix.dtype, device=matrix.device) for n in hw_shape)
-    shifts = torch.stack(
-        [
-            torch.kron(rows.roll(i, 1).contiguous(), cols.roll(j, 1).contiguous())
-            for i in range(hw_shape[0])
-            for j in range(hw_shape[1])
-        ]
-    )
-    coefficients = torch.einsum('...nm,snm->...s', matrix, shifts) / shifts.sum((1, 2))
-    return torch.einsum('...s,snm->...nm', coefficients, shifts)
+    shifts = F.one_hot(torus_shifts(hw_shape)).to(matrix)  # [n, s, m]: whether m is n + s
+    coefficients = torch.einsum('...nm,nsm->...s', matrix, shifts) / len(shifts)
+    return torch.einsum('...s,nsm->...nm', coefficients, shifts)
 
 
 def focused_linear_attention(
@@ -181,17 +132,6 @@ def focused_linear_attention(
         sharp = u**focusing_factor
         return u.norm(dim=-1, keepdim=True) * sharp / sharp.norm(dim=-1, keepdim=True)
 
-    head_dim = q.shape[2] // num_heads
-    q, k, v = (_split_heads(x, head_dim) for x in (phi(q), phi(k), v))
+    q, k, v = (split_heads(x, num_heads) for x in (phi(q), phi(k), v))
     weights = q @ k.mT / k.shape[2]
-    return _merge_heads(weights @ v / (weights.sum(-1, keepdim=True) + EPS))
-
-
-def _split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """(B, N, C) -> (B, C / d, N, d)."""
-    return x.unflatten(2, (-1, head_dim)).transpose(1, 2)
-
-
-def _merge_heads(x: Tensor) -> Tensor:
-    """(B, C / d, N, d) -> (B, N, C)."""
-    return x.transpose(1, 2).flatten(2)
+    return merge_heads(weights @ v / (weights.sum(-1, keepdim=True) + EPS))

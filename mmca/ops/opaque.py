@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 
 import torch
-from torch import Tensor
 
 from mmca.ops.compat import HAS_NODES, is_compiling, is_exporting
-from mmca.ops.precision import without_autocast
 
 
 def opaque(function: Callable) -> Callable:
@@ -34,16 +31,10 @@ def opaque(function: Callable) -> Callable:
         >>> torch.compile(lambda x: as_node(twice)(x), backend='eager')(torch.ones(1))
         tensor([2.])
     """
-
-    @wraps(function)
-    def run(*args: Tensor | int | bool | None) -> Tensor | tuple[Tensor, ...]:
-        with without_autocast(args[0].device):  # autocast may surround a compiled graph
-            return function(*args)
-
     if HAS_NODES:
         name = f'mmca::{function.__name__.strip("_")}'
-        function.node = torch.library.custom_op(name, run, mutates_args=())
-        function.node.register_fake(run)
+        function.node = torch.library.custom_op(name, function, mutates_args=())
+        function.node.register_fake(function)
     return function
 
 

@@ -28,10 +28,10 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def first_order_backward(backward: Callable) -> Callable:
-    """A decorator for the backward pass of an autograd.Function that autograd cannot differentiate.
+    """A decorator for the backward pass of an autograd.Function: it runs without autocast.
 
-    It runs without autocast, like the forward pass: autocast surrounds a backward pass under
-    torch.compile, and wherever a user calls it inside an autocast context.
+    Autocast surrounds a backward pass under torch.compile and in a user's autocast context.
+    Gradients of second order raise an error.
     """
 
     @once_differentiable

@@ -34,7 +34,7 @@ def test_disagreement_is_not_reported(tmp_path, monkeypatch, capsys):
         (['op', '--size', '1x0x7x8'], 'got 1x0x7x8'),
         (['variants', '--amp'], '--amp'),
         (['layer', '--rounds', '0'], '--rounds: must be an integer of at least 1, got 0'),
-        (['backbone', '--ours', 'capvt_x'], "unknown backbone 'capvt_x'; known are "),
+        (['backbone', '--ours', 'ca_pvt_x'], "unknown backbone 'ca_pvt_x': choose from "),
         (['backbone', '--ours', 'pvt_t', '--baselines', 'pvt_t'], 'nothing to compare with'),
         (['backbone', '--shape', '8', '64'], '--shape: must be an integer of at least 32, got 8'),
         (['backbone', '--dtype', 'bfloat16'], 'mmdet_swin_t does not run in bfloat16'),

@@ -1,4 +1,4 @@
-"""Agreement, times, memory, ratios and slopes of workloads whose figures are known."""
+"""Agreement, times, memory and ratios of workloads whose figures are known."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from benchmarks.cases import Case, Workload
 from benchmarks.layers import op_cases
 from benchmarks.measurement import MODES, measure
 from benchmarks.memory import measure_memory, memory_of
-from benchmarks.report import ratios, slopes
+from benchmarks.report import ratios
 
 
 def test_wrong_gradients_disagree(monkeypatch, parse):
@@ -74,11 +74,3 @@ def test_every_workload_runs_in_every_place(parse):
     measure(workloads, parse('op', '--rounds', '3', '--warmup', '1'))
     rounds = [''.join(order[i : i + 3]) for i in range(6, 24, 3)]  # after 2 x 3 of warm-up
     assert rounds[::2] == rounds[1::2] == ['abc', 'bca', 'cab']
-
-
-def test_slope_of_known_times():
-    records = [
-        {'tokens': n, 'results': {'ours': {mode: {'median': n**1.5} for mode in MODES}}}
-        for n in (4, 9, 100)
-    ]
-    assert slopes(records)['ours']['step'] == pytest.approx(1.5)

@@ -130,7 +130,7 @@ def test_adapters_act_on_fused_paths(name, hw_shape):
 
 
 def test_quantized_weights_are_not_read():
-    """A parameter of a tensor type of its own is for its module alone."""
+    """A parameter of another tensor type is for its module alone."""
 
     class Halved(torch.Tensor):
         @classmethod
@@ -303,7 +303,10 @@ def test_bad_options_are_named(name, options, message):
         build_attention(name, SPEC, options)
 
 
-def test_options_override_what_the_place_says():
+def test_arguments_default_to_the_place_and_options_override_it():
+    attn = build_attention('linear', StageSpec(8, 4, grid_size=6, drop_rate=0.1))
+    assert (attn.num_heads, attn.proj_drop.p) == (4, 0.1)
+    assert attn.positional_encoding.shape[1] == 36
     attn = build_attention('window', SPEC, {'window_size': 5, 'shift': False, 'attn_drop': 0.1})
     assert (attn.window_size, attn.shift_size, attn.attn_drop) == (5, 0, 0.1)
     assert build_attention('linear', SPEC, {'grid_size': 3}).positional_encoding.shape[1] == 9
@@ -313,5 +316,7 @@ def test_options_override_what_the_place_says():
 def test_a_grid_of_another_size_is_refused(name):
     attn = build_attention(name, SPEC)
     for number in (11,) if attn.special_tokens else (11, 13):
-        with pytest.raises(InputError, match=r'hw_shape=\(3, 4\)'):
+        with pytest.raises(InputError, match=rf'hw_shape=\(3, 4\) has 12 tokens.*N={number}'):
             attn(torch.zeros(1, number, 8), (3, 4))
+    with pytest.raises(InputError, match=r'C=8 channels, got \(1, 12, 6\)'):
+        attn(torch.zeros(1, 12, 6), (3, 4))

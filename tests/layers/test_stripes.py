@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from mmca.errors import InputError
 from mmca.layers import ProjectingBlock, StageSpec, StripesAttention, build_attention
+from mmca.ops import naive
 
 DIMS, HEADS = 16, 4
 
@@ -23,29 +24,10 @@ def random_block(name, width, grid_size=4):
     return block
 
 
-def norm(x, parameters, name):
-    centered = x - x.mean(-1, keepdim=True)
-    scaled = centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    return scaled * parameters[f'{name}.weight'] + parameters[f'{name}.bias']
-
-
-def linear(x, parameters, name):
-    return x @ parameters[f'{name}.weight'].T + parameters[f'{name}.bias']
-
-
 def convolve(grid, weight, bias):
-    """(h, w, C), depth-wise, zeros around it: one position and one offset at a time."""
-    (height, width), reach = grid.shape[:2], weight.shape[-1] // 2
-    rows = []
-    for y in range(height):
-        for x in range(width):
-            total = bias
-            for dy in range(-reach, reach + 1):
-                for dx in range(-reach, reach + 1):
-                    if 0 <= y + dy < height and 0 <= x + dx < width:
-                        total = total + weight[:, 0, dy + reach, dx + reach] * grid[y + dy, x + dx]
-            rows.append(total)
-    return torch.stack(rows).view_as(grid)
+    """(h, w, C), depth-wise, zeros around it."""
+    maps, padding = grid.permute(2, 0, 1), weight.shape[-1] // 2
+    return F.conv2d(maps, weight, bias, padding=padding, groups=len(weight)).permute(1, 2, 0)
 
 
 def parts(size, width):
@@ -69,35 +51,25 @@ def softmax_branch(q, k, v, stripes, heads, weight, bias):
 
 
 def linear_branch(q, k, v, parameters):
-    """Focused linear attention of the whole grid, with N x N weights, and both convolutions."""
-    hw_shape, dims = q.shape[:2], DIMS // HEADS
+    """Focused linear attention of the whole grid, and both convolutions."""
+    hw_shape = q.shape[:2]
     table = parameters['attns.0.positional_encoding']
     side = math.isqrt(table.shape[1])
     table = table.reshape(1, side, side, DIMS).permute(0, 3, 1, 2)
     table = F.interpolate(table, hw_shape, mode='bilinear')[0].permute(1, 2, 0)
-    scale = F.softplus(parameters['attns.0.scale'])[0]
-
-    def focus(x):
-        u = (x.reshape(-1, DIMS).relu() + 1e-6) / scale
-        return u.norm(dim=1, keepdim=True) * u**3 / (u**3).norm(dim=1, keepdim=True)
-
-    q, k, outs = focus(q), focus(k + table), []
-    for head in range(HEADS):
-        at = slice(head * dims, (head + 1) * dims)
-        weights = q[:, at] @ k[:, at].T / len(k)
-        out = weights @ v[..., at].reshape(-1, dims) / (weights.sum(1, keepdim=True) + 1e-6)
-        local = convolve(
-            v[..., at], parameters['attns.0.dwc.weight'], parameters['attns.0.dwc.bias']
-        )
-        outs.append(out.view_as(local) + local)
-    lepe = convolve(v, parameters['attns.0.get_v.weight'], parameters['attns.0.get_v.bias'])
-    return torch.cat(outs, 2) + lepe
+    scale = F.softplus(parameters['attns.0.scale'])
+    tokens = (x.reshape(1, -1, DIMS) for x in (q, k + table, v))
+    out = naive.focused_linear_attention(*tokens, scale, HEADS).view_as(v)
+    dwc = (parameters[f'attns.0.dwc.{kind}'] for kind in ('weight', 'bias'))
+    dwc = (x.repeat(HEADS, *[1] * (x.dim() - 1)) for x in dwc)  # shared by the heads
+    lepe = (parameters[f'attns.0.get_v.{kind}'] for kind in ('weight', 'bias'))
+    return out + convolve(v, *dwc) + convolve(v, *lepe)
 
 
 def block_by_hand(block, x, hw_shape, name, width):
-    """The block for one image, from its parameters alone: (N, C) -> (N, C)."""
+    """The block for one image: (N, C) -> (N, C)."""
     parameters = dict(block.named_parameters())
-    qkv = linear(norm(x, parameters, 'norm1'), parameters, 'qkv').view(*hw_shape, 3, DIMS)
+    qkv = block.qkv(block.norm1(x)).view(*hw_shape, 3, DIMS)
     whole = slice(None)
     if name == 'linear':
         out = linear_branch(*qkv.unbind(2), parameters)
@@ -114,10 +86,8 @@ def block_by_hand(block, x, hw_shape, name, width):
             lepe = (parameters[f'attns.{branch}.get_v.{kind}'] for kind in ('weight', 'bias'))
             outs.append(softmax_branch(q, k, v, stripes, HEADS // number, *lepe))
         out = torch.cat(outs, 2)
-    x = x + linear(out.reshape(-1, DIMS), parameters, 'proj')
-    hidden = linear(norm(x, parameters, 'norm2'), parameters, 'mlp.fc1')
-    hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
-    return x + linear(hidden, parameters, 'mlp.fc2')
+    x = x + block.proj(out.reshape(-1, DIMS))
+    return x + block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(x))))
 
 
 @pytest.mark.parametrize('hw_shape', [(1, 1), (1, 7), (3, 4), (4, 4), (5, 11), (7, 2)], ids=str)

@@ -1,8 +1,7 @@
-"""Tracing leaves nothing behind: eager mode works as before after exports and fake tensors."""
+"""Exports and compiled blocks agree with eager mode, which works as before after an export."""
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 from tests.helpers import needs_new_torch
@@ -20,16 +19,6 @@ def skip_on_torch_2_6(name):
 def build(name):
     attn = build_attention(name, SPEC)
     return Block(8, attn, cpe=attn.uses_cpe).eval()
-
-
-@every_attention
-def test_eager_mode_after_fake_tensors(name):
-    block, x = build(name), torch.randn(1, 35, 8)
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
-        assert type(block(mode.from_tensor(x), (5, 7))) is not torch.Tensor
-    out = block(x, (5, 7))
-    assert type(out) is torch.Tensor
-    assert out.isfinite().all()
 
 
 class OnMaps(torch.nn.Module):

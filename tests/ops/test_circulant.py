@@ -60,10 +60,17 @@ def test_matches_the_dense_form_in_every_dtype(shape, dtype, form):
 @pytest.mark.parametrize('scale', SCALES)
 @pytest.mark.parametrize('shape', [s for s in SHAPES if math.prod(s[:2]) <= 150], ids=str)
 def test_is_the_projection_of_softmax_attention(shape, scale):
-    """The paper's claim, by the N shift matrices of the torus, which take N^3 numbers."""
+    """The paper's claim: Q K^T is replaced by the nearest BCCB matrix (Frobenius norm)."""
     args = (shape[:2], shape[3], scale)
     found = outputs_and_gradients(circulant_attention, inputs(shape), *args)
-    dense = outputs_and_gradients(naive.projected_attention, inputs(shape), *args)
+
+    def projected(q, k, v, hw_shape, head_dim, scale):
+        q, k, v = (x.unflatten(2, (-1, head_dim)).transpose(1, 2) for x in (q, k, v))
+        logits = naive.nearest_bccb(q @ k.mT, hw_shape) * q.shape[2]
+        weights = (logits * logit_scale(scale, q.shape[2], head_dim)).softmax(-1)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+    dense = outputs_and_gradients(projected, inputs(shape), *args)
     assert_close(found, dense, TOLERANCE[torch.float64])
 
 
@@ -212,7 +219,7 @@ def test_the_macs_of_that_form_are_those_that_torch_counts(head_dim):
     height, width, channels = 6, 9, 4
     qkv = torch.randn(1, 3 * channels, height, width)
     with FlopCounterMode(display=False) as counter:
-        real_form(qkv, None, channels // head_dim, head_dim, False)
+        real_form(qkv, None, channels // head_dim, head_dim)
     spectral = 4 * height * width * channels  # element by element, which torch does not count
     counted = counter.get_total_flops() // 2
     assert matrix_macs((height, width), channels, head_dim) == counted + spectral

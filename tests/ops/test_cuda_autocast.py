@@ -48,7 +48,7 @@ def test_the_rules_are_those_of_cuda():
             torch.fft.rfft2(half)
 
 
-def run(function, leaves, dtype, inside):
+def run(function, leaves, dtype=None, inside=False):
     """The outputs and the gradients of `leaves`; the backward pass inside of autocast or not."""
     with torch.autocast('cpu', dtype or torch.float16, enabled=dtype is not None):
         outs = function()
@@ -62,40 +62,27 @@ def run(function, leaves, dtype, inside):
     return [*outs, *torch.autograd.grad(loss, leaves)]
 
 
-def check(function, leaves, dtype, inside, tolerance):
-    expected = run(function, leaves, None, False)
-    found = run(function, leaves, dtype, inside)
+def check(found, expected, tolerance):
     for value, exact in zip(found, expected, strict=True):
         assert value.isfinite().all()
         error = (value.float() - exact).abs().max()
         assert error <= tolerance * exact.abs().max().clamp_min(1e-4), error
-    return found
 
 
 @half_dtypes
 @places
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('name', OPS)
-def test_ops(name, backend, inside, dtype):
-    tensors = inputs(name)
-    with use_backend(backend):
-        found = check(lambda: [OPS[name][0](*tensors)], tensors, dtype, inside, OP[dtype])
-    assert found[0].dtype == torch.float32
-
-
-@half_dtypes
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('name', OPS)
-def test_ops_on_half_precision_tensors(name, backend, dtype):
-    """What a layer in front of the op returns under autocast."""
-    tensors = [t.detach().to(dtype).requires_grad_() for t in inputs(name)]
-    with use_backend(backend):
-        found = run(lambda: [OPS[name][0](*tensors)], tensors, dtype, True)
+@pytest.mark.parametrize('given', ['float', 'half'])
+def test_ops(given, name, backend, inside, dtype):
+    """On float32, and on what a layer in front of the op returns under autocast."""
+    kind = dtype if given == 'half' else torch.float32
+    tensors = [t.detach().to(kind).requires_grad_() for t in inputs(name)]
     wide = [t.detach().float().requires_grad_() for t in tensors]
-    expected = run(lambda: [OPS[name][0](*wide)], wide, None, False)
-    for value, exact in zip(found, expected, strict=True):
-        assert (value.float() - exact).abs().max() <= OP[dtype] * exact.abs().max()
-    assert found[0].dtype == dtype
+    with use_backend(backend):
+        found = run(lambda: [OPS[name][0](*tensors)], tensors, dtype, inside)
+    check(found, run(lambda: [OPS[name][0](*wide)], wide), OP[dtype])
+    assert found[0].dtype == kind
 
 
 @half_dtypes
@@ -105,10 +92,9 @@ def test_blocks(name, inside, dtype):
     torch.manual_seed(0)
     spec = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
     attn = build_attention(name, spec)
-    block = Block(8, attn, cpe=attn.uses_cpe)
-    x = torch.randn(2, 35, 8, requires_grad=True)
-    leaves = [x, *block.parameters()]
-    check(lambda: [block(x, (5, 7))], leaves, dtype, inside, MODEL[dtype])
+    block, x = Block(8, attn, cpe=attn.uses_cpe), torch.randn(2, 35, 8, requires_grad=True)
+    task = lambda: [block(x, (5, 7))], [x, *block.parameters()]
+    check(run(*task, dtype, inside), run(*task), MODEL[dtype])
 
 
 @half_dtypes
@@ -118,11 +104,9 @@ def test_blocks(name, inside, dtype):
 )
 def test_backbones(kind, arch, inside, dtype):
     torch.manual_seed(0)
-    model = kind(arch, drop_path_rate=0.0)
-    images = torch.randn(2, 3, 96, 77)
-    outs = run(lambda: model(images), list(model.parameters()), dtype, inside)
-    exact = run(lambda: model(images), list(model.parameters()), None, False)
-    for value, expected in zip(outs, exact, strict=True):
+    model, images = kind(arch, drop_path_rate=0.0), torch.randn(2, 3, 96, 77)
+    task = lambda: model(images), list(model.parameters())
+    for value, expected in zip(run(*task, dtype, inside), run(*task), strict=True):
         assert value.isfinite().all()
         error = (value.float() - expected).norm() / expected.norm().clamp_min(1e-3)
         assert error <= MODEL[dtype], error
@@ -130,10 +114,9 @@ def test_backbones(kind, arch, inside, dtype):
 
 @half_dtypes
 @places
-def test_necks(inside, dtype):
+@pytest.mark.parametrize('neck', [SimpleFeaturePyramid(16, 8), NormPool(16)])
+def test_necks(neck, inside, dtype):
     torch.manual_seed(0)
-    for neck in (SimpleFeaturePyramid(16, 8), NormPool(16)):
-        x = torch.randn(2, 16, 5, 7, requires_grad=True)
-        check(
-            lambda neck=neck, x=x: neck((x,)), [x, *neck.parameters()], dtype, inside, MODEL[dtype]
-        )
+    x = torch.randn(2, 16, 5, 7, requires_grad=True)
+    task = lambda: neck((x,)), [x, *neck.parameters()]
+    check(run(*task, dtype, inside), run(*task), MODEL[dtype])

@@ -50,7 +50,7 @@ def grids(draw: Callable, tokens: int) -> tuple[int, int]:
 @st.composite
 def circulant(draw: Callable, tensors: int) -> Case:
     batch, heads, head_dim = (draw(st.integers(1, most)) for most in (3, 5, 5))
-    hw_shape = draw(grids(40 if tensors == 2 else MAX_TOKENS))  # the naive kernel takes N^3
+    hw_shape = draw(grids(40 if tensors == 2 else MAX_TOKENS))
     tokens, channels = hw_shape[0] * hw_shape[1], heads * head_dim
     number = st.floats(-2, 2).map(lambda x: round(x, 3) / (tokens * head_dim) ** 0.5)
     scale = draw(st.sampled_from(['sqrt', 'paper']) | number)
