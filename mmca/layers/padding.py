@@ -1,5 +1,7 @@
 """Zero padding of maps on the right and bottom, to the sizes that patches and windows need."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,14 +10,13 @@ from torch import Tensor
 def pad_to_multiple(x: Tensor, unit: int) -> Tensor:
     """(B, C, H, W) -> (B, C, H', W'), each side rounded up to a multiple of `unit`."""
     # Of positive numbers: ONNX rounds the quotients of negative ones up.
-    bottom, right = ((side + unit - 1) // unit * unit - side for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, bottom))
+    return _pad(x, ((side + unit - 1) // unit * unit - side for side in x.shape[2:]))
 
 
 def pad_to_minimum(x: Tensor, size: int) -> Tensor:
     """(B, C, H, W) -> (B, C, max(H, size), max(W, size))."""
-    bottom, right = (max(size - side, 0) for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, bottom))
+    # max(size - side, 0) would fix the batch size of an exported CSwin to more than one.
+    return _pad(x, (max(side, size) - side for side in x.shape[2:]))
 
 
 def crop(x: Tensor, hw_shape: tuple[int, int], top: int = 0, left: int = 0) -> Tensor:
@@ -27,3 +28,11 @@ def crop(x: Tensor, hw_shape: tuple[int, int], top: int = 0, left: int = 0) -> T
     rows, columns = (torch.arange(size, device=x.device) for size in hw_shape)
     kept = (rows[:, None] + top) * x.shape[2] + columns + left
     return x.flatten(1, 2).index_select(1, kept.flatten())
+
+
+def _pad(x: Tensor, missing: Iterable[int]) -> Tensor:
+    bottom, right = missing
+    # F.pad copies a map that fits. The symbolic sizes of an export must not choose a branch.
+    if isinstance(bottom, int) and isinstance(right, int) and not (bottom or right):
+        return x
+    return F.pad(x, (0, right, 0, bottom))
