@@ -8,6 +8,7 @@ import pytest
 
 import mmca
 from mmca import layers, ops
+from mmca.ops.compat import HAS_NODES
 
 MODULES = [
     module.name
@@ -15,11 +16,15 @@ MODULES = [
     if not module.name.startswith(('mmca.cli', 'mmca.__main__'))
 ]
 
+NEED_NODES = ('mmca.export.box_ops', 'mmca.export.detector')
+
 
 @pytest.mark.parametrize('name', MODULES)
 def test_examples_run(name):
     if name == 'mmca.inference.app_page':
         pytest.importorskip('gradio')
+    if name in NEED_NODES and not HAS_NODES:
+        pytest.skip('needs torch.library.custom_op')
     module = import_module(name)
     failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert failed == 0

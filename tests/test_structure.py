@@ -163,7 +163,10 @@ for name in ('torch', 'mmengine.runner', 'mmdet.apis', 'mmseg.apis', 'matplotlib
 sys.modules.update(dict.fromkeys(('resource', 'fcntl')))
 del signal.sigtimedwait, signal.pthread_sigmask, os.fork, os.sched_getaffinity
 import mmca
+from mmca.ops.compat import HAS_NODES
 for module in pkgutil.walk_packages(mmca.__path__, 'mmca.'):
+    if module.name in ('mmca.export.box_ops', 'mmca.export.detector') and not HAS_NODES:
+        continue
     try:
         importlib.import_module(module.name)
     except ModuleNotFoundError as error:

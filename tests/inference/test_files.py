@@ -34,7 +34,8 @@ def test_a_detector(detector, det, tmp_path):
     truth, found = COCO(det.ann), COCO(tmp_path / 'predictions.json')
     assert found.imgs == truth.imgs
     assert [c['id'] for c in found.dataset['categories']] == [1, 8, 15, 22, 29]
-    result, listed = detector(det.images / '1.jpg'), found.imgToAnns[1]
+    result = detector([det.images / f'{n}.jpg' for n in (0, 1)], 2)[1]  # the same batch
+    listed = found.imgToAnns[1]
     assert len(listed) == len(result.scores) > 10
     corners = np.array([a['bbox'] for a in listed])
     corners[:, 2:] += corners[:, :2]

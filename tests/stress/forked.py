@@ -23,7 +23,7 @@ for _library in ('mmdet', 'mmseg'):  # once, before any fork
 
 
 class Outcome(NamedTuple):
-    """How a job ended: exit code (or minus the signal), output, and peak memory."""
+    """How a job ended: exit code (or minus the signal), output, and memory beyond the fork's."""
 
     code: int
     text: str
@@ -39,10 +39,17 @@ class Outcome(NamedTuple):
         return self.code == 2 and len(self.errors) == 1 and 'Traceback' not in self.text
 
 
+def resident() -> int:
+    """Megabytes of this process that are in memory now."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') >> 20
+
+
 def run(job: Callable[[], int | None], folder: Path) -> Outcome:
     """Run a job in a fork, in a folder."""
     with tempfile.TemporaryFile() as printed:
         gc.freeze()
+        start = resident()
         pid = os.fork()
         if not pid:
             for descriptor in (1, 2):
@@ -64,7 +71,7 @@ def run(job: Callable[[], int | None], folder: Path) -> Outcome:
         _, status, usage = os.wait4(pid, 0)
         printed.seek(0)
         text = printed.read().decode(errors='replace')
-    return Outcome(os.waitstatus_to_exitcode(status), text, usage.ru_maxrss // 1024)
+    return Outcome(os.waitstatus_to_exitcode(status), text, usage.ru_maxrss // 1024 - start)
 
 
 def mmca(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ from tests.hostile import WRAPS, beside_weights, call, corpus, name, odd_files, 
 from tests.stress import forked
 from tests.stress.good_data import write_config, write_good
 
-MEGABYTES = 2500  # that a process may take: torch, mmdet, mmseg and a small model are 900
+MEGABYTES = 1600  # that a command may take beyond torch, mmdet and mmseg
 
 
 class Site:
