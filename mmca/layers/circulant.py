@@ -10,6 +10,7 @@ from torch.nn.modules import module as torch_module
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
+from mmca.layers.chunks import in_chunks
 from mmca.ops import circulant_attention, circulant_kernel, circulant_self_attention
 from mmca.ops.circulant import Scale, logit_scale
 from mmca.ops.dft import dft_macs, matrix_macs
@@ -104,8 +105,12 @@ class CirculantAttention(Attention):
             q, k, v = self.qkv(x).chunk(3, dim=2)
             v = v * self.gate(x) if self.reweighting == 'pre' else v
             out = circulant_attention(q, k, v, *options)
-        out = out * self.gate(x) if self.reweighting == 'post' else out
-        return self.proj_drop(self.proj(out))
+        tokens = x.flatten(0, 1), out.flatten(0, 1)
+        out = in_chunks(self._reweight_and_project, *tokens, width=self.embed_dims)
+        return self.proj_drop(out.view_as(x))
+
+    def _reweight_and_project(self, x: Tensor, out: Tensor) -> Tensor:
+        return self.proj(out * self.gate(x) if self.reweighting == 'post' else out)
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:

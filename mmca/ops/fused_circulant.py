@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from mmca.ops.compat import is_compiling
 from mmca.ops.opaque import as_node, opaque
 from mmca.ops.precision import first_order_backward
+
+CHUNK = 1 << 18  # numbers inverted at a time
 
 
 class FusedCirculantAttention(torch.autograd.Function):
@@ -47,7 +50,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The two results, and for the backward pass the spectrum of x and the reversed kernels."""
     x_hat = torch.fft.rfft2(x)
-    q_hat, k_hat, v_hat = _split(_project(weight, x_hat), heads * head_dim)
+    q_hat, k_hat, v_hat = _split(_project(weight, x_hat), heads * head_dim, 1)
     logits_hat = _sum_heads(_mul_conj(q_hat, k_hat), head_dim)
     logits_hat[..., 0, 0] = 0  # the mean, which softmax ignores: it costs precision
     logits = _inverse(logits_hat, x.shape[3])
@@ -68,11 +71,13 @@ def _attend_backward(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of x and the weight; the second is empty without a weight."""
     heads, width = kernel.shape[1], kernel.shape[3]
-    spectra = x_hat.clone() if weight is None else _project(weight, x_hat)
-    q_hat, k_hat, v_hat = _split(spectra, heads * head_dim)
+    channels, grad_out_hat = heads * head_dim, torch.fft.rfft2(grad_out)
+    # The gradients of q and k overwrite k and q, so these change places beforehand.
+    swapped = _swap_q_k(x_hat if weight is None else weight, channels, int(weight is None))
+    spectra = swapped if weight is None else _project(swapped, x_hat)
+    k_hat, q_hat, v_hat = _split(spectra, channels, 1)
     value_dim = v_hat.shape[1] // heads
-    grad_out_hat = torch.fft.rfft2(grad_out)
-    products = _sum_heads(_mul_conj(grad_out_hat, v_hat), value_dim)
+    products = _sum_heads(v_hat.conj_physical_().mul_(grad_out_hat), value_dim)
     grad_logits = _inverse(products, width).mul_(kernel)
     mean = grad_logits.sum((2, 3), keepdim=True) - grad_lse[..., None, None]
     grad_logits_hat = torch.fft.rfft2(grad_logits.sub_(kernel * mean))
@@ -80,7 +85,8 @@ def _attend_backward(
     grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
     kernel_hat = _spread_heads(torch.fft.rfft2(kernel), value_dim)
     v_hat[:] = _mul_conj(grad_out_hat, kernel_hat)
-    q_hat[:], k_hat[:] = k_hat * grad_logits_hat, _mul_conj(q_hat, grad_logits_hat)
+    k_hat.mul_(grad_logits_hat)
+    q_hat.mul_(grad_logits_hat.conj_physical_())
     # `spectra` now holds the spectra of the gradients of q, k and v, divided by N.
     if weight is None:
         return _inverse(spectra, width), grad_out.new_empty(0)
@@ -88,9 +94,14 @@ def _attend_backward(
     return grad_x, _parseval_product(spectra, x_hat, width)
 
 
-def _split(spectra: Tensor, channels: int) -> list[Tensor]:
+def _split(x: Tensor, channels: int, dim: int) -> list[Tensor]:
     """The parts q and k, of `channels` each, and the values."""
-    return spectra.tensor_split([channels, 2 * channels], 1)
+    return x.tensor_split([channels, 2 * channels], dim)
+
+
+def _swap_q_k(x: Tensor, channels: int, dim: int) -> Tensor:
+    q, k, v = _split(x, channels, dim)
+    return torch.cat([k, q, v], dim)
 
 
 def _project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
@@ -104,8 +115,18 @@ def _project(weight: Tensor | None, x_hat: Tensor) -> Tensor:
 
 
 def _inverse(x_hat: Tensor, width: int) -> Tensor:
-    """H * W times the inverse transform, (B, C, H, W') -> (B, C, H, W)."""
-    return torch.fft.irfft2(x_hat, s=(x_hat.shape[2], width), norm='forward')
+    """H * W times the inverse transform, (B, C, H, W') -> (B, C, H, W).
+
+    On a CPU in chunks of channels: torch transposes the spectrum twice on the way, which costs
+    little as long as it stays in the cache.
+    """
+    sizes = x_hat.shape[2], width
+    symbolic = type(x_hat) is not Tensor or is_compiling()
+    if symbolic or x_hat.device.type != 'cpu':
+        return torch.fft.irfft2(x_hat, s=sizes, norm='forward')
+    channels = max(CHUNK // (x_hat.shape[0] * x_hat.shape[2] * width), 1)
+    parts = x_hat.split(channels, 1)
+    return torch.cat([torch.fft.irfft2(part, s=sizes, norm='forward') for part in parts], 1)
 
 
 def _mul_conj(a: Tensor, b: Tensor) -> Tensor:
