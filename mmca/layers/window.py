@@ -125,8 +125,11 @@ class WindowAttention(Attention):
 
     def _windows(self, grid: Tensor, hw_shape: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """:func:`window_order` of a padded grid; no regions without a shift."""
-        # Without a branch, which would hold for all sizes of an export: 0 for a single window.
-        several = torch.sym_min((torch.sym_max(*hw_shape) - 1) // self.window_size, 1)
+        # 0 for a single window. A branch would hold for all sizes of an export, and dynamo of
+        # torch 2.10 takes no torch.sym_max of plain numbers.
+        symbolic = any(isinstance(size, torch.SymInt) for size in hw_shape)
+        least, most = (torch.sym_min, torch.sym_max) if symbolic else (min, max)
+        several = least((most(*hw_shape) - 1) // self.window_size, 1)
         shift = self.shift_size * several
         order, regions = window_order(grid.shape[1:3], self.window_size, shift, grid.device)
         return order, regions if self.shift_size else None
