@@ -72,7 +72,9 @@ def tokens(dtype, *hw_shape):
         (attend, (0, 1, 2), torch.float32, True, [(5, 7), (16, 17), (4, 6)]),
         (attend_keys, (0, 1, 2), torch.bfloat16, False, [(5, 7), (16, 17), (4, 6)]),
         (attend_itself, (0, 3), torch.float64, True, [(5, 7), (16, 17), (4, 6)]),
-        (attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)]),
+        pytest.param(
+            *(attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)]), marks=pytest.mark.slow
+        ),
         (attend_itself, (1, 3), torch.bfloat16, False, [(5, 7)]),
     ],
 )

@@ -46,7 +46,7 @@ class Noise(Dataset):
         return torch.tensor([random.random()])
 
 
-@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('workers', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_passes_of_a_finite_sampler_differ_in_a_loop_of_iterations(workers, tmp_path):
     """And are the same in every run."""
     loader = {'batch_size': 2, 'num_workers': workers, 'dataset': {'type': 'ToyNoise'}}
