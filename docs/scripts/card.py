@@ -1,6 +1,6 @@
 """Lay a transparent PNG on a dark card: `python docs/scripts/card.py kernels.png docs/kernels.jpg`.
 
-A card of its own, 1,400 pixels wide, reads on white pages and on black ones.
+The card, 1,400 pixels wide, is legible on white and on black pages.
 """
 
 import sys

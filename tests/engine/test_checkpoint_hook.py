@@ -41,6 +41,20 @@ def test_the_best_checkpoint_is_replaced_late_too(tmp_path):
     assert all(seen for seen in watch.seen[1:])
 
 
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    runner = build(tmp_path)
+    runner.train()
+    before = (tmp_path / 'epoch_3.pth').read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError('disk')
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match='disk'):
+        runner.save_checkpoint(str(tmp_path), 'epoch_3.pth')
+    assert (tmp_path / 'epoch_3.pth').read_bytes() == before
+
+
 @pytest.mark.parametrize('saves', [1, 2, 3])
 def test_a_run_killed_while_it_saves_ends_like_an_unbroken_one(saves, tmp_path):
     """tests/stress/test_faults.py kills whole trainings, at any moment."""
