@@ -19,6 +19,7 @@ from experiments.run import DATA, RESULTS, ROOT, Lab, run_missing, run_transfers
 from experiments.speed import time_rows
 from experiments.zero_shot import count_right, labeled_images
 from mmca.cli.main import guarded
+from mmca.config.shipped import LIBRARIES
 
 WORK = Path('work_dirs/experiments')
 
@@ -87,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         option('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     adapted = add('adapted', _adapted, "train libraries' own configs for one step")
     adapted('backbones', nargs='+', help='such as ca_pvt_t')
-    adapted('--all', choices=('mmdet', 'mmseg'), help='adapt all of its configs instead')
+    adapted('--all', choices=tuple(LIBRARIES), help='adapt all of its configs instead')
     adapted('--every', type=int, default=1, metavar='N', help='take each N-th config')
     adapted('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
     add('report', _report, 'write docs/results and the metafiles')

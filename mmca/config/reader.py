@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmca.config.packages import require
 from mmca.config.shipped import LIBRARIES, find_config
@@ -132,3 +132,15 @@ def library_of(cfg: Config, name: str) -> str:
     if scope == 'mmpretrain':
         import_module('mmca.engine.no_torchvision')  # as its shipped configs do
     return scope
+
+
+def at(cfg: Any, key: str) -> Any:
+    """The value at a dotted key of a config, or None.
+
+    Example:
+        >>> at({'model': {'backbone': {'depth': 50}}}, 'model.backbone.depth')
+        50
+    """
+    for name in key.split('.'):
+        cfg = cfg.get(name) if hasattr(cfg, 'get') else None
+    return cfg

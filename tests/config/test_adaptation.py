@@ -91,6 +91,26 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
+@pytest.mark.parametrize('backbone', ['ca_pvt_t', 'ca_deit_t'])
+@pytest.mark.parametrize(
+    'base',
+    [
+        'resnet/resnet50_8xb32_in1k',
+        'swin_transformer/swin-tiny_16xb64_in1k',  # initializers in its init_cfg
+        'deit/deit-small_4xb256_in1k',  # a head of tokens, no neck
+        'mobilenet_v3/mobilenet-v3-small_8xb128_in1k',  # a head of two layers
+        'hrnet/hrnet-w18_4xb32_in1k',  # two necks
+    ],
+)
+def test_classifiers(base, backbone):
+    base = read_config(f'mmpretrain::{base}')
+    cfg = adapt(base, backbone)
+    assert cfg.model.get('init_cfg') == base.model.get('init_cfg')
+    assert cfg.model.head.loss == base.model.head.loss
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
+        assert MODELS.build(cfg.model)(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+
+
 def test_images_weights_and_recipe():
     base = read_config(PSPNET)
     cfg = adapt(base, 'ca_swin_t')
