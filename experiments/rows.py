@@ -199,11 +199,9 @@ LONG = {
 }
 ABLATIONS = (
     Transfer('short', '400 iterations, default: blocks, 200 on teacher inputs, lr 5e-4', SHORT),
-    Transfer('short_attention', '400 iterations, training only attention', (*SHORT, '--train', 'attention')),
-    Transfer('short_all', '400 iterations, training all parameters', (*SHORT, '--train', 'all')),
-    Transfer(
-        'short_end_to_end', '400 iterations, all end to end', (*SHORT, '--block-iters', '0')
-    ),
+    Transfer('short_attention', '400 iterations, only attention', (*SHORT, '--train', 'attention')),
+    Transfer('short_all', '400 iterations, all parameters', (*SHORT, '--train', 'all')),
+    Transfer('short_end_to_end', '400 iterations, all end to end', (*SHORT, '--block-iters', '0')),
     Transfer(
         'short_quarter', '400 iterations, 100 on teacher inputs', (*SHORT, '--block-iters', '100')
     ),

@@ -120,7 +120,7 @@ class Backbone(BaseModule):
             if unknown := set(arch) - set(smallest):
                 raise InputError(
                     f'unknown keys {sorted(unknown)} in arch of {cls.__name__}; '
-                    f'known are {sorted(smallest)}'
+                    f'choose from {sorted(smallest)}'
                 )
             for key, value in arch.items():
                 wanted, given = _length(smallest[key]), _length(value)
@@ -134,7 +134,7 @@ class Backbone(BaseModule):
         name = ARCH_LETTERS.get(arch, arch) or next(iter(cls.arch_zoo))
         if name not in cls.arch_zoo:
             raise InputError(
-                f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)}'
+                f'unknown arch {arch!r} of {cls.__name__}; choose from {", ".join(cls.arch_zoo)}'
             )
         return dict(cls.arch_zoo[name])
 
@@ -218,7 +218,7 @@ class Backbone(BaseModule):
         logger = MMLogger.get_current_instance()
         if self.init_cfg is None:
             logger.warning(
-                f'{type(self).__name__}: no pretrained weights, training starts from scratch.'
+                f'{type(self).__name__}: no pretrained weights; training starts from scratch.'
             )
         elif self.init_cfg.get('type') == 'Pretrained':
             options = {key: value for key, value in self.init_cfg.items() if key != 'type'}

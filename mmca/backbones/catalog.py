@@ -86,7 +86,7 @@ def imagenet_weights(name: str) -> str:
         for known in KNOWN.values():
             if (known.backbone, known.arch) == (kind.__name__, arch):
                 return known.name
-    raise InputError(f'no ImageNet weights of {name} are known: name a file')
+    raise InputError(f'no ImageNet weights are known for {name}: pass a file')
 
 
 def create_backbone(
@@ -183,7 +183,7 @@ def best_fit(file: str | Path) -> tuple[str, str]:
     """
     candidates = find_backbones(read_checkpoint(file))
     if not candidates:
-        raise InputError(f'{file} fits no backbone of mmca; see `mmca inspect {file}`')
+        raise InputError(f'{file} does not fit any backbone of mmca; run `mmca inspect {file}`')
     return candidates[0].name, candidates[0].arch
 
 

@@ -79,7 +79,7 @@ class DeiT(Backbone):
         self.takes_token = [attention.special_tokens for attention in classes]
         if with_cls_token and not any(self.takes_token):
             raise InputError(
-                'with_cls_token=True needs a block whose attention takes it, such as softmax, '
+                'with_cls_token=True needs a block whose attention supports it, such as softmax, '
                 f'got attn={"".join(self.attn)!r}'
             )
         if out_type not in OUT_TYPES[: 1 + with_cls_token]:

@@ -182,5 +182,5 @@ def find_file(source: str | Path) -> Path:
     if text in KNOWN:
         return KNOWN[text].download()
     near = get_close_matches(text, KNOWN, n=3)
-    advice = f'; nearest of `mmca weights`: {", ".join(near)}' if near else ''
+    advice = f'; closest names in `mmca weights`: {", ".join(near)}' if near else ''
     raise InputError(f'checkpoint not found: {path}{advice}')

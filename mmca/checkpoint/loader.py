@@ -210,7 +210,7 @@ def load_pretrained(
         looks = f'it looks like {family} weights' if family else 'it may be from another model'
         raise InputError(
             f'{checkpoint} does not fit {name}: {report.counts}; it fills {report.share:.1%} of '
-            f'the tensors, required are {min_share:.1%}; {looks} '
+            f'the tensors, at least {min_share:.1%} are required; {looks} '
             f'(`mmca inspect {checkpoint}` shows what it fits)'
         )
     check_position_embedding(report, checkpoint)
@@ -259,7 +259,7 @@ def check_trained(
     if report.share < MIN_SHARE:
         raise InputError(
             f'{source} does not match this model: {report.counts}; it contains fewer than '
-            f"{MIN_SHARE:.0%} of the model's tensors. Load a backbone alone through "
+            f"{MIN_SHARE:.0%} of the model's tensors. To load only a backbone, set "
             'model.backbone.init_cfg'
         )
     check_position_embedding(report, source, 'backbone.')
@@ -271,7 +271,7 @@ def check_trained(
     if random:
         names = ', '.join(random[:4] + ['...'] * (len(random) > 4))
         raise InputError(
-            f'{source} does not match this model: {report.counts}; {names} would stay random'
+            f'{source} does not match this model: {report.counts}; {names} would keep random values'
         )
     given = [name for name in report.loaded if name in parameters]
     broken = [name for name in given if checkpoint.tensors[name].isnan().any()]

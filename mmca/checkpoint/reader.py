@@ -107,8 +107,8 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
             raise InputError(f'cannot read the checkpoint {path}: {left}') from error
         if isinstance(error, UnpicklingError):
             raise InputError(
-                f'{path} is damaged, or holds more than weights and is not loaded, since that '
-                'could run code; `mmca inspect FILE` shows its contents'
+                f'{path} is damaged, or contains more than weights and could run code, so mmca '
+                'does not load it; `mmca inspect FILE` shows the contents'
             ) from error
         reason = (str(error).strip().splitlines() or [''])[0]
         raise InputError(
@@ -147,7 +147,7 @@ def _check_weights(path: Path, content: Any) -> Checkpoint:
         if stored > size:
             raise InputError(
                 f'{path}: the tensor {name!r} of shape {tuple(tensor.shape)} claims {stored} '
-                f'bytes, the file has {path.stat().st_size}'
+                f'bytes, but the file has {path.stat().st_size}'
             )
     return checkpoint
 

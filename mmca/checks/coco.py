@@ -150,7 +150,7 @@ def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) 
             f'{len(names)} categories: {_some(absent)}; its categories are {_some(names)}'
         )
     if len(names) - len(extra) > len(classes) - len(absent):
-        raise InputError('two categories share a name; each needs its own')
+        raise InputError('two categories have the same name; give each a unique name')
     if use.labels and use.labels != tuple(map(ids.get, classes)):
         raise InputError(
             'its categories and metainfo.classes are in different orders; mmca.Runner with '

@@ -124,10 +124,11 @@ def _change_model(
         try:
             build_on_meta(part)
         except Exception as own:
-            raise InputError(f'the model itself cannot be built here: {_line(own)}') from own
-        raise InputError(f'{part.type} needs more of {kind} than maps: {_line(error)}') from error
+            raise InputError(f'cannot build the original model: {_line(own)}') from own
+        needs = f'{part.type} needs more from {kind} than feature maps'
+        raise InputError(f'{needs}: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
-        raise InputError(f'{part.type}: its RoI head is a stage of {kind}')
+        raise InputError(f'{part.type}: its RoI head uses a stage of {kind}')
     cls, arch = find_backbone(name)
     settings: dict[str, Any] = {'type': f'mmca.{cls.__name__}', 'arch': arch}
     if part.backbone.get('in_channels', 3) != 3:
@@ -164,20 +165,20 @@ def _change_model(
     changes[f'{place}.backbone'] = {'_delete_': True, **settings}
     through = ', through mmca.SimpleFeaturePyramid' if fpn else ''
     result.reasons['backbone'] = f'{kind} -> {settings["type"]}, {settings["arch"]}{through}'
-    result.reasons['its maps'] = f'{_list(old)} -> {_list(new)}'
+    result.reasons['feature maps'] = f'{_list(old)} -> {_list(new)}'
 
 
 def _stages(old: list[FeatureMap], kind: str, exact: bool) -> list[int]:
     """The stage of a pyramid for each map of the old backbone: by stride; by depth unless exact."""
     strides = [one.stride for one in old]
     if len(old) > len(STRIDES):
-        raise InputError(f'{kind} has {len(old)} maps, ours have {len(STRIDES)} at most')
+        raise InputError(f'{kind} has {len(old)} maps; mmca backbones have at most {len(STRIDES)}')
     if len(old) > 1 and len(set(strides)) == 1:
-        raise InputError(f'{kind} has {len(old)} maps of one stride, ours are a pyramid')
+        raise InputError(f'{kind} has {len(old)} maps of one stride; mmca backbones are pyramids')
     if len(set(strides)) == len(strides) and set(strides) <= set(STRIDES):
         return [STRIDES.index(stride) for stride in strides]
     if exact:
-        raise InputError(f'{kind} has maps at strides {strides}, ours are at {list(STRIDES)}')
+        raise InputError(f'{kind} has maps at strides {strides}; mmca backbones at {list(STRIDES)}')
     return list(range(len(STRIDES) - len(old), len(STRIDES)))  # dilated ones repeat strides
 
 
@@ -218,7 +219,7 @@ def _channel_edits(
                 return edits
             first = first or after.error
     raise InputError(
-        f'{part.type} cannot take maps of {_list(new)} instead of {_list(old)}: {_line(first)}'
+        f'{part.type} cannot use maps with {_list(new)} instead of {_list(old)}: {_line(first)}'
     )
 
 
@@ -264,7 +265,7 @@ def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
         changes = {name: value for name, value in wanted.items() if node.get(name) != value}
         if changes:
             result.changes |= {f'{key}.{name}': value for name, value in changes.items()}
-            result.reasons['images'] = "ImageNet's mean and deviation, RGB"
+            result.reasons['images'] = 'ImageNet mean and standard deviation, RGB'
 
 
 def _drop_checkpoints(cfg: Config, place: str, result: Adaptation) -> None:
@@ -288,7 +289,7 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     family = read_config(f'_base_/schedules/{name}')
     own = cfg.get('optim_wrapper') or {}
     if not isinstance(own.get('optimizer'), Mapping):
-        result.reasons['optimizer'] = 'unchanged: there are several'
+        result.reasons['optimizer'] = 'unchanged: the config has several'
         return
     if own.optimizer.type == 'AdamW' and not own.get('constructor'):
         result.reasons['optimizer'] = f'unchanged: AdamW, lr {own.optimizer.lr:g}'
@@ -304,7 +305,7 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     constructors = [one.get('constructor', CONSTRUCTOR) for one in (family.optim_wrapper, own)]
     if constructors[0] != constructors[1]:
         result.changes['optim_wrapper.constructor'] = constructors[0]
-    result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batches of {batch}'
+    result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batch size {batch}'
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
     warm_up = [one for one in family.param_scheduler if one['type'] == 'LinearLR']

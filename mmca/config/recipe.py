@@ -20,7 +20,7 @@ HEADS = {  # start of a config's name -> model
 }
 TASKS = {  # task -> the reason, heads in order of preference
     'masks': ('objects with masks', ('maskrcnn', 'cascade_maskrcnn', 'fasterrcnn', 'retinanet')),
-    'boxes': ('objects with boxes alone', ('fasterrcnn', 'retinanet')),
+    'boxes': ('objects with only boxes', ('fasterrcnn', 'retinanet')),
     'labels': ('images with label maps', ('fpn', 'upernet')),
 }
 BACKBONE = 'ca_pvt_t'

@@ -69,8 +69,8 @@ class Distiller(BaseModel):
         self.changed = changed_blocks(self.student, self.teacher)
         if not self.changed and (train != 'all' or block_iters):
             raise InputError(
-                'every block of the student has the attention of the teacher: only its maps are '
-                "left to learn, with train='all', block_iters=0 (--train all --block-iters 0)"
+                'student and teacher have the same attention in every block; to train the student '
+                "anyway, set train='all', block_iters=0 (--train all --block-iters 0)"
             )
         # The last block of every stage.
         self.ends = list({block.attn.spec.stage: path for path, block in blocks.items()}.values())

@@ -80,7 +80,7 @@ def rehearse_validation(runner: Runner) -> None:
     for user, name in _monitors(runner):
         if name not in found:
             raise InputError(
-                f'{type(user).__name__} waits for the metric {name}, but the evaluator computes '
+                f'{type(user).__name__} expects the metric {name}, but the evaluator computes '
                 f'{", ".join(found)}'
             )
 

@@ -197,7 +197,7 @@ class Runner(MMEngineRunner):
     def _how_to_resume(self) -> str:
         if Path(self.work_dir, LAST).is_file():
             return f'resume with the same command and --resume (checkpoints in {self.work_dir})'
-        return f'no checkpoint in {self.work_dir} yet, run the same command again'
+        return f'no checkpoint in {self.work_dir} yet; run the same command again'
 
 
 def _prepare(cfg: Config) -> Config:

@@ -156,7 +156,7 @@ def export_model(
     if torch.__version__ < TORCH:
         raise InputError(
             f'exporting needs torch {".".join(map(str, TORCH))} or newer, not {torch.__version__}; '
-            'export the checkpoint where a newer torch is installed'
+            'export the checkpoint in an environment with a newer torch'
         )
     if not Path(out).parent.is_dir():  # before minutes of work
         raise InputError(f'no such folder: {Path(out).parent}')
@@ -165,8 +165,8 @@ def export_model(
     whole = predictor.library == 'mmdet' and to == 'onnx' and not feature_maps
     if whole and batch_size not in (None, 1):
         raise InputError(
-            f'a whole detector takes one image at a time, not {batch_size}; '
-            'add --feature-maps to export backbone and neck for more'
+            f'a whole detector processes one image at a time, not {batch_size}; '
+            'to export only backbone and neck, add --feature-maps'
         )
     batch_size = 1 if whole else batch_size
     graph = ExportGraph(predictor, whole)

@@ -51,9 +51,9 @@ class CocoTruth:
         unknown = [name for name in self.category_ids if name not in self._names]
         if len(unknown) == len(self.category_ids):
             names = shorten(', '.join(self._names), 60, placeholder=' ...')
-            raise InputError(f'--ann {path} shares no class with the model: {names}')
+            raise InputError(f'--ann {path} has no class in common with the model: {names}')
         if unknown:
-            warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
+            warn(f'--ann {path}: ignoring {", ".join(unknown)}, which are not classes of the model')
 
     def find(self, path: Path, file_name: str) -> dict | None:
         """Find the entry of an image, and reserve it."""

@@ -117,7 +117,7 @@ class Predictor:
                 f'a tile must have at least {SMALLEST_TILE} pixels per side, got {tile}'
             )
         if not 0 <= overlap < 1:
-            raise InputError(f'the overlap of tiles must be from 0 to below 1, got {overlap}')
+            raise InputError(f'the overlap of tiles must be at least 0 and below 1, got {overlap}')
         self.tile, self.overlap = tile, overlap
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.cfg = load_config(str(config), cfg_options)

@@ -164,7 +164,7 @@ class Attention(nn.Module):
             (B, heads, H, W), not negative; the sum is one, or less where padding or special tokens
             take some of the weight.
         """
-        raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
+        raise NotImplementedError(f'{type(self).__name__} does not define attention_weights')
 
     def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """The kernel of an attention with `has_kernel`.
@@ -272,7 +272,7 @@ def get_attention(name: str) -> type[Attention]:
         InputError: unknown name.
     """
     if name not in _REGISTRY:
-        raise InputError(f'unknown attention {name!r}; known are {_known()}')
+        raise InputError(f'unknown attention {name!r}; choose from {_known()}')
     return _REGISTRY[name]
 
 
@@ -299,11 +299,11 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     resolved = tuple(_LETTERS.get(item, item) for item in items)
     for name in resolved:
         if name not in names:
-            raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {_known()}')
+            raise InputError(f'unknown attention {name!r} in attn={attn!r}; choose from {_known()}')
     if len(resolved) not in (1, num_stages):
         raise InputError(
-            f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
-            'give one letter or name per stage, such as "CCSS", or a single one for all'
+            f'attn={attn!r} lists {len(resolved)} stages, but the backbone has {num_stages}: '
+            'use one letter or name per stage, such as "CCSS", or a single one for all'
         )
     return resolved * num_stages if len(resolved) == 1 else resolved
 
@@ -347,7 +347,7 @@ def check_options(name: str, options: Collection[str]) -> None:
             hint = f', did you mean {near[0]!r}?' if near else ''
             raise InputError(
                 f'unknown option {option!r} of the attention {name!r}{hint} '
-                f'(known are {", ".join(known) or "none"})'
+                f'(known options: {", ".join(known) or "none"})'
             )
 
 

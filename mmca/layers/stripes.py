@@ -140,9 +140,7 @@ class StripesAttention(Attention):
         check_heads(embed_dims, num_heads)
         number = 1 if width is None else 2
         if num_heads % number:
-            raise InputError(
-                f'num_heads must be even, half for each direction of stripes, got {num_heads}'
-            )
+            raise InputError(f'num_heads must be even (half per stripe direction), got {num_heads}')
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.projects = projects

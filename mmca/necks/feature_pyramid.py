@@ -77,7 +77,7 @@ class SimpleFeaturePyramid(BaseModule):
         H_i and W_i from `start_level` on are 4H, 2H, H and so on, halves rounded up.
         """
         if len(inputs) != 1:
-            raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')
+            raise InputError(f'SimpleFeaturePyramid takes one feature map, got {len(inputs)}')
         levels = zip(self.lateral_convs, self.scales, self.fpn_convs)
         outs = [conv(_resample(lateral(inputs[0]), scale)) for lateral, scale, conv in levels]
         while len(outs) < self.num_outs:

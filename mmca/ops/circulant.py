@@ -65,7 +65,7 @@ def check_qkv(
     check_tokens(q, hw_shape)
     if not q.shape == k.shape == v.shape:
         raise InputError(
-            'q, k and v must have one shape, got '
+            'q, k and v must have the same shape, got '
             f'{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}'
         )
     if head_dim < 1 or q.shape[2] % head_dim:

@@ -63,7 +63,7 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     assert main(job('whole.pth', '--work-dir', tmp_path / 'whole')) == 0
     out = capsys.readouterr().out
     assert 'relative error' in out
-    assert f'is for --cfg-options {" ".join(HEADS)} model.backbone.init_cfg.type' in out
+    assert f': --cfg-options {" ".join(HEADS)} model.backbone.init_cfg.type' in out
     whole = read_checkpoint(tmp_path / 'whole.pth').tensors
     options = {'attn': 'CCSS', 'pos_embed': True}
     with pytest.raises(InputError, match=r"head_dim='softmax', not 1: set model.backbone.attn_cfg"):
@@ -115,7 +115,7 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
     assert main([*argv, '--work-dir', str(tmp_path)]) == 0
     options = ['--cfg-options', *HEADS]
     command = ' '.join(['mmca', 'test', argv[1], str(tmp_path / 'model.pth'), *options])
-    assert f'is for {command}\n' in capsys.readouterr().out
+    assert f': {command}\n' in capsys.readouterr().out
     whole = read_checkpoint(tmp_path / 'model.pth').tensors
     expected = read_checkpoint(tmp_path / 'backbone.pth').tensors
     around = [name for name in teacher if not name.startswith('backbone.')]

@@ -151,7 +151,7 @@ def test_what_does_not_go_together_needs_one_change(machine, versions, broken, f
 def test_two_libraries_of_one_name(machine):
     code, out = machine(also=('mmengine', 'mmengine', '0.10.7'))
     assert code == 0
-    assert 'onedl-mmengine and mmengine overwrite files of each other' in out
+    assert "onedl-mmengine and mmengine overwrite each other's files" in out
     assert '    pip uninstall -y onedl-mmengine mmengine; ' in out
 
 

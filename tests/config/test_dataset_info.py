@@ -109,7 +109,7 @@ def test_boxes_are_trained_where_some_objects_have_no_mask(tmp_path):
     file.write_text(file.read_text().replace('[[4, 4, 20, 4, 20, 20, 4, 20]]', '[]', 1))
     info = inspect_folder(tmp_path)
     assert info.task == 'boxes'
-    assert info.notes == ['1 of 5 objects have no mask, so boxes alone are trained']
+    assert info.notes == ['1 of 5 objects have no mask, so only boxes are trained']
 
 
 @pytest.mark.parametrize('text', ['', '{"a": 1', '[1]', '{"images": [1], "annotations": [2]}'])
@@ -161,7 +161,7 @@ def color_maps(data):
     [
         (lambda data: data.rmdir(), {}, 'no such folder'),
         (yolo, {}, 'neither a COCO file with .* nor images with label maps .* YOLO'),
-        (two_files, {}, 'could all be used for train: choose with --train'),
+        (two_files, {}, 'are all candidates for train: choose with --train'),
         (no_images, {}, 'no folder below .* has the images of .*val2017'),
         (changed('val', '{', ''), {}, 'cannot read .*instances_val2017.json'),
         (changed('train', 'file_name', 'path'), {}, 'train2017.json is malformed: .* file_name'),

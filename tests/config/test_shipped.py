@@ -15,7 +15,7 @@ def test_the_root_is_the_checkout_or_the_package(tmp_path, monkeypatch):
     package = tmp_path / 'mmca'
     monkeypatch.setattr(shipped, 'PACKAGE', package)
     assert shipped.checkout() is None
-    with pytest.raises(InputError, match='install mmca again'):
+    with pytest.raises(InputError, match='reinstall mmca'):
         config_root()
     (package / '.mim/configs').mkdir(parents=True)
     assert config_root() == package / '.mim/configs'

@@ -112,7 +112,7 @@ class PreemptionHook(Hook):
         now = time.monotonic()
         if self._asked is None:
             self._asked = now
-            _write_error('SIGTERM: stopping after this iteration; again to stop at once')
+            _write_error('SIGTERM: stopping after this iteration; send again to stop immediately')
         elif now - self._asked > SAME_SIGNAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -156,7 +156,7 @@ def _reschedule(runner: Runner, checkpoint: dict) -> str:
     groups = runner.param_schedulers if several else {'': runner.param_schedulers or []}
     own = [scheduler for schedulers in groups.values() for scheduler in schedulers]
     if any(hasattr(scheduler, 'need_val_args') for scheduler in own):
-        return ' with the old schedule, since it follows a metric'
+        return ' with the old schedule, because it depends on a metric'
     meta, length = checkpoint['meta'], len(runner.train_loop.dataloader)
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     with warnings.catch_warnings():
