@@ -65,7 +65,7 @@ def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
 
     Yields:
         Path of the attention -> its input, in the order of the forward pass. Attentions that
-        define no weights are left out.
+        define no weights are omitted.
     """
     inputs: dict[str, AttentionInput] = {}
 

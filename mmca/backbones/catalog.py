@@ -72,7 +72,7 @@ def _all_backbones() -> dict[str, tuple[type[Backbone], str]]:
 def imagenet_weights(name: str) -> str:
     """Name in `mmca.checkpoint.KNOWN` of the weights that a backbone starts from.
 
-    They are its own if published, else its softmax original's.
+    They are the backbone's own if published, otherwise those of its softmax original.
 
     Raises:
         InputError: unknown backbone, or one without known weights.
@@ -95,12 +95,12 @@ def create_backbone(
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> Backbone:
-    """Create a backbone for any PyTorch network; of OpenMMLab it needs only mmengine.
+    """Create a backbone for any PyTorch network; the only OpenMMLab dependency is mmengine.
 
     Args:
         name: as in configs: 'ca_pvt_t', 'ca_swin_s', 'ca_deit_b', 'flatten_pvt_t', 'pvt_t', ...
-        weights: a file, a name such as 'pvt_tiny' (`mmca weights` lists them), an address, or
-            'imagenet' for those that fit; None starts from scratch.
+        weights: a file, a URL, a name such as 'pvt_tiny' (see `mmca weights`), or 'imagenet' for
+            weights that fit; None starts from scratch.
         out_indices: stages whose maps are returned, from 0; None is all. DeiT has one map.
         options: as for :class:`mmca.backbones.Backbone`.
 
@@ -150,7 +150,7 @@ class Candidate:
     def similarity(self) -> float:
         """Tensors that file and model share, unconverted, out of all tensors in either.
 
-        Unlike the filled fraction, it tells sizes apart: a tiny PVT is a part of a small one.
+        Unlike the filled fraction, it distinguishes sizes: a tiny PVT is a part of a small one.
         """
         report = self.report
         either = (report.loaded, report.missing, report.mismatched, report.unexpected)

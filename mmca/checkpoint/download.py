@@ -30,7 +30,7 @@ RECORD = re.compile(r'([0-9a-f]{64})  .+\n# (.+)\n')  # `sha256sum --check` read
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded weights, torch's own: TORCH_HOME moves it."""
+    """The folder of downloaded weights: torch's cache, which TORCH_HOME moves."""
     return Path(torch.hub.get_dir(), 'checkpoints')
 
 
@@ -42,11 +42,11 @@ def download(
     max_bytes: int = MAX_BYTES,
     timeout: float = TIMEOUT,
 ) -> Path:
-    """Download a file to :func:`cache_folder`, unless it is there.
+    """Download a file to :func:`cache_folder` unless it is already there.
 
-    Interrupted downloads continue, at once or in the next call, if the file on the server is still
-    the same. NAME.sha256 beside the file holds its SHA-256, which every use checks. A file copied
-    there by hand only needs the right `sha256`.
+    Interrupted downloads resume, immediately or in the next call, if the file on the server has not
+    changed. NAME.sha256 next to the file contains its SHA-256, which every use verifies. A file
+    that you copy there yourself only needs the right `sha256`.
 
     Args:
         address: http or https; proxies come from the environment, as for Python's urllib.

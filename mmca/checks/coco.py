@@ -1,4 +1,4 @@
-"""COCO files: what mmdet would drop or mix up silently."""
+"""Find annotations in COCO files that mmdet would silently drop or mix up."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _cache_file(path: str, *context: Sequence) -> Path:
 
 
 def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
-    """Find what mmdet would drop or mix up silently in the content of a COCO file.
+    """Find annotations in a COCO file that mmdet would silently drop or mix up.
 
     Args:
         content: as mmdet has read it, so its structure is sound.

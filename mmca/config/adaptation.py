@@ -1,4 +1,4 @@
-"""Put a backbone of mmca into any config of mmdet, mmseg or mmpretrain."""
+"""Replace the backbone in any config of mmdet, mmseg or mmpretrain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCHEDULES = {  # library -> shipped schedules with the recipes of PVT and others
 
 @dataclass
 class Adaptation:
-    """The changes that put another backbone into a config.
+    """The changes that replace the backbone in a config.
 
     Attributes:
         changes: key as in --cfg-options -> new value.
@@ -47,7 +47,7 @@ class Adaptation:
 def adapt(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Config:
-    """Put a backbone of mmca into a config, with the arguments and errors of :func:`plan`.
+    """Replace the backbone of a config, with the arguments and errors of :func:`plan`.
 
     Returns:
         A new config.
@@ -66,10 +66,10 @@ def adapt(
 def plan(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Adaptation:
-    """Plan the changes that put a backbone of mmca into a config.
+    """Plan the changes that replace the backbone of a config.
 
-    Shapes of the old and the new backbone's maps run through neck and heads to find the channel
-    numbers that must change.
+    Runs shapes of the old and the new feature maps through neck and heads to find the numbers of
+    channels that must change.
 
     Args:
         cfg: a detector, segmentor or classifier.
@@ -78,7 +78,7 @@ def plan(
         keep_recipe: whether to keep optimizer, rate and warm-up.
 
     Raises:
-        InputError: the config's model cannot be built, or cannot take this backbone.
+        InputError: the config's model cannot be built, or cannot use this backbone.
     """
     from mmengine.registry import DefaultScope
 

@@ -1,4 +1,4 @@
-"""Choose what to train on a data set: model, backbone, image size, schedule."""
+"""Choose model, backbone, image size and schedule for a data set."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def choose(
     batch_size: int | None = None,
     device: str | None = None,
 ) -> Recipe:
-    """Choose a training recipe; every argument replaces the default choice.
+    """Choose a training recipe; every argument overrides the default.
 
     Args:
         info: the data set.

@@ -5,7 +5,7 @@
    traceback goes to the log file.
 3. Anything raised later: the traceback, then how to resume, exit status 1.
 
-With MMCA_TRACEBACK=1 (`--traceback` of the commands) exceptions stay as they are.
+With MMCA_TRACEBACK=1 (`--traceback` of the commands), exceptions are raised unchanged.
 """
 
 from __future__ import annotations

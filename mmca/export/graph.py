@@ -1,4 +1,4 @@
-"""The part of a trained model that an exported file contains."""
+"""The exported part of a trained model."""
 
 from __future__ import annotations
 

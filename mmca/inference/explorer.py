@@ -1,4 +1,4 @@
-"""Predict on an image, and show where its circulant blocks attend."""
+"""Predict on an image, and show what its circulant blocks attend to."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class View:
 class Explorer:
     """Predict on an image and keep the kernels of the same forward pass.
 
-    Several threads may share an explorer; it keeps no image.
+    Several threads can share an explorer; it does not keep images.
 
     Attributes:
         no_attention: why there is no attention to show; '' if there is.

@@ -37,7 +37,7 @@ class Summary:
     Attributes:
         images: number of images written.
         frames: number of video frames written.
-        objects: class -> number of objects scoring at least `score_thr`; empty for segmentors.
+        objects: class -> number of objects that score at least `score_thr`; empty for segmentors.
         written: folders and files with results.
         with_truth: number of images with ground truth.
         skipped: number of files in folders that are neither images nor videos.
@@ -67,14 +67,14 @@ def predict_files(
         predictor: the model.
         inputs: files, folders and glob patterns.
         out: the folder for the results.
-        ann: ground truth to draw beside the predictions: a COCO file for a detector, a folder of
+        ann: ground truth to draw next to the predictions: a COCO file for a detector, a folder of
             label maps for a segmentor.
-        score_thr: draw objects with at least this score.
+        score_thr: lowest score of the objects to draw.
         batch_size: the largest number of images per forward pass.
 
     Raises:
-        InputError: `ann` does not suit the model or matches no image, or a result would replace
-            an input.
+        InputError: `ann` does not fit the model or does not match any image, or a result would
+            overwrite an input.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Read ground truth, to draw it beside predictions."""
+"""Read ground truth to draw next to predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def next_free(ids: Iterable[int | str]) -> int:
 
 
 class CocoTruth:
-    """Boxes and masks of a COCO file, without the categories that the model does not know.
+    """Boxes and masks of a COCO file, only in categories of the model.
 
     An entry belongs to the first image whose path ends in its `file_name`.
 
