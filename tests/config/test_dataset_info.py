@@ -170,7 +170,11 @@ def color_maps(data):
         (lambda data: write_labels(data / 'x/val', data / 'y/val'), {}, 'needs train and val'),
         (lambda data: write_labels(data / 'x', data / 'y', values=(0, 255)), {}, 'contain only 0'),
         (lambda data: write_labels(data / 'x', data / 'y', values=(0, 75)), {}, 'labels, up to 75'),
-        (lambda d: write_labels(d / 'x', d / 'y', ends=('.png', '.jpg')), {}, 'y has JPEG label maps'),
+        (
+            lambda d: write_labels(d / 'x', d / 'y', ends=('.png', '.jpg')),
+            {},
+            'y has JPEG label maps',
+        ),
         (color_maps, {}, r'annotations/training has .* the colors \(0, 128, 255\).*own_data.md'),
         (folders.as_ade, {'classes': 'sky'}, 'lists 1 classes.* use --classes background,sky'),
     ],
