@@ -194,7 +194,11 @@ def test_position_embedding_of_another_grid():
         ('Swin', {'arch': {'embed_dims': (8, 16)}}, 'embed_dims must have one number, such as 96'),
         ('Swin', {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
         ('DeiT', {'out_indices': (3, 11)}, r'from 11 to 11, got \(3, 11\)'),
-        ('DeiT', {'with_cls_token': True, 'attn': 'C'}, 'needs a block whose attention takes it'),
+        (
+            'DeiT',
+            {'with_cls_token': True, 'attn': 'C'},
+            'needs a block whose attention supports it',
+        ),
         ('DeiT', {'out_type': 'cls_token'}, "with a class token, got 'cls_token'"),
         ('DeiT', {'out_type': 'raw', 'with_cls_token': True}, "got 'raw'"),
         ('CAPVT', {'drop_path': 0.1}, "unexpected keyword argument 'drop_path'"),
