@@ -69,7 +69,7 @@ COMMON = {
     '--amp': dict(action='store_true', help='autocast: float16 on a GPU, bfloat16 on the CPU'),
     '--tf32': dict(action='store_true', help='use TF32 for float32 products (GPUs)'),
     '--no-memory': dict(action='store_true', help='measure only times'),
-    '--profile': dict(action='store_true', help="also show the time of mmca by kind of operator"),
+    '--profile': dict(action='store_true', help='also show the time of mmca by kind of operator'),
     '--seed': dict(type=int, default=0, help='random seed of weights and inputs; default 0'),
     '--out': dict(type=_parse_folder, default='work_dirs/benchmark', help='default %(default)s'),
 }
