@@ -123,7 +123,9 @@ def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path
     write_image(tmp_path / '0.png', noise(1, (16, 16)))
     summary = predict_files(segmentor, [tmp_path / '0.png'], tmp_path / 'out', seg.ann)
     start, size = 'drawn without ground truth: ', '(H, W), but the image has'
-    assert summary.failures == [(f'{tmp_path}/0.png', f'{start}it has (32, 32) {size} (16, 16)')]
+    assert summary.failures == [
+        (f'{tmp_path}/0.png', f'{start}its size is (32, 32) {size} (16, 16)')
+    ]
     assert files(tmp_path / 'out') == ['images/0.jpg', 'labels/0.png']
 
     content = json.loads(det.ann.read_text())
@@ -135,7 +137,7 @@ def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path
     (first, reason), second = summary.failures
     assert first == str(det.images / '0.jpg')
     assert reason.startswith(f'{start}ValueError(')
-    assert second == (str(det.images / '1.jpg'), f'{start}it has (32, 16) {size} (32, 32)')
+    assert second == (str(det.images / '1.jpg'), f'{start}its size is (32, 16) {size} (32, 32)')
 
 
 def test_bad_arguments(detector, segmentor, det, tmp_path):
