@@ -1,13 +1,13 @@
 """Benchmarks of mmca: python -m benchmarks COMMAND.
 
-All workloads of a case run in one process, in turn, so that a busy machine slows all of them.
-Reports have the medians, and the median of the ratios within a round. `step` is forward and
-backward in training mode, for a detector also the optimizer's step. Workloads that must agree are
-compared first: if they disagree, nothing is reported and the exit code is 1.
+All workloads of a case run alternately in one process, so that a busy machine slows all of them.
+Reports contain medians, and medians of the ratios within a round. A `step` is a forward and
+backward pass in training mode, for a detector also the optimizer step. If workloads that must agree
+do not, the command reports the difference instead of times and exits with code 1.
 
-Memory is measured in a new process per workload: `peak` is the peak above the module and its
-inputs, on CPUs with the libraries that the first call loads; `kept` is what autograd keeps for the
-backward pass, without parameters and inputs.
+Memory is measured in a separate process per workload. `peak` is the peak memory without the module
+and its inputs, on CPUs including libraries that the first call loads. `kept` is the memory that
+autograd keeps for the backward pass, without parameters and inputs.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from benchmarks.profiling import profile
 from benchmarks.report import environment, print_case, ratios, write
 from mmca.errors import InputError
 
-STUDIES = {'numerics': numerics, 'training': training}  # which compare no times
+STUDIES = {'numerics': numerics, 'training': training}  # do not compare times
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line without the program's name.
 
     Returns:
-        The exit code: 0, 1 after a disagreement, 2 after a user's mistake, 130 after an interrupt.
+        The exit code: 0, 1 after a disagreement, 2 after an input error, 130 after an interrupt.
     """
     try:
         args = build_parser().parse_args(argv)

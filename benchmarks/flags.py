@@ -62,14 +62,14 @@ def _parse_folder(text: str) -> Path:
 
 # Flags of all suites -> keywords of `add_argument`; --rounds has a default per suite.
 COMMON = {
-    '--warmup': dict(type=at_least(1), default=2, help='rounds that are not timed; default 2'),
-    '--threads': dict(type=at_least(1), help="of torch on the CPU; default: torch's own choice"),
+    '--warmup': dict(type=at_least(1), default=2, help='untimed rounds; default 2'),
+    '--threads': dict(type=at_least(1), help='CPU threads of torch; default: chosen by torch'),
     '--device': dict(type=_parse_device, default='cpu', help='cpu (default), cuda or cuda:1'),
     '--dtype': dict(type=_parse_dtype, default='float32', help=f'one of {", ".join(DTYPES)}'),
     '--amp': dict(action='store_true', help='autocast: float16 on a GPU, bfloat16 on the CPU'),
-    '--tf32': dict(action='store_true', help='float32 products in TF32, on a GPU'),
-    '--no-memory': dict(action='store_true', help='times only'),
-    '--profile': dict(action='store_true', help='also the time of ours by kind of operator'),
-    '--seed': dict(type=int, default=0, help='of weights and inputs; default 0'),
+    '--tf32': dict(action='store_true', help='use TF32 for float32 products (GPUs)'),
+    '--no-memory': dict(action='store_true', help='measure only times'),
+    '--profile': dict(action='store_true', help='also show the time of mmca by kind of operator'),
+    '--seed': dict(type=int, default=0, help='random seed of weights and inputs; default 0'),
     '--out': dict(type=_parse_folder, default='work_dirs/benchmark', help='default %(default)s'),
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in parts of at most nine minutes, each useful alone:
+# Test and measure a GPU, in parts of at most nine minutes that can run separately:
 #     bash benchmarks/gpu_day.sh OUT [PART...]     # correctness training time models sizes
-# The exit code is 1 if a command fails or has no time left. DEVICE=cpu rehearses all of it with
-# small sizes. The machine needs torch, pytest and, beside ours in `models`, timm; whole
-# detectors are timed where it has mmdet. Where it has no mmengine and no internet, WHEELS=DIR
-# installs all wheels in DIR first. Fill it elsewhere, 4 MiB:
+# The exit code is 1 if a command fails or runs out of time. DEVICE=cpu rehearses all parts with
+# small sizes. The machine needs torch, pytest and, for `models`, timm. With mmdet, the script also
+# times whole detectors. Without mmengine and internet access, set WHEELS=DIR to install all wheels
+# in DIR first. To download them (4 MiB) on another machine:
 #     pip download --no-deps -d DIR onedl-mmengine==0.10.12 addict yapf termcolor rich \
 #         platformdirs markdown-it-py mdurl pygments pyyaml
 set -uo pipefail

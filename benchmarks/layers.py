@@ -30,7 +30,7 @@ Size = tuple[int, int, int, int]
 
 @register_suite('op', rounds=20, flags={'--size': SIZE})
 def op_cases(args: Namespace) -> list[Case]:
-    """Each op of mmca.ops that has an efficient baseline, at every size."""
+    """Ops of mmca.ops compared with efficient baselines."""
     cases = []
     for size in args.size or SIZES:
         batch, height, width, channels = size
@@ -57,7 +57,7 @@ def op_cases(args: Namespace) -> list[Case]:
 
 
 def _with_keys(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], head_dim: int) -> Tensor:
-    """Circulant attention with key logits of zero, which change nothing and have a gradient."""
+    """Circulant attention with zero key logits, which have no effect but have a gradient."""
     keys = q[..., ::head_dim].mT * 0
     return ops.circulant_attention(q, k, v, grid, head_dim, key_logits=keys)
 
@@ -70,12 +70,12 @@ def _with_keys(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], head_dim:
         '--softmax-tokens': dict(
             type=at_least(1),
             default=12544,
-            help='larger grids are not given to attention over all tokens; default 12544',
+            help='largest grid, in tokens, for attention over all tokens; default 12544',
         ),
     },
 )
 def layer_cases(args: Namespace) -> list[Case]:
-    """The circulant layer against its baseline, all other attentions and mmdet's."""
+    """The circulant layer compared with its baseline, other attentions and mmdet's modules."""
     cases = []
     for size in args.size or SIZES:
         _, height, width, channels = size
@@ -100,7 +100,7 @@ def layer_cases(args: Namespace) -> list[Case]:
 
 @register_suite('passes', rounds=20, flags={'--size': SIZE})
 def pass_cases(args: Namespace) -> list[Case]:
-    """The circulant layer, its transforms and a product, beside a copy of the input."""
+    """The circulant layer, its transforms and a product, compared with a copy of the input."""
     cases = []
     for size in args.size or SIZES:
         batch, height, width, channels = size
@@ -134,13 +134,13 @@ class OneByOne(nn.Module):
     'sizes',
     rounds=5,
     flags={
-        '--count': dict(type=at_least(1), default=40, help='images; default 40'),
-        '--side': dict(type=at_least(8), default=200, help='of the grids, about; default 200'),
+        '--count': dict(type=at_least(1), default=40, help='number of images; default 40'),
+        '--side': dict(type=at_least(8), default=200, help='mean side of the grids; default 200'),
         '--channels': dict(type=at_least(1), default=64, help='default 64'),
     },
 )
 def size_cases(args: Namespace) -> list[Case]:
-    """Images of different sizes, as in COCO, beside as many images of one size."""
+    """Images of different sizes, as in COCO, compared with images of one size."""
     generator = torch.Generator().manual_seed(args.seed)
     factors = 0.75 + 0.5 * torch.rand(args.count, 2, generator=generator)
     various = [tuple(sides) for sides in (args.side * factors).long().tolist()]

@@ -48,19 +48,19 @@ SHAPE = dict(
     'backbone',
     rounds=5,
     flags={
-        '--ours': dict(nargs='+', metavar='NAME', default=OURS, help='as in configs'),
+        '--ours': dict(nargs='+', metavar='NAME', default=OURS, help='named as in configs'),
         '--baselines': dict(
             nargs='+',
             metavar='NAME',
             default=BASELINES,
-            help=f'as in configs, or of {", ".join((*MMDET_BACKBONES, *TIMM_BACKBONES))}',
+            help=f'named as in configs, or {", ".join((*MMDET_BACKBONES, *TIMM_BACKBONES))}',
         ),
         '--shape': SHAPE,
-        '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
+        '--batch': dict(type=at_least(1), default=1, help='batch size; default 1'),
     },
 )
 def backbone_cases(args: Namespace) -> list[Case]:
-    """Whole backbones on one image size."""
+    """Whole backbones at one image size."""
     names = list(dict.fromkeys([*args.ours, *args.baselines]))
     check_names(names)
     for name in names:
@@ -123,7 +123,7 @@ def build_backbone(name: str) -> nn.Module:
 
 
 def _init_weights(model: nn.Module) -> None:
-    """As before training, without the log lines."""
+    """Initialize as before training, without the log lines."""
     logging.disable(logging.WARNING)
     try:
         model.init_weights()
@@ -149,19 +149,19 @@ class DetectorStep(nn.Module):
     'detector',
     rounds=3,
     flags={
-        '--configs': dict(nargs='+', default=CONFIGS, metavar='CONFIG', help='ours'),
+        '--configs': dict(nargs='+', default=CONFIGS, metavar='CONFIG', help='configs of mmca'),
         '--baselines': dict(
             nargs='*',
             default=BASELINES,
             choices=tuple(MMDET_BACKBONES),
             metavar='NAME',
-            help="mmdet's backbones in place of the first config's: %(choices)s",
+            help='mmdet backbones that replace the one in the first config: %(choices)s',
         ),
         '--shape': SHAPE,
     },
 )
 def detector_cases(args: Namespace) -> list[Case]:
-    """Whole detectors, with the optimizer's step, on one random image.
+    """Whole detectors, with the optimizer step, on one random image.
 
     An untrained detector is confident of nothing: its predictions hold no boxes and no masks.
     """

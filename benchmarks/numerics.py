@@ -30,8 +30,8 @@ Largest error of output / gradients:
 | tokens | reference | op, float64 | op | baseline | op, projected | baseline, projected |
 |---|---|---|---|---|---|---|"""
 FLAGS = {
-    '--sides': dict(nargs='+', type=at_least(1), default=SIDES, help='of the square grids'),
-    '--seed': dict(type=int, default=0, help='of the random inputs; default 0'),
+    '--sides': dict(nargs='+', type=at_least(1), default=SIDES, help='sides of the square grids'),
+    '--seed': dict(type=int, default=0, help='random seed of the inputs; default 0'),
 }
 
 

@@ -53,13 +53,13 @@ class Run(nn.Module):
     flags={
         '--backbone': dict(default='ca_pvt_s', metavar='NAME', help='default %(default)s'),
         '--shape': SHAPE,
-        '--batch': dict(type=at_least(1), default=1, help='images; default 1'),
+        '--batch': dict(type=at_least(1), default=1, help='batch size; default 1'),
     },
 )
 def variant_cases(args: Namespace) -> list[Case]:
-    """A backbone compiled, in half precision and, on GPUs, as CUDA graphs, beside itself."""
+    """A backbone compiled, in half precision and, on GPUs, with CUDA graphs."""
     if args.amp or args.dtype != torch.float32:
-        raise InputError('variants has rows of every precision: leave out --amp and --dtype')
+        raise InputError('variants includes all precisions: remove --amp and --dtype')
     check_names([args.backbone])
     cpu = args.device.type == 'cpu'
     skipped = {name: 'needs a GPU' for name, variant in VARIANTS.items() if variant.gpu and cpu}

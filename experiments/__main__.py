@@ -1,7 +1,7 @@
 """Repeat the results in docs: python -m experiments COMMAND.
 
-Start a command again to resume its runs; remove a run's log to repeat it. Data sets are looked
-for where `mmca train` does, see MMCA_DATA_ROOT.
+Start a command again to resume its runs. To repeat a run, delete its log. Data sets must be in the
+same place as for `mmca train`, see MMCA_DATA_ROOT.
 """
 
 import argparse
@@ -56,23 +56,23 @@ def build_parser() -> argparse.ArgumentParser:
         option('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
     run('--rows', nargs='+', default=[], help='names of rows; default all')
     timed('--rounds', type=int, default=5, help='iterations per row; default 5')
-    transfer = add('transfer', _transfer, 'run transfers, for tables and ablations')
+    transfer = add('transfer', _transfer, 'distill DeiT-T, for tables and ablations')
     names = ', '.join(TRANSFERS)
     transfer('names', nargs='+', choices=TRANSFERS, metavar='NAME', help=names)
-    shot = add('zero-shot', _zero_shot, 'count ImageNet images that a converted DeiT-T gets right')
-    shot('attn', nargs='+', help='letters, one or one per block')
-    shot('--every', type=int, default=1, metavar='N', help='take each N-th image')
+    shot = add('zero-shot', _zero_shot, 'count correctly classified ImageNet images')
+    shot('attn', nargs='+', help='one letter, or one letter per block')
+    shot('--every', type=int, default=1, metavar='N', help='use every N-th image')
     shot('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='gains of K')
     shot('--calibrate', nargs='+', default=[], metavar='DIR', help='images to calibrate on')
     for option in (run, transfer, shot):
-        option('--teacher', required=True, metavar='FILE', help="ImageNet's DeiT-T")
+        option('--teacher', required=True, metavar='FILE', help='DeiT-T trained on ImageNet')
     shot('--images', nargs='+', required=True, metavar='DIR', help='a folder per class')
     for option in (run, transfer):
-        option('--images', nargs='+', default=[], metavar='DIR', help='images for transfers')
-        option('--jobs', type=int, default=2, help='runs at a time; default 2')
+        option('--images', nargs='+', default=[], metavar='DIR', help='images for distillation')
+        option('--jobs', type=int, default=2, help='number of simultaneous runs; default 2')
         option('--work-dir', type=Path, default=WORK)
     border = add('border', _border, 'test a model on padded images, and unwrapped')
-    tiles = add('tiles', _tiles, 'test a detector on mosaics of test images, in tiles')
+    tiles = add('tiles', _tiles, 'test a detector on tiled mosaics of test images')
     exported = add('exported', _exported, 'test a detector as an ONNX file')
     for name, option in (('border', border), ('tiles', tiles), ('exported', exported)):
         option('config')
@@ -81,16 +81,16 @@ def build_parser() -> argparse.ArgumentParser:
     border('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
     tiles('--tile', type=int, default=128, help='pixels per side; default 128')
     tiles('--overlaps', nargs='+', type=float, default=[0.0, 0.2, 0.5])
-    tiles('--whole', action='store_true', help='use only images whose objects touch no border')
+    tiles('--whole', action='store_true', help='use only images without objects at a border')
     exported('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size')
     exported('--half', action='store_true', help='export in float16')
     for option in (border, exported):
         option('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    adapted = add('adapted', _adapted, "train libraries' own configs for one step")
+    adapted = add('adapted', _adapted, "train the libraries' own configs for one step")
     adapted('backbones', nargs='+', help='such as ca_pvt_t')
     adapted('--all', choices=tuple(LIBRARIES), help='adapt all of its configs instead')
-    adapted('--every', type=int, default=1, metavar='N', help='take each N-th config')
-    adapted('--root', default=DATA, help='folder of coco_sample and ade20k_sample')
+    adapted('--every', type=int, default=1, metavar='N', help='use every N-th config')
+    adapted('--root', default=DATA, help='folder that contains coco_sample and ade20k_sample')
     add('report', _report, 'write docs/results and the metafiles')
     return parser
 

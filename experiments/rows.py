@@ -198,12 +198,14 @@ LONG = {
     'softmax': Transfer('softmax', 'softmax', (*SHORTER, '--block-iters', '0'), SOFTMAX),
 }
 ABLATIONS = (
-    Transfer('short', '400 iterations: blocks, half of them fed by the teacher, lr 5e-4', SHORT),
-    Transfer('short_attention', 'attention only', (*SHORT, '--train', 'attention')),
-    Transfer('short_all', 'all parameters', (*SHORT, '--train', 'all')),
-    Transfer('short_end_to_end', 'end to end only', (*SHORT, '--block-iters', '0')),
-    Transfer('short_quarter', 'a quarter fed by the teacher', (*SHORT, '--block-iters', '100')),
-    Transfer('short_lr', 'lr 1.5e-3', (*SHORT, '--lr', '1.5e-3')),
+    Transfer('short', '400 iterations, default: blocks, 200 on teacher inputs, lr 5e-4', SHORT),
+    Transfer('short_attention', '400 iterations, only attention', (*SHORT, '--train', 'attention')),
+    Transfer('short_all', '400 iterations, all parameters', (*SHORT, '--train', 'all')),
+    Transfer('short_end_to_end', '400 iterations, all end to end', (*SHORT, '--block-iters', '0')),
+    Transfer(
+        'short_quarter', '400 iterations, 100 on teacher inputs', (*SHORT, '--block-iters', '100')
+    ),
+    Transfer('short_lr', '400 iterations, lr 1.5e-3', (*SHORT, '--lr', '1.5e-3')),
 )
 SIZES = (
     *(
@@ -255,7 +257,7 @@ TABLES = {
     for table in (
         Table(
             'camvid_scratch',
-            'CamVid from scratch',
+            'Semantic FPN on CamVid, trained from scratch',
             2,
             MIOU,
             (240, 320),
@@ -263,7 +265,7 @@ TABLES = {
         ),
         Table(
             'camvid_swin',
-            'CamVid from scratch, Swin, half the iterations at batch size 2',
+            'Swin on CamVid, trained from scratch for 600 iterations at batch size 2',
             2,
             MIOU,
             (240, 320),
@@ -274,7 +276,7 @@ TABLES = {
         ),
         Table(
             'camvid_deit',
-            'CamVid from ImageNet DeiT-T, Semantic FPN',
+            'Semantic FPN on CamVid, from ImageNet weights of DeiT-T',
             3,
             MIOU,
             (240, 320),
@@ -283,7 +285,7 @@ TABLES = {
         ),
         Table(
             'penn_fudan_deit',
-            'Penn-Fudan from ImageNet DeiT-T, Mask R-CNN',
+            'Mask R-CNN on Penn-Fudan, from ImageNet weights of DeiT-T',
             3,
             AP,
             (240, 320),
@@ -292,7 +294,7 @@ TABLES = {
         ),
         Table(
             'camvid_transfer_size',
-            'CamVid, CA-DeiT-T distilled on more or fewer images',
+            'CA-DeiT-T on CamVid, by number of distillation images',
             2,
             MIOU,
             (240, 320),
@@ -301,7 +303,7 @@ TABLES = {
         ),
         Table(
             'camvid_unlabeled',
-            'CamVid, distilled from softmax models without labels, Semantic FPN',
+            'Semantic FPN on CamVid, distilled without labels',
             2,
             MIOU,
             (240, 320),

@@ -1,7 +1,7 @@
 """Circulant Attention for dense prediction: an OpenMMLab plugin.
 
-`mmca.ops` and `mmca.layers` need torch alone, and importing them imports nothing else. mmengine
-imports `mmca.registry` by itself as soon as a config names a type such as 'mmca.CAPVT'.
+`mmca.ops` and `mmca.layers` need and import only torch. mmengine imports `mmca.registry`
+automatically when a config contains a type such as 'mmca.CAPVT'.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How mmca talks about what the user can fix: one exception, and lines on stderr."""
+"""Errors and warnings about mistakes that the user can fix."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ import sys
 class InputError(ValueError):
     """Bad input: a wrong name, shape, path or file.
 
-    The message is one line that names the value and what to do about it; the commands print it
-    without a traceback and exit with status 2.
+    The message is one line that states the value and how to fix it. The commands print it without a
+    traceback and exit with status 2.
     """
 
 

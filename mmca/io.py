@@ -67,7 +67,7 @@ def read_coco(path: str | Path) -> dict:
     except ValueError as error:
         raise InputError(f'cannot read {path}: {error}') from error
     if not isinstance(content, dict):
-        raise InputError(f'{path} is not a COCO file: it needs a JSON object')
+        raise InputError(f'{path} is not a COCO file: it must contain a JSON object')
     return complete_coco(content)
 
 

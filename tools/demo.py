@@ -1,7 +1,7 @@
 """Train and test a detector and a segmentor from scratch on the synthetic data set.
 
 Runs tools/make_mini.py, then `mmca train` and `mmca test` with two mini configs, and prints AP,
-mIoU and times; 10 minutes on two CPU cores.
+mIoU and times. Takes 10 minutes on two CPU cores.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def run(*argv: str) -> float:
     start = time.monotonic()
     status = subprocess.run([sys.executable, *argv]).returncode
     if status:
-        raise InputError(f'python {" ".join(argv[:3])} ended with status {status}')
+        raise InputError(f'python {" ".join(argv[:3])} failed with status {status}')
     return time.monotonic() - start
 
 

@@ -1,7 +1,7 @@
 """Write the synthetic data set of configs/mini: python tools/make_mini.py [--out DIR].
 
-The same images in COCO instance and in ADE20K layout, and single-object images in ImageNet layout.
-Takes a minute; the images depend on the seed alone.
+Writes the same images in COCO and ADE20K layout, and single-object images in ImageNet layout. Takes
+a minute. The images depend only on the seed.
 """
 
 import argparse

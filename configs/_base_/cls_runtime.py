@@ -13,7 +13,7 @@ visualizer = dict(
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 
-# Training crops have one size, so cuDNN's choice of kernels pays.
+# Training crops have one size, so cuDNN's kernel selection pays off.
 env_cfg = dict(cudnn_benchmark=True)
 
 # The recipe is for 8 GPUs x 128 images.

@@ -19,7 +19,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     checks=dict(type='mmca.CheckHook'),  # before the first iteration
     finite_loss=dict(type='mmca.FiniteLossHook'),  # aborts when the loss stays NaN
-    preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint upon SIGTERM
+    preemption=dict(type='mmca.PreemptionHook'),  # writes a checkpoint on SIGTERM
     resume=dict(type='mmca.ResumeHook'),  # resumes at the exact iteration
     throughput=dict(type='mmca.ThroughputHook'),  # logs images per second
 )

@@ -11,7 +11,7 @@ visualizer = dict(
 )
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 
-# Training crops have one size, so cuDNN's choice of kernels pays.
+# Training crops have one size, so cuDNN's kernel selection pays off.
 env_cfg = dict(cudnn_benchmark=True)
 
 # Several processes turn the heads' BN into SyncBN, which runs only on GPUs: for several CPU

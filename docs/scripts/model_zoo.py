@@ -1,6 +1,6 @@
 """Write docs/model_zoo.md and docs/runs.md from the metafiles of configs/ and docs/results.
 
-Run `python docs/scripts/model_zoo.py` after a change of either.
+Run `python docs/scripts/model_zoo.py` after changing either.
 """
 
 import sys
@@ -25,7 +25,7 @@ FOLDERS = {
     'camvid': ('CamVid', '320 x 240'),
     'penn_fudan': ('Penn-Fudan', '400 x 300, or at the size in the row'),
     'imagenet': ('ImageNet-1k', '224 x 224'),
-    'mini': ('Synthetic data set', '160 x 128, 64 x 64 for the classifier'),
+    'mini': ('Synthetic data set', '160 x 128 (classifier: 64 x 64)'),
 }
 HEAD = """\
 # Model zoo
@@ -34,24 +34,24 @@ Train any config by its name in the tables:
 
     mmca train CONFIG
 
-Unless you train on the recipe's number of images per step, scale the learning rate:
-[Flags](train_and_test.md#flags).
+If your total batch size differs from the recipe's, scale the learning rate
+([Flags](train_and_test.md#flags)).
 
-- **Accuracy** is in percent. *paper*: published, not reproduced here; empty if we know of no
-  published figure. *ours*: trained with this code, the mean over seeds and the range;
-  [Runs](runs.md) lists commands, logs and checkpoints.
-- **Weights**: we publish none. [Weights](weights.md) lists third-party files that fit.
-- **GMACs** (billions of multiply-adds) are ours and include the DFTs: `mmca flops CONFIG`. They
-  agree with published ones within 1 %, except for FLatten-PVT-T: 212 G here and 244 G published
-  for Mask R-CNN, 128 and 169 G for Semantic FPN.
+- **Accuracy** is in percent. *paper* marks published figures, which we have not reproduced. A cell
+  is empty if we know of no published figure. *ours* marks models that we trained: the mean over
+  seeds, with the range in parentheses. [Runs](runs.md) lists commands, logs and checkpoints.
+- **Weights**: we do not publish weights. [Weights](weights.md) lists compatible third-party files.
+- **GMACs** (billions of multiply-adds) are our own counts and include DFTs (`mmca flops CONFIG`).
+  They agree with published counts within 1 %, except for FLatten-PVT-T: we count 212 GMACs with
+  Mask R-CNN (published: 244) and 128 with Semantic FPN (published: 169).
 """
 RUNS_HEAD = """\
 # Runs
 
-The runs behind the [model zoo](model_zoo.md) and [Results](results/README.md): the figures after
-the last iteration, date, machine, log, and the SHA-256 of the checkpoint. Commands are for seed 0,
-at the commit in the log; other seeds differ in `randomness.seed`. `deit_tiny_imagenet.pth` is
-DeiT-T trained on ImageNet.
+This page lists the runs behind the [model zoo](model_zoo.md) and [Results](results/README.md), with
+accuracy after the last iteration, date, machine, log, and SHA-256 of the checkpoint. Each command
+is for seed 0, at the commit that the log states. For other seeds, change `randomness.seed`.
+`deit_tiny_imagenet.pth` is DeiT-T trained on ImageNet.
 """
 
 
@@ -86,7 +86,7 @@ def section(folder: str, runs: Sequence[Run]) -> str:
                 rows[-1].append(spread([run.metrics[name] for run in group]))
     filled = [i for i in range(len(heads)) if any(row[i] for row in rows)]
     heads, *rows = ([cells[i] for i in filled] for cells in (heads, *rows))
-    about = f'GMACs at {size}.'
+    about = f'GMACs are counted at {size}.'
     lines = [f'## {heading}', '', about, '', '<div class="zoo" markdown>', '']
     return '\n'.join([*lines, *table(heads, rows), '</div>', ''])
 

@@ -1,4 +1,4 @@
-"""What a backbone costs, how its attention spreads, and how much of it is circulant."""
+"""Analyze the cost and the attention of backbones."""
 
 from mmca.analysis.block_shares import (
     BlockShare,

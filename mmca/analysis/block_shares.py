@@ -28,10 +28,10 @@ class BlockShare:
     Attributes:
         stage: index from 0; every block of a DeiT is a stage.
         grid: (H, W) of the patches.
-        circulant: what circulant matrices explain, see :func:`explained_shares`. Each head has
-            the gain that is best for the mean over images.
-        columns: the same of matrices with equal rows.
-        both: the same of both together.
+        circulant: share explained by circulant matrices, see :func:`explained_shares`. Each head
+            has the gain that is best for the mean over images.
+        columns: the same for matrices with equal rows.
+        both: the same for both together.
         both_by_head: `both` of every head.
         gains: the best pair (g_a, g_b) of every head for `both`.
         entropy: see :func:`mmca.analysis.normalized_entropy`.
@@ -52,7 +52,7 @@ def explained_shares(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """1 - |A - M|^2 / |A - 1/N|^2, with M the nearest attention of O(N log N) to A.
 
     The logits log A are projected on circulant matrices a_{m-n} plus matrices with equal rows b_m
-    (columns: all queries look at the same keys), and M is softmax(g_a a_{m-n} + g_b b_m). A gain
+    (columns: all queries attend to the same keys), and M is softmax(g_a a_{m-n} + g_b b_m). A gain
     of zero leaves a part out; circulant attention with keys starts with both gains at one.
 
     Args:

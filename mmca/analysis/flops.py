@@ -21,7 +21,7 @@ MASKS = 100  # per image
 
 @dataclass(frozen=True)
 class FlopReport:
-    """Size and cost of a module.
+    """Parameters and multiply-adds of a module.
 
     Attributes:
         macs: multiply-adds of convolutions, matrix products and transforms.
@@ -83,7 +83,7 @@ def block_macs(model: nn.Module, images: Tensor) -> dict[str, int]:
 def count_parts(model: nn.Module, library: str, shape: tuple[int, int]) -> dict[str, FlopReport]:
     """Count the multiply-adds of a model's parts for one image in inference.
 
-    RoI heads get as many boxes as the test settings keep, and 100 masks, as in mmdet's own count.
+    For RoI heads, it assumes the number of boxes in the test settings and 100 masks, as mmdet does.
 
     Args:
         model: as built from a config; afterward most of it is on the meta device.

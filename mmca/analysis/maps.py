@@ -65,7 +65,7 @@ def recorded_inputs(model: nn.Module) -> Iterator[dict[str, AttentionInput]]:
 
     Yields:
         Path of the attention -> its input, in the order of the forward pass. Attentions that
-        define no weights are left out.
+        define no weights are omitted.
     """
     inputs: dict[str, AttentionInput] = {}
 
@@ -111,7 +111,7 @@ def attention_matrices(seen: AttentionInput) -> Tensor:
     if numbers > MAX_NUMBERS:
         raise InputError(
             f'{seen.path}: the matrices of {heads} heads and {tokens} tokens need '
-            f'{numbers / 2**28:.1f} GiB, more than 1: choose a smaller image (--side)'
+            f'{numbers / 2**28:.1f} GiB, more than the limit of 1: reduce --side'
         )
     weights = seen.attn.attention_matrix(seen.x, seen.grid)
     return weights / weights.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Search for mixtures of attentions that save most for what the whole network loses."""
+"""Search for mixtures of attentions with a low error and a low cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Mixture:
 def replacement_letters(settings: Mapping) -> list[str]:
     """The attentions that can replace softmax in a backbone, those with `replaces_softmax`.
 
-    Beside a class token only those that take it.
+    With a class token, only those that support it.
     """
     known, token = registered_attentions(), settings.get('with_cls_token', False)
     return [
@@ -51,11 +51,11 @@ def search_mixtures(
     macs: Mapping[str, Sequence[int]],
     total: int,
 ) -> list[Mixture]:
-    """Replace softmax attention stage by stage, and run the converted network every time.
+    """Replace softmax attention stage by stage, and run the converted network each time.
 
-    Greedy: each step makes the replacement that adds least to the error for the multiply-adds
-    that it saves. Errors travel through all later blocks, so they are measured again at every
-    step, for the `TRIED` replacements that were best when last measured.
+    Greedy: each step makes the replacement that adds the smallest error per saved multiply-add.
+    Errors propagate through all later blocks, so each step measures the `TRIED` replacements again
+    that were best when last measured.
 
     Args:
         settings: of a backbone of mmca.

@@ -21,7 +21,7 @@ PARTS = {'circulant': 'tab:green', 'columns': 'tab:orange', 'both': 'tab:blue'}
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Where a softmax backbone can do without softmax attention, and what that saves and loses.
+    """Where a softmax backbone does not need softmax attention, with savings and errors.
 
     Attributes:
         loss: see :func:`analyze`.
@@ -39,11 +39,11 @@ class Recommendation:
 
     @property
     def best(self) -> Mixture:
-        """The recommendation."""
+        """The recommended mixture."""
         return _cheapest(self.path, self.loss)
 
     def rows(self) -> list[dict]:
-        """All figures of every block, as plain data."""
+        """All figures of every block as plain data."""
         rows = []
         for block in self.blocks:
             macs = {letter: by_path[block.path] for letter, by_path in self.macs.items()}
@@ -51,7 +51,7 @@ class Recommendation:
         return rows
 
     def plot(self, title: str) -> Figure:
-        """Plot what explains every block, and the errors and multiply-adds of the path."""
+        """Plot the explained shares of all blocks, and the errors and multiply-adds of the path."""
         blocks, places = self.blocks, range(len(self.blocks))
         figure = Figure(figsize=(max(6, 1.5 + 0.55 * len(blocks)), 8), layout='constrained')
         upper, lower = figure.subplots(2)

@@ -46,7 +46,7 @@ def softmax_backbone(settings: dict, path: str) -> Backbone:
     load_pretrained(model, path)
     if absent := _absent(fit(checkpoint, model)[1]):
         raise InputError(
-            f'{path} lacks {absent[0]}: it must have all softmax weights of {type(model).__name__}'
+            f'{path} lacks {absent[0]}: it needs all softmax weights of {type(model).__name__}'
         )
     return model.eval()
 

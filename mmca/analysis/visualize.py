@@ -73,11 +73,11 @@ def visualize(
     settings = backbone_settings(cfg)
     own = own_backbone(settings, checkpoint)
     if own is None and teacher:
-        raise InputError(f'--teacher needs circulant weights, {checkpoint} has softmax weights')
+        raise InputError(f'--teacher needs circulant weights, but {checkpoint} has softmax weights')
     seen = attention_inputs(own or softmax_backbone(settings, checkpoint), inputs)
     taught = attention_inputs(softmax_backbone(settings, teacher), inputs) if teacher else {}
     if not seen:
-        raise InputError('no attention of the backbone has weights to draw')
+        raise InputError('the backbone has no attention with weights to draw')
     paths, last = list(seen), len(seen) - 1
     if blocks is None:
         blocks = sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)})

@@ -1,4 +1,4 @@
-"""Backbones whose attention is chosen stage by stage. Needs torch and mmengine."""
+"""Backbones with a choice of attention per stage. They need torch and mmengine."""
 
 from mmca.backbones.cswin import CACSwin, CSwin, FLattenCSwin
 from mmca.backbones.deit import CADeiT, DeiT

@@ -19,10 +19,10 @@ ARCH_LETTERS = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'lar
 
 
 class Backbone(BaseModule):
-    """Base of the backbones.
+    """Base class of the backbones.
 
-    A subclass defines the class attributes, :meth:`build`, which builds its modules under the
-    parameter names of the original repository, and `forward`.
+    A subclass defines the class attributes, `forward`, and :meth:`build`, which builds its modules
+    with the parameter names of the original repository.
 
     Args:
         arch: a name in `arch_zoo`, its first letter, or a mapping that overrides the smallest size;
@@ -31,11 +31,11 @@ class Backbone(BaseModule):
             'softmax'; one letter or name for all stages. None is the class's `default_attn`.
         attn_cfg: options of attentions by name, such as dict(circulant=dict(scale='paper'),
             linear=dict(focusing_factor=4)); 'softmax' stands for the family's own attention.
-        in_channels: channels of the image.
+        in_channels: number of image channels.
         out_indices: stages whose maps are returned, from 0. None is all stages in a pyramid.
         drop_rate: dropout rate after the embedding, in MLPs and projections.
         drop_path_rate: stochastic depth rate of the last block, growing linearly from 0. None is
-            the rate of `arch`, or else the class's `default_drop_path`.
+            the rate of `arch` or, if it has none, the class's `default_drop_path`.
         pretrain_img_size: image side in pixels for position embeddings and the linear stages'
             `positional_encoding`, which are resized bilinearly for other images.
         with_cp: recompute activations in the backward pass instead of keeping them.
@@ -48,12 +48,12 @@ class Backbone(BaseModule):
         arch_zoo: size name -> settings, the smallest size first.
         softmax_attention: registered name of the family's own attention, 'softmax' in `attn`.
         stem: modules and parameters that frozen_stages >= 0 freezes.
-        stage_parts: those that frozen_stages > i freezes, too, with fields for i and n = i + 1.
+        stage_parts: those that frozen_stages > i also freezes, with fields for i and n = i + 1.
         default_attn: default of `attn`.
         no_weight_decay: parameters that recipes without weight decay on position tables exempt.
         norm_eps: eps of the blocks' LayerNorms.
         default_drop_path: default of `drop_path_rate`.
-        pyramid: whether each stage has a map to return; otherwise only the last has.
+        pyramid: whether each stage returns a map; otherwise only the last does.
 
     Raises:
         InputError: unknown arch, attention, option or stage index.
@@ -120,7 +120,7 @@ class Backbone(BaseModule):
             if unknown := set(arch) - set(smallest):
                 raise InputError(
                     f'unknown keys {sorted(unknown)} in arch of {cls.__name__}; '
-                    f'known are {sorted(smallest)}'
+                    f'choose from {sorted(smallest)}'
                 )
             for key, value in arch.items():
                 wanted, given = _length(smallest[key]), _length(value)
@@ -134,7 +134,7 @@ class Backbone(BaseModule):
         name = ARCH_LETTERS.get(arch, arch) or next(iter(cls.arch_zoo))
         if name not in cls.arch_zoo:
             raise InputError(
-                f'unknown arch {arch!r} of {cls.__name__}; known are {", ".join(cls.arch_zoo)}'
+                f'unknown arch {arch!r} of {cls.__name__}; choose from {", ".join(cls.arch_zoo)}'
             )
         return dict(cls.arch_zoo[name])
 
@@ -160,7 +160,7 @@ class Backbone(BaseModule):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Pixels of the image for each step on a map, for each map that the backbone returns."""
+        """Stride in image pixels of each map that the backbone returns."""
         return tuple(4 * 2**i for i in self.out_indices)
 
     def build_blocks(
@@ -218,7 +218,7 @@ class Backbone(BaseModule):
         logger = MMLogger.get_current_instance()
         if self.init_cfg is None:
             logger.warning(
-                f'{type(self).__name__}: no pretrained weights, training starts from scratch.'
+                f'{type(self).__name__}: no pretrained weights; training starts from scratch.'
             )
         elif self.init_cfg.get('type') == 'Pretrained':
             options = {key: value for key, value in self.init_cfg.items() if key != 'type'}

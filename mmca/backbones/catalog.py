@@ -72,7 +72,7 @@ def _all_backbones() -> dict[str, tuple[type[Backbone], str]]:
 def imagenet_weights(name: str) -> str:
     """Name in `mmca.checkpoint.KNOWN` of the weights that a backbone starts from.
 
-    They are its own if published, else its softmax original's.
+    They are the backbone's own if published, otherwise those of its softmax original.
 
     Raises:
         InputError: unknown backbone, or one without known weights.
@@ -86,7 +86,7 @@ def imagenet_weights(name: str) -> str:
         for known in KNOWN.values():
             if (known.backbone, known.arch) == (kind.__name__, arch):
                 return known.name
-    raise InputError(f'no ImageNet weights of {name} are known: name a file')
+    raise InputError(f'no ImageNet weights are known for {name}: pass a file')
 
 
 def create_backbone(
@@ -95,12 +95,12 @@ def create_backbone(
     out_indices: Sequence[int] | None = None,
     **options: Any,
 ) -> Backbone:
-    """Create a backbone for any PyTorch network; of OpenMMLab it needs only mmengine.
+    """Create a backbone for any PyTorch network; the only OpenMMLab dependency is mmengine.
 
     Args:
         name: as in configs: 'ca_pvt_t', 'ca_swin_s', 'ca_deit_b', 'flatten_pvt_t', 'pvt_t', ...
-        weights: a file, a name such as 'pvt_tiny' (`mmca weights` lists them), an address, or
-            'imagenet' for those that fit; None starts from scratch.
+        weights: a file, a URL, a name such as 'pvt_tiny' (see `mmca weights`), or 'imagenet' for
+            weights that fit; None starts from scratch.
         out_indices: stages whose maps are returned, from 0; None is all. DeiT has one map.
         options: as for :class:`mmca.backbones.Backbone`.
 
@@ -150,7 +150,7 @@ class Candidate:
     def similarity(self) -> float:
         """Tensors that file and model share, unconverted, out of all tensors in either.
 
-        Unlike the filled fraction, it tells sizes apart: a tiny PVT is a part of a small one.
+        Unlike the filled fraction, it distinguishes sizes: a tiny PVT is a part of a small one.
         """
         report = self.report
         either = (report.loaded, report.missing, report.mismatched, report.unexpected)
@@ -183,7 +183,7 @@ def best_fit(file: str | Path) -> tuple[str, str]:
     """
     candidates = find_backbones(read_checkpoint(file))
     if not candidates:
-        raise InputError(f'{file} fits no backbone of mmca; see `mmca inspect {file}`')
+        raise InputError(f'{file} does not fit any backbone of mmca; run `mmca inspect {file}`')
     return candidates[0].name, candidates[0].arch
 
 

@@ -46,8 +46,8 @@ class CSwin(Backbone):
     """CSwin Transformer (arXiv 2107.00652) with a choice of attention for each stage.
 
     Parameter names are the original code's: `stage1_conv_embed`, `stage{i}.{j}`, `merge{i}`,
-    `norm{i}`, i from 1. Softmax and linear blocks hold the projections of their attention, as
-    there; the others have `attn`, as in the other families.
+    `norm{i}`, i from 1. As there, softmax and linear blocks contain the projections of
+    their attention; the others have `attn`, as in the other families.
 
     `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'base' (or t, s, b), or a mapping
     of `embed_dims` (first stage; it doubles), `depths`, `num_heads`, `mlp_ratio`, `drop_path_rate`
@@ -123,7 +123,7 @@ class CSwin(Backbone):
 
 @MODELS.register_module()
 class CACSwin(CSwin):
-    """CSwin with circulant attention in stages 1 and 2, a combination that no paper has."""
+    """CSwin with circulant attention in stages 1 and 2 (not in any paper)."""
 
     default_attn = 'CCSS'
 
@@ -132,7 +132,7 @@ class CACSwin(CSwin):
 class FLattenCSwin(CSwin):
     """CSwin with focused linear attention in stages 1 and 2, FLatten-CSwin (arXiv 2308.00442).
 
-    It has other depths than CSwin.
+    Its depths differ from CSwin's.
     """
 
     arch_zoo: ClassVar[Mapping[str, Mapping]] = {

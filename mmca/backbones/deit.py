@@ -27,8 +27,8 @@ def _arch(embed_dims: int, num_heads: int) -> dict:
 class DeiT(Backbone):
     """DeiT (arXiv 2012.12877) with a choice of attention for each block.
 
-    Returns one map at stride 16, after the final norm; `mmca.SimpleFeaturePyramid` makes the
-    levels for FPN-style heads. Parameter names are the original's: `patch_embed.proj`,
+    Returns one map at stride 16, after the final norm. For FPN-style heads, add
+    `mmca.SimpleFeaturePyramid`. Parameter names are the original's: `patch_embed.proj`,
     `cls_token`, `pos_embed`, `blocks.{j}`, `norm`.
 
     `Backbone` describes the arguments not listed here; each block is a stage. `arch` is 'tiny',
@@ -39,14 +39,13 @@ class DeiT(Backbone):
     Args:
         pos_embed: whether the model has a position embedding; it must agree with the weights.
             None is True in DeiT, False in CADeiT.
-        with_cls_token: whether the model has a class token, as the original does. It takes part
-            in blocks whose attention has `special_tokens` (softmax, keyed circulant) and skips the
-            others.
+        with_cls_token: whether the model has a class token, as the original does. Blocks whose
+            attention has `special_tokens` (softmax, keyed circulant) process it; others do not.
         out_type: 'featmap', or 'cls_token' for a classifier that reads the class token.
 
     Raises:
         InputError: unknown arch, attention, option or out_type; a class token that no block
-            takes, or that the model lacks.
+            supports or that the model lacks.
 
     Example:
         >>> import torch
@@ -79,7 +78,7 @@ class DeiT(Backbone):
         self.takes_token = [attention.special_tokens for attention in classes]
         if with_cls_token and not any(self.takes_token):
             raise InputError(
-                'with_cls_token=True needs a block whose attention takes it, such as softmax, '
+                'with_cls_token=True needs a block whose attention supports it, such as softmax, '
                 f'got attn={"".join(self.attn)!r}'
             )
         if out_type not in OUT_TYPES[: 1 + with_cls_token]:
@@ -138,8 +137,8 @@ class DeiT(Backbone):
 class CADeiT(DeiT):
     """DeiT with circulant attention in all blocks, CA-DeiT (arXiv 2512.21542).
 
-    Every block has a 3 x 3 positional convolution, so there is no position embedding. To start
-    from DeiT weights, which contain one, set pos_embed=True.
+    By default, it has no position embedding, because every block has a 3 x 3 positional
+    convolution. To start from DeiT weights, which contain a position embedding, set pos_embed=True.
     """
 
     default_attn = 'C'

@@ -57,8 +57,8 @@ class Swin(Backbone):
     """Swin Transformer (arXiv 2103.14030) with a choice of attention for each stage.
 
     Parameter names are the original detection code's: `patch_embed`, `layers.{i}.blocks.{j}`,
-    `layers.{i}.downsample`, `norm{i}`, i from 0. Circulant and linear stages see the whole grid,
-    without windows or shift.
+    `layers.{i}.downsample`, `norm{i}`, i from 0. Circulant and linear stages attend to the whole
+    grid, without windows or shift.
 
     `Backbone` describes the arguments. `arch` is 'tiny', 'small', 'base' (or t, s, b), or a mapping
     of `embed_dims` (first stage; it doubles), `depths`, `num_heads`, `mlp_ratio`, `window_size`.

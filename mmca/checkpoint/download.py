@@ -30,7 +30,7 @@ RECORD = re.compile(r'([0-9a-f]{64})  .+\n# (.+)\n')  # `sha256sum --check` read
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded weights, torch's own: TORCH_HOME moves it."""
+    """The folder of downloaded weights: torch's cache, which TORCH_HOME moves."""
     return Path(torch.hub.get_dir(), 'checkpoints')
 
 
@@ -42,11 +42,11 @@ def download(
     max_bytes: int = MAX_BYTES,
     timeout: float = TIMEOUT,
 ) -> Path:
-    """Download a file to :func:`cache_folder`, unless it is there.
+    """Download a file to :func:`cache_folder` unless it is already there.
 
-    Interrupted downloads continue, at once or in the next call, if the file on the server is still
-    the same. NAME.sha256 beside the file holds its SHA-256, which every use checks. A file copied
-    there by hand only needs the right `sha256`.
+    Interrupted downloads resume, immediately or in the next call, if the file on the server has not
+    changed. NAME.sha256 next to the file contains its SHA-256, which every use verifies. A file
+    that you copy there yourself only needs the right `sha256`.
 
     Args:
         address: http or https; proxies come from the environment, as for Python's urllib.
@@ -64,7 +64,7 @@ def download(
     """
     name = name or PurePosixPath(unquote(urlsplit(address).path)).name
     if name in ('', '..'):
-        raise InputError(f'{address} names no file')
+        raise InputError(f'{address} does not end in a file name')
     path, source = cache_folder() / name, mirror or address
     if not path.is_file():
         try:
@@ -76,7 +76,7 @@ def download(
             code = f'{error.code} ' if isinstance(error, HTTPError) else ''
             reason = ' '.join(f'{code}{getattr(error, "reason", None) or error}'.split())
             raise InputError(
-                f'cannot download {source}: {reason}; if you get the file elsewhere, save it as '
+                f'cannot download {source}: {reason}; download the file yourself and save it as '
                 f'{path}'
             ) from error
     _check(path, sha256, address)
@@ -121,7 +121,7 @@ def _receive(address: str, part: Path, size: int, max_bytes: int, timeout: float
         length = answer.headers['Content-Length']
         total = size + int(length) if length else None
         if total and total > max_bytes:
-            raise ValueError(f'it has {total} bytes, allowed are {max_bytes}')
+            raise ValueError(f'it has {total} bytes, more than the limit of {max_bytes}')
         date = answer.headers['Last-Modified']
         modified = parsedate_to_datetime(date).timestamp() if date else 0
         with open(part, 'r+b' if size else 'wb') as file, _progress(part.stem, total) as show:
@@ -133,14 +133,14 @@ def _receive(address: str, part: Path, size: int, max_bytes: int, timeout: float
                 os.utime(part, (modified, modified))
                 size, received = size + len(chunk), received + len(chunk)
                 if size > max_bytes:
-                    raise ValueError(f'it has more than the allowed {max_bytes} bytes')
+                    raise ValueError(f'it exceeds the limit of {max_bytes} bytes')
                 show(size)
                 if time.monotonic() - since > timeout:
                     if received < MIN_RATE * timeout:
-                        raise TimeoutError(f'{received} bytes in {timeout:g} seconds')
+                        raise TimeoutError(f'only {received} bytes in {timeout:g} seconds')
                     since, received = time.monotonic(), 0
     if total and size != total:
-        raise ConnectionError(f'broken off after {size} of {total} bytes')
+        raise ConnectionError(f'the connection closed after {size} of {total} bytes')
 
 
 def _check(path: Path, sha256: str, address: str) -> None:
@@ -148,11 +148,11 @@ def _check(path: Path, sha256: str, address: str) -> None:
     digest, record = _digest(path), path.with_name(f'{path.name}.sha256')
     found = RECORD.fullmatch(record.read_text()) if record.is_file() else None
     if found and found[2] != address:
-        raise InputError(f'{path} is from {found[2]}, not {address}: move it away')
+        raise InputError(f'{path} is from {found[2]}, not {address}: move or delete it')
     for expected in (sha256, found[1] if found else ''):
         if not digest.startswith(expected):
             raise InputError(
-                f'{path} is damaged or another file: its SHA-256 begins with {digest[:8]}, not '
+                f'{path} is damaged or a different file: its SHA-256 begins with {digest[:8]}, not '
                 f'{expected[:8]}; delete it and {record.name}'
             )
     if not found:

@@ -62,7 +62,7 @@ class KeyMapping:
                     return change(name, tensor)
                 except (RuntimeError, IndexError) as error:
                     raise InputError(
-                        f'{name} has the shape {tuple(tensor.shape)}, impossible in {self.name}: '
+                        f'{name} has shape {tuple(tensor.shape)}, which does not fit {self.name}: '
                         'the checkpoint is damaged or from another model'
                     ) from error
         return {name: tensor}

@@ -36,7 +36,7 @@ class KnownWeights:
         backbone: class of `mmca.backbones` that has all of them.
         arch: its size.
         release: the publisher.
-        megabytes: size in 2**20 bytes, as published or four bytes a parameter.
+        megabytes: size in 2**20 bytes, as published or at four bytes per parameter.
         file: the rest of the address.
         sha256: the hash or its first digits; '' if none is published.
     """
@@ -64,8 +64,8 @@ class KnownWeights:
     def download(self) -> Path:
         """Download the file unless it is there, as :func:`mmca.checkpoint.download`.
 
-        The environment variable MMCA_WEIGHTS_MIRROR replaces the publishers by the address of a
-        folder with the files.
+        The environment variable MMCA_WEIGHTS_MIRROR replaces the publishers' addresses with that of
+        a folder of the files.
         """
         mirror = os.environ.get(MIRROR, '').rstrip('/')
         mirror = mirror and f'{mirror}/{self.path.name}'
@@ -167,9 +167,9 @@ KNOWN = {row[0]: _known(*row) for row in _TABLE}
 
 
 def find_file(source: str | Path) -> Path:
-    """Find the file behind a path, a name of `KNOWN`, or an http(s) address.
+    """Find the file for a path, a name in `KNOWN`, or a URL.
 
-    A path that exists comes first; names and addresses are downloaded unless they are in the cache.
+    A path that exists takes precedence. Names and URLs are downloaded unless they are in the cache.
 
     Raises:
         InputError: the file does not exist or cannot be downloaded.
@@ -182,5 +182,5 @@ def find_file(source: str | Path) -> Path:
     if text in KNOWN:
         return KNOWN[text].download()
     near = get_close_matches(text, KNOWN, n=3)
-    advice = f'; nearest of `mmca weights`: {", ".join(near)}' if near else ''
+    advice = f'; closest names in `mmca weights`: {", ".join(near)}' if near else ''
     raise InputError(f'checkpoint not found: {path}{advice}')

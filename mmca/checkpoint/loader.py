@@ -49,7 +49,7 @@ class Report:
         moved: those renamed, as 'norm.. -> norm3..',
         converted: those from softmax attention (`mmca.checkpoint.softmax_init`), and
         resized: those resized to the model's grid.
-        dropped: the file's tensors left out on purpose, see :func:`fit`.
+        dropped: the file's tensors omitted on purpose, see :func:`fit`.
         missing: the model's tensors that the file lacks.
         unexpected: the file's tensors that the model lacks.
         mismatched: tensors with different shapes, as 'name: file (..), model (..)'.
@@ -129,7 +129,7 @@ def check_attention_options(
 ) -> None:
     """Raise an InputError if the file's attention options differ from the backbone's.
 
-    The tensors of one head size fit another, so nothing else would reveal it.
+    Tensor shapes do not depend on the head size and cannot reveal a mismatch.
     """
     for name, options in (checkpoint.meta.get('attn_cfg') or {}).items():
         kind = get_attention(name)
@@ -147,9 +147,9 @@ def check_attention_options(
 def fit(
     checkpoint: Checkpoint, model: nn.Module, gain: float = 1.0
 ) -> tuple[dict[str, Tensor], Report]:
-    """Adapt a file's weights to the names and sizes of a backbone; neither changes.
+    """Adapt the weights in a file to the names and sizes of a backbone, without changing either.
 
-    - Find the backbone by its prefix, even in a whole detector, and rename it to the original names
+    - Find the backbone by its prefix, even in a whole detector, and map it to the original names
       (`mmca.checkpoint.key_mapping`).
     - Initialize attention other than the file's from its softmax attention
       (`mmca.checkpoint.softmax_init`).
@@ -192,11 +192,11 @@ def load_pretrained(
         model: a backbone of `mmca.backbones`.
         checkpoint: from the original repositories, OpenMMLab or timm: a backbone, a classifier or
             a whole detector.
-        min_share: least fraction of the model's tensors that the file must fill.
+        min_share: smallest fraction of the model's tensors that the file must fill.
         gain: factor of the logits of attention initialized from softmax weights.
 
     Returns:
-        The report in words.
+        The report as text.
 
     Raises:
         InputError: the file cannot be read, fills less than min_share, or differs from the model in
@@ -210,7 +210,7 @@ def load_pretrained(
         looks = f'it looks like {family} weights' if family else 'it may be from another model'
         raise InputError(
             f'{checkpoint} does not fit {name}: {report.counts}; it fills {report.share:.1%} of '
-            f'the tensors, required are {min_share:.1%}; {looks} '
+            f'the tensors, at least {min_share:.1%} are required; {looks} '
             f'(`mmca inspect {checkpoint}` shows what it fits)'
         )
     check_position_embedding(report, checkpoint)
@@ -259,7 +259,7 @@ def check_trained(
     if report.share < MIN_SHARE:
         raise InputError(
             f'{source} does not match this model: {report.counts}; it contains fewer than '
-            f"{MIN_SHARE:.0%} of the model's tensors. Load a backbone alone through "
+            f"{MIN_SHARE:.0%} of the model's tensors. To load only a backbone, set "
             'model.backbone.init_cfg'
         )
     check_position_embedding(report, source, 'backbone.')
@@ -271,7 +271,7 @@ def check_trained(
     if random:
         names = ', '.join(random[:4] + ['...'] * (len(random) > 4))
         raise InputError(
-            f'{source} does not match this model: {report.counts}; {names} would stay random'
+            f'{source} does not match this model: {report.counts}; {names} would keep random values'
         )
     given = [name for name in report.loaded if name in parameters]
     broken = [name for name in given if checkpoint.tensors[name].isnan().any()]

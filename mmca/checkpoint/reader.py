@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """Location of the weights in the file, and of weights left out, such as averaged ones."""
+        """Location of the weights in the file, and of omitted weights, such as averaged ones."""
         place = f'in {".".join(self.keys)!r}' if self.keys else 'a bare state dict'
         others = [f'{name!r} not loaded' for name in self.skipped if name in WRAPPINGS]
         return '; '.join([place, *others])
@@ -69,10 +69,10 @@ def load_whole(path: str | Path, map_location: Any = 'cpu', known: Sequence = ()
     Args:
         path: as for :func:`read_checkpoint`.
         map_location: as for torch.load.
-        known: classes and functions that it may name, as for torch.serialization.safe_globals.
+        known: classes and functions that it can contain, as for torch.serialization.safe_globals.
 
     Raises:
-        InputError: as :func:`read_checkpoint`; or the file names anything else.
+        InputError: as :func:`read_checkpoint`; or the file contains anything else.
     """
     path = find_file(path)
     content = _read(path, lambda path: load_known(path, known, map_location))
@@ -107,8 +107,8 @@ def _read(path: Path, read: Callable[[Path], Any]) -> Any:
             raise InputError(f'cannot read the checkpoint {path}: {left}') from error
         if isinstance(error, UnpicklingError):
             raise InputError(
-                f'{path} is damaged, or holds more than weights and is not loaded, since that '
-                'could run code; `mmca inspect FILE` shows its contents'
+                f'{path} is damaged, or contains more than weights and could run code, so mmca '
+                'does not load it; `mmca inspect FILE` shows the contents'
             ) from error
         reason = (str(error).strip().splitlines() or [''])[0]
         raise InputError(
@@ -147,7 +147,7 @@ def _check_weights(path: Path, content: Any) -> Checkpoint:
         if stored > size:
             raise InputError(
                 f'{path}: the tensor {name!r} of shape {tuple(tensor.shape)} claims {stored} '
-                f'bytes, the file has {path.stat().st_size}'
+                f'bytes, but the file has {path.stat().st_size}'
             )
     return checkpoint
 

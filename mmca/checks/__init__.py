@@ -1,7 +1,7 @@
-"""Checks of a run's data sets, weights and heads for what would silently go wrong.
+"""Check data sets, weights and heads for mistakes that would otherwise go unnoticed.
 
-Each failure is an `InputError` that names the value and the fix; what training survives is a
-warning with a count. What fails by itself with a clear message is not checked.
+Each failure raises an `InputError` that states the value and the fix. Mistakes that training
+survives cause a warning with a count. Mistakes that fail with a clear message are not checked.
 """
 
 from mmca.checks.classes import check_classes, check_trained_classes

@@ -1,4 +1,4 @@
-"""COCO files: what mmdet would drop or mix up silently."""
+"""Find annotations in COCO files that mmdet would silently drop or mix up."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _cache_file(path: str, *context: Sequence) -> Path:
 
 
 def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
-    """Find what mmdet would drop or mix up silently in the content of a COCO file.
+    """Find annotations in a COCO file that mmdet would silently drop or mix up.
 
     Args:
         content: as mmdet has read it, so its structure is sound.
@@ -150,7 +150,7 @@ def _check_categories(categories: list[dict], classes: list[str], use: CocoUse) 
             f'{len(names)} categories: {_some(absent)}; its categories are {_some(names)}'
         )
     if len(names) - len(extra) > len(classes) - len(absent):
-        raise InputError('two categories share a name; each needs its own')
+        raise InputError('two categories have the same name; give each a unique name')
     if use.labels and use.labels != tuple(map(ids.get, classes)):
         raise InputError(
             'its categories and metainfo.classes are in different orders; mmca.Runner with '

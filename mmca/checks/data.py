@@ -32,7 +32,7 @@ class Split:
         """Its class names; empty if it has none."""
         names = getattr(self.dataset, 'metainfo', {}).get('classes') or ()
         if isinstance(names, str):
-            raise InputError(f'{self.key}: metainfo.classes is text: write classes=({names!r},)')
+            raise InputError(f'{self.key}: metainfo.classes is a string: set classes=({names!r},)')
         return list(names)
 
     @property
@@ -94,8 +94,8 @@ def _check_output_names(split: Split) -> None:
         other = seen.setdefault(Path(path).stem, path)
         if other != path:
             raise InputError(
-                f'{split.key}: the results of {other} and {path} would be one file in output_dir; '
-                'rename an image, or test the folders one by one'
+                f'{split.key}: the results of {other} and {path} would overwrite each other in '
+                'output_dir; rename an image, or test the folders one by one'
             )
 
 

@@ -42,7 +42,7 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
     if (width, height) != size:
         raise InputError(
             f'{path} is {width} x {height}, but {info["img_path"]} is {size[0]} x {size[1]} '
-            '(upright by its EXIF data); a label map has the size of its image'
+            '(after EXIF rotation); a label map must have the size of its image'
         )
     if type(loader).__module__.startswith('mmseg.'):
         _check_depth(path)
@@ -61,8 +61,8 @@ def _check_depth(path: str) -> None:
         largest = np.asarray(image).max() if image.mode.startswith(DEEP_MODES) else 0
     if largest > PADDING:
         raise InputError(
-            f'{path} has label {largest:.0f}, and mmseg reads 8 bits; write class numbers below '
-            f'{PADDING}'
+            f'{path} has label {largest:.0f}, but mmseg reads only 8 bits; write class numbers '
+            f'below {PADDING}'
         )
 
 
@@ -92,6 +92,6 @@ def _beyond(info: dict, value: int, number: int) -> str:
     reduced = ' (after reduce_zero_label)' if info.get('reduce_zero_label') else ''
     return (
         f'{info.get("seg_map_path")} has label {value}{reduced}, but the {number} classes end at '
-        f'{number - 1}; set metainfo.classes and num_classes, or write {PADDING} where nothing is '
-        'labeled'
+        f'{number - 1}; set metainfo.classes and num_classes, or write {PADDING} for '
+        'unlabeled pixels'
     )

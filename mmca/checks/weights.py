@@ -30,7 +30,7 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
     """
     found = find_weights(content)
     if found is None:
-        raise InputError(f'{source} holds no weights')
+        raise InputError(f'{source} contains no weights')
     if use == 'test' and 'message_hub' not in content:  # mmengine wrote no such file
         renamed = classifier_state_dict(found, model)
         if renamed is not None:
@@ -42,8 +42,8 @@ def check_weights(content: dict, model: nn.Module, source: str, use: str) -> Non
     report = check_trained(found, model, source, use)
     if use == 'resume' and any(key not in content for key in STATE):
         raise InputError(
-            f'{source} holds weights, not the state of a training; start from it with '
-            f'--cfg-options {shlex.quote(f"load_from={source}")} instead of --resume'
+            f'{source} contains only weights, no training state; instead of --resume, use '
+            f'--cfg-options {shlex.quote(f"load_from={source}")}'
         )
     absent = [*report.missing, *report.mismatched]
     if absent:

@@ -1,16 +1,18 @@
-"""Measure which blocks of a softmax network can do without softmax, and recommend an `attn`.
+"""Measure which blocks of a softmax network do not need softmax, and recommend an `attn`.
 
-The softmax original of CONFIG's backbone runs with the weights in CHECKPOINT on some images. For
-each attention matrix A (N x N, per head and image), the first table shows the share of |A - 1/N|^2
-explained by `circulant` matrices (displacement alone), by `columns` (all queries look at
-the same keys) and by `both`: logits g_a a_{m-n} + g_b b_m, the projection of log A, with the best
-gains of each head; `g_a` and `g_b` are their means. Keys of a spatial reduction stand for all their
-patches, windows are blocks of an N x N matrix. `entropy` is 1 if all patches weigh the same.
+The command runs the softmax original of CONFIG's backbone with the weights in CHECKPOINT on images.
 
-The second table shows the loss of the whole network. Each row replaces one more stage (a block in
-DeiT), the one with the smallest loss per saved multiply-add, and runs the converted, untrained
-network on the images: `error` is the relative error of its output maps against attn=S. The
-cheapest mixture whose error is at most --loss is recommended.
+The first table shows how well simple matrices explain each attention matrix A (N x N, per head and
+image), as a share of |A - 1/N|^2: `circulant` matrices depend only on displacements; in `columns`,
+all queries attend to the same keys; `both` combines them with logits g_a a_{m-n} + g_b b_m, the
+projection of log A. Each head has its best gains; `g_a` and `g_b` are their means. A key of a
+spatial reduction represents all its patches, and windows are blocks of the N x N matrix. `entropy`
+is 1 if all patches have the same weight.
+
+The second table shows the error of the whole network after conversion, without training. Each row
+converts one more stage (in DeiT, one more block): the one with the smallest loss per saved
+multiply-add. `error` is the relative error of the output maps compared with attn=S. The command
+recommends the cheapest mixture whose error is at most --loss.
 """
 
 import argparse
@@ -48,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     loss = 'largest relative error of the output maps before training, from 0 (the softmax '
     loss += 'network) to 1 (all zeros); default 0.5'
     add('--loss', type=float, default=0.5, help=loss)
-    add('--out', metavar='DIR', help='write analysis.json and analysis.png here')
-    arguments.add_shape(parser, 'image size for the multiply-adds; default --side')
+    add('--out', metavar='DIR', help='folder for analysis.json and analysis.png')
+    arguments.add_shape(parser, 'image size for counting multiply-adds; default --side')
     arguments.add_cfg_options(parser)
 
 
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     print_table(('attn', 'error', 'G', 'saved', ''), mixtures)
     start = {'type': 'Pretrained', 'checkpoint': args.checkpoint}
     options = [*args.cfg_options, *arguments.backbone_options({**found.options, 'init_cfg': start})]
-    print('\nto use the recommendation (--loss moves it along the path):')
+    print('\nto use the recommendation (change it with --loss):')
     print(f'  mmca train {args.config} --cfg-options {shlex.join(options)}')
     if args.out:
         folder, weights = Path(args.out), find_file(args.checkpoint)

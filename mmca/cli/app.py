@@ -1,8 +1,8 @@
-"""Show predictions and attention in a browser.
+"""Show predictions and attention in the browser.
 
-Prints the address of a page that takes an image, draws boxes, masks or a label map and, after a
-click on the image, shows where each circulant block attends from there. Each open page has its own
-image. Ctrl-C ends the command and deletes all images.
+The command prints the address of a page. Drop an image on the page to see boxes and masks, or a
+label map. Click on the image to see what each circulant block attends to from there. Each open page
+has a separate image. Ctrl-C stops the server and deletes all images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser)
-    host = 'address to listen on; default 127.0.0.1, this machine only; with 0.0.0.0 anyone who '
+    host = 'address to listen on; default 127.0.0.1, only this machine; with 0.0.0.0, anyone who '
     host += 'can reach the address can use it'
     parser.add_argument('--host', default='127.0.0.1', help=host)
     parser.add_argument('--port', type=int, default=7860, help='port; default 7860')
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the folder, too
         try:
             serve(page, args.host, args.port)
-            print(f'open {page.local_url} in a browser; stop with Ctrl-C', flush=True)
+            print(f'open {page.local_url} in a browser; press Ctrl-C to stop', flush=True)
             if explorer.no_attention:
                 print(explorer.no_attention, flush=True)
             threading.Event().wait()

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Iterator, Mapping
 
-CONFIG_HELP = 'a file, or the name of a shipped config (mmca config --list)'
+CONFIG_HELP = 'a config file, or the name of a shipped config (see mmca config --list)'
 
-WEIGHTS_HELP = 'a file, a URL, or a name that `mmca weights` lists'
+WEIGHTS_HELP = 'a file, a URL, or a name listed by `mmca weights`'
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def add_trained(parser: argparse.ArgumentParser) -> None:
     """Add the positional CONFIG and CHECKPOINT of a trained model."""
     add_config(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file that training wrote')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='a .pth file from training')
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +33,9 @@ def add_score_threshold(parser: argparse.ArgumentParser, use: str) -> None:
 def add_cfg_options(
     parser: argparse.ArgumentParser, example: str = 'model.backbone.arch=large'
 ) -> None:
-    """Add `--cfg-options KEY=VALUE ...`, which may be given several times."""
+    """Add `--cfg-options KEY=VALUE ...`, which can be given several times."""
     options = {'nargs': '+', 'action': 'extend', 'default': [], 'metavar': 'K=V'}
-    parser.add_argument('--cfg-options', **options, help=f'change the config, e.g. {example}')
+    parser.add_argument('--cfg-options', **options, help=f'override the config, e.g. {example}')
 
 
 def add_shape(parser: argparse.ArgumentParser, help: str) -> None:

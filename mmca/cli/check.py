@@ -1,7 +1,7 @@
 """Check data, model and weights without training.
 
-Builds data sets, model, optimizer and hooks as `mmca train` does, checks them, and stops before the
-first iteration. The exit status is 0, or 2 with the first problem in one line.
+The command builds data sets, model, optimizer and hooks like `mmca train`, checks them, and stops
+before the first iteration. The exit status is 0, or 2 with one line about the first problem.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     start = parser.add_mutually_exclusive_group()
-    resume = 'check resuming from CHECKPOINT; default: the last one in the work dir'
+    resume = 'check a resume from CHECKPOINT; default: the last one in the work dir'
     start.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT', help=resume)
-    start.add_argument('--load-from', metavar='CHECKPOINT', help='check weights of a whole model')
+    start.add_argument('--load-from', metavar='CHECKPOINT', help='check weights of the whole model')
     images = 'decode every image, mask and label map, and list the unusable ones'
     parser.add_argument('--images', action='store_true', help=images)
-    parser.add_argument('--work-dir', help='where --resume looks; default work_dirs/CONFIG')
+    parser.add_argument('--work-dir', help='work dir of --resume; default work_dirs/CONFIG')
     add_cfg_options(parser)
 
 

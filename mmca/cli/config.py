@@ -1,9 +1,9 @@
-"""List the shipped configs, find one, print it, or write a config for your data or backbone.
+"""List, print or copy shipped configs, or write a config for your data or backbone.
 
-With --data, inspects a data set, writes a config with a training recipe, explains its choices.
-With CONFIG and --backbone, writes a config that puts this backbone into CONFIG, which may be any
+With --data, inspect a data set, write a config with a training recipe and explain its choices.
+With CONFIG and --backbone, write a config that replaces the backbone of CONFIG, which can be any
 detector, segmentor or classifier of mmdet, mmseg or mmpretrain.
-Without an option, prints the path of CONFIG.
+With only CONFIG, print its path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ examples:
   %(prog)s coco/maskrcnn_ca_pvt_s --inherit my_config.py
   %(prog)s coco/maskrcnn_ca_pvt_s --copy standalone.py --cfg-options train_cfg.max_epochs=36
 
-Configs from --inherit and --data work wherever mmca is installed, by their first line,
+Configs from --inherit and --data work wherever mmca is installed, because their first line is
   _base_ = __import__('mmca').find_config('coco/maskrcnn_ca_pvt_s')"""
 ADAPTATION = ('out', 'backbone', 'weights')
 INSPECTION = ('train', 'val', 'classes')
@@ -46,21 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_mutually_exclusive_group()
     word = 'list the shipped configs; with WORD, only matching names, models or backbones'
     actions.add_argument('--list', nargs='?', const='', metavar='WORD', help=word)
-    actions.add_argument('--print', action='store_true', help='print CONFIG, merged with its bases')
+    actions.add_argument('--print', action='store_true', help='print CONFIG merged with its bases')
     actions.add_argument('--copy', metavar='FILE', help='write a standalone copy of CONFIG')
     actions.add_argument('--inherit', metavar='FILE', help='write a short config based on CONFIG')
-    folder = 'inspect a folder of images with COCO files or label maps; write a config'
+    folder = 'write a config for a folder of images with COCO files or label maps'
     actions.add_argument('--data', metavar='DIR', help=folder)
     add_cfg_options(parser)
-    backbone = 'backbone, named as in shipped configs, e.g. ca_swin_t'
+    backbone = 'name of a backbone as in shipped configs, e.g. ca_swin_t'
     parser.add_argument('--backbone', metavar='NAME', help=backbone)
-    weights = f"{WEIGHTS_HELP}, or 'imagenet' for those that fit"
+    weights = f"{WEIGHTS_HELP}, or 'imagenet' for weights that fit"
     parser.add_argument('--weights', metavar='NAME', help=weights)
-    out = 'config to write; default DIR.py, or CONFIG_BACKBONE.py'
+    out = 'output file; default DIR.py, or CONFIG_BACKBONE.py'
     parser.add_argument('--out', metavar='FILE', help=out)
     keep = "with --backbone, keep CONFIG's optimizer and warm-up"
     parser.add_argument('--keep-recipe', action='store_true', help=keep)
-    data = parser.add_argument_group('options of --data, which override its choices')
+    data = parser.add_argument_group('options that override choices of --data')
     data.add_argument('--model', choices=HEADS, help='kind of detector or segmentor')
     data.add_argument('--size', nargs=2, type=int, metavar=('W', 'H'), help='image size in pixels')
     data.add_argument('--epochs', type=int, help='number of epochs')
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument('--device', choices=('cpu', 'cuda'), help='default: a GPU if available')
     data.add_argument('--train', metavar='FILE', help='COCO file to train on')
     data.add_argument('--val', metavar='FILE', help='COCO file to validate on')
-    classes = 'classes of the label maps, in order, or a file'
+    classes = 'class names of the label maps in order, or a file with one per line'
     data.add_argument('--classes', metavar='A,B', help=classes)
 
 

@@ -1,8 +1,8 @@
-"""Distill softmax attention into circulant attention, on images without labels.
+"""Distill softmax attention into circulant attention on unlabeled images.
 
-CONFIG's backbone starts from TEACHER, weights of the family's softmax original, and learns to
-produce the same maps. The result is a file for `init_cfg` and, if TEACHER is the checkpoint of a
-whole model, that model with the new backbone.
+CONFIG's backbone starts from TEACHER, softmax weights of the same family and size, and learns to
+reproduce the teacher's feature maps. The result is a file for `init_cfg`. If TEACHER is the
+checkpoint of a whole model, --model-out also writes this model with the new backbone.
 """
 
 import argparse
@@ -22,7 +22,7 @@ example:
   mmca train coco/maskrcnn_ca_deit_t --cfg-options model.backbone.pos_embed=True \\
       model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=ca_deit_t.pth
 
-Several processes, one per GPU (or on CPUs without a GPU):
+To use several processes, one per GPU, or on CPUs if there is no GPU:
   torchrun --nproc_per_node 8 -m mmca distill CONFIG TEACHER ... --launcher pytorch"""
 SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
 RUN = ('calibrate', 'workers', 'amp', 'resume', 'launcher')
@@ -35,27 +35,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('teacher', metavar='TEACHER', help=f'softmax weights of the same size: {WEIGHTS_HELP}')
     add('--images', nargs='+', required=True, metavar='DIR', help='folders of images')
     add('--out', required=True, metavar='FILE', help='the .pth file to write')
-    whole = "also write TEACHER's whole model with the new backbone, for `mmca test CONFIG FILE`"
+    whole = "also write TEACHER's whole model with the new backbone, to use with `mmca test`"
     add('--model-out', metavar='FILE', help=whole)
-    iters = 'iterations in total; default 1000; 0 only calibrates'
+    iters = 'total number of iterations; default 1000; 0 only calibrates'
     add('--iters', type=int, default=1000, help=iters)
     calibrate = 'first calibrate on N images, without gradients; default 200 if --iters is 0'
     add('--calibrate', type=int, metavar='N', help=calibrate)
-    blocks = "iterations that feed each block the teacher's input; default half of --iters"
+    blocks = "iterations that train each block on the teacher's input; default half of --iters"
     add('--block-iters', type=int, help=blocks)
     add('--batch-size', type=int, default=16, help='images per step and process; default 16')
     add('--lr', type=float, default=5e-4, help='peak learning rate; default 5e-4')
-    train = 'train attention, blocks whose attention differs (default), or all'
+    train = 'parameters to train: attention, blocks with a new attention (default), or all'
     add('--train', choices=('attention', 'blocks', 'all'), default='blocks', help=train)
-    add('--gain', type=float, default=1.0, help='initial factor of the logits; default 1')
-    add('--side', type=int, default=288, help='size of the views in pixels; default 288')
+    add('--gain', type=float, default=1.0, help='initial factor for the logits; default 1')
+    add('--side', type=int, default=288, help='side of the training crops in pixels; default 288')
     add('--workers', type=int, default=2, help='data loading processes; default 2')
     add('--seed', type=int, default=0, help='random seed; default 0')
     add('--work-dir', help='folder for logs and checkpoints; default work_dirs/distill_CONFIG')
     launchers = ('none', 'pytorch', 'slurm', 'mpi')
     add('--launcher', choices=launchers, default='none', help='process launcher, see below')
     add('--resume', action='store_true', help='resume from the last checkpoint')
-    add('--amp', action='store_true', help='mixed precision (GPUs)')
+    add('--amp', action='store_true', help='use mixed precision (only on GPUs)')
     add_cfg_options(parser, f'{BACKBONE}.attn=CCCCSSSSSSSS')
 
 
@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
     words = list(args.cfg_options)
     words += [word for word in backbone_options(needed) if word not in words]
     init = backbone_options({'init_cfg': {'type': 'Pretrained', 'checkpoint': args.out}})
-    print(f'{args.out} is for --cfg-options {shlex.join([*words, *init])}')
+    print(f'to use {args.out}: --cfg-options {shlex.join([*words, *init])}')
     if args.model_out:
         command = ['mmca', 'test', args.config, args.model_out]
         command += ['--cfg-options', *words] if words else []
-        print(f'{args.model_out} is for {shlex.join(command)}')
+        print(f'to test {args.model_out}: {shlex.join(command)}')
     return 0

@@ -1,6 +1,6 @@
-"""Report versions and devices, what is missing or does not work, and how to fix it.
+"""Report versions, devices and problems of the environment, and how to fix them.
 
-Needs no other package. Exits with 0 if detectors and segmentors can be trained and tested, else 1.
+The exit status is 0 if detectors and segmentors can be trained and tested, otherwise 1.
 """
 
 from __future__ import annotations

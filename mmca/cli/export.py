@@ -1,9 +1,10 @@
 """Export a trained model as an ONNX file or a torch.export program, and compare it with PyTorch.
 
-Segmentors: images in, logits and labels out. RetinaNet, Faster R-CNN and Mask R-CNN: one image in,
-boxes, scores, labels and masks out. Other detectors, and all detectors with --to torch, end after
-the neck: images in, feature maps out. Images are RGB from 0 to 255; the file normalizes them. If
-the difference exceeds the tolerance, no file is written and the exit status is 1.
+Segmentors return logits and labels. RetinaNet, Faster R-CNN and Mask R-CNN take one image and
+return boxes, scores, labels and masks. With --to torch or --feature-maps, detectors return feature
+maps; other detectors can only be exported this way. Images are RGB from 0 to 255; the file
+normalizes them. If outputs differ from PyTorch by more than the tolerance, the command writes no
+file and exits with 1.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ From Python:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_trained(parser)
     add = parser.add_argument
-    add('--out', metavar='FILE', required=True, help='a .onnx or .pt2 file')
-    kind = 'file format, default onnx; torch is torch.export'
+    add('--out', metavar='FILE', required=True, help='output file, .onnx or .pt2')
+    kind = 'file format; default onnx; torch writes a torch.export program'
     add('--to', choices=SUFFIXES, default='onnx', help=kind)
     add('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size; default any')
     add('--batch-size', type=int, metavar='N', help='fix the batch size; default any')
     add('--half', action='store_true', help='use float16 for images, weights and outputs')
-    maps = "export only a detector's backbone and neck, for any number of images"
+    maps = 'export only the backbone and neck of a detector, for any batch size'
     add('--feature-maps', action='store_true', help=maps)
-    images = 'image files for the comparison; default: noise in three shapes'
+    images = 'images for the comparison; default: noise of three sizes'
     add('--images', nargs='+', default=[], metavar='IMAGE', help=images)
     add_cfg_options(parser, 'model.test_cfg.mode=whole')
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     header = ('images', 'difference', 'relative', same, 'PyTorch ms', 'file ms')
     print_table(header, rows)
     if whole and not any(one.objects for one in report.comparisons):
-        print('found no objects to compare; add --images that contain some')
+        print('no objects were found to compare; add --images that contain objects')
     _, height, width = report.comparisons[0].shape
     flops, fft = report.flops, report.flops.exported_dft if report.opset else report.flops.dft
     print(

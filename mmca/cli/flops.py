@@ -1,7 +1,7 @@
-"""Count the parameters and multiply-adds of a config's model for one image in inference.
+"""Count the parameters and multiply-adds of a model for inference on one image.
 
-The count includes the DFTs of circulant attention, which the libraries' own counters miss. RoI
-heads get as many boxes as the test settings keep, and 100 masks, as in mmdet's own count.
+The count includes the DFTs of circulant attention, which the counters of the libraries omit. For
+RoI heads, it assumes the number of boxes in the test settings and 100 masks, as mmdet does.
 """
 
 import argparse
@@ -22,7 +22,7 @@ HEADER = ('', 'params M', 'MACs G', 'DFT G', 'DFT %')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_shape(parser, 'image size; default 800 1280 (mmdet), 512 2048 (mmseg), 224 224')
+    add_shape(parser, 'default 800 1280 (mmdet), 512 2048 (mmseg), 224 224 (mmpretrain)')
     add_cfg_options(parser)
 
 

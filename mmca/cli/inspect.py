@@ -1,7 +1,7 @@
-"""Show what a checkpoint file contains and which backbone it fits.
+"""Show the contents of a checkpoint file and the backbone it fits.
 
-Nothing in the file is executed. With a config, the file is compared with its model.backbone;
-otherwise with all backbones of its family.
+The command never executes code from the file. With --config, it compares the file with the backbone
+of the config, otherwise with all backbones of the file's family.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     candidates = find_backbones(checkpoint)
     if not candidates:
-        print(f'fits no backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
+        print(f'does not fit any backbone of mmca; {fit(checkpoint, nn.Module())[1].source}')
         return 0
     shown, best = candidates[:SHOWN], candidates[0]
     rows = [(c.name, c.arch, f'{c.report.share:.1%}', f'{c.similarity:.1%}') for c in shown]

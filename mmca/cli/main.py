@@ -14,26 +14,26 @@ from mmca.config.reader import quiet_reading
 from mmca.errors import InputError, print_line
 
 DESCRIPTION = """\
-Circulant Attention for detection and segmentation: train, evaluate and examine models with CA-PVT,
+Circulant Attention for detection and segmentation: train, evaluate and analyze models with CA-PVT,
 CA-Swin and CA-DeiT backbones, using the tools of mmdetection, mmsegmentation and mmpretrain.
-CONFIG is a file, or the name of a shipped config such as coco/maskrcnn_ca_pvt_s."""
+CONFIG is a config file or the name of a shipped config, such as coco/maskrcnn_ca_pvt_s."""
 # A sub-command is the module of its name in mmca.cli: its docstring begins the help, `REQUIRES`
 # names the packages it needs, `add_arguments(parser)` adds its arguments, `run(args)` does
 # the work and returns the exit status. Modules import torch inside functions: help is quick.
 COMMANDS = {
     'train': 'train a detector, segmentor or classifier',
     'test': 'evaluate a trained model on its test set',
-    'predict': 'predict on images and videos, and draw the results',
-    'app': 'show predictions and attention in a browser',
-    'export': 'export a model to ONNX or torch.export, and verify it',
+    'predict': 'predict on images and videos and draw the results',
+    'app': 'show predictions and attention in the browser',
+    'export': 'export a model to ONNX or torch.export and verify it',
     'check': 'check data, model and weights without training',
-    'config': 'list, find, print or copy configs, or write one for your data',
-    'flops': "count a model's parameters and multiply-adds",
-    'weights': 'list published weights, or download them',
+    'config': 'list, print or copy configs, or write one for your data',
+    'flops': 'count the parameters and multiply-adds of a model',
+    'weights': 'list or download published weights',
     'inspect': 'show the contents of a checkpoint and the backbone it fits',
-    'analyze': 'measure which attention of a softmax network is circulant',
-    'visualize': 'draw which patches one patch of an image attends to',
-    'distill': 'distill softmax attention into circulant attention, without labels',
+    'analyze': 'measure how circulant the attention of a softmax network is',
+    'visualize': 'draw the attention of a patch in an image',
+    'distill': 'distill softmax attention into circulant attention without labels',
     'plot': 'plot learning curves',
     'doctor': 'report versions, devices and missing packages',
 }
@@ -47,7 +47,8 @@ examples:
   mmca test coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth
   mmca predict coco/maskrcnn_ca_pvt_s work_dirs/maskrcnn_ca_pvt_s/epoch_12.pth photos/ --out out
 
-`mmca COMMAND --help` shows a command's arguments, --traceback where an error came from."""
+`mmca COMMAND --help` lists the arguments of a command. With --traceback, any command shows the
+traceback of an error."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +83,7 @@ def run_command(name: str, argv: Sequence[str], prog: str | None = None) -> int:
     def job() -> int:
         if name not in COMMANDS:
             near = get_close_matches(name, COMMANDS, 1)
-            hint = f'did you mean {near[0]}?' if near else 'mmca --help lists them'
+            hint = f'did you mean {near[0]}?' if near else 'run mmca --help for a list'
             raise InputError(f'unknown command {name!r}; {hint}')
         command = import_module(f'mmca.cli.{name}')
         parser = argparse.ArgumentParser(

@@ -1,6 +1,6 @@
 """Plot learning curves of one or more runs.
 
-Reads loss and metrics from the logs in work dirs. A resumed run is one curve.
+The command reads the logs in work dirs. A resumed run becomes one curve.
 """
 
 import argparse
@@ -19,8 +19,8 @@ DEFAULTS = ('loss', 'coco/bbox_mAP', 'coco/segm_mAP', 'mIoU', 'accuracy/top1', '
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a run')
-    add('--out', default='curves.png', help='.png, .pdf or .svg; default curves.png')
+    add('work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training run')
+    add('--out', default='curves.png', help='output file, .png, .pdf or .svg; default curves.png')
     add('--keys', nargs='+', metavar='KEY', help='metrics to plot; default: loss and main metrics')
 
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     logs = {folder: read_scalars(Path(folder)) for folder in args.work_dirs}
     for folder, log in logs.items():
         if not log:
-            raise InputError(f'no training log in {folder}; name a work dir')
+            raise InputError(f'no training log in {folder}; pass the work dir of a run')
     entries = [entry for log in logs.values() for entry in log]
     known = {key for e in entries for key, value in e.items() if isinstance(value, (int, float))}
     keys = args.keys or [key for key in DEFAULTS if key in known] or ['loss']

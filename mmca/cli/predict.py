@@ -1,9 +1,9 @@
 """Predict on images, folders, glob patterns and videos with a trained detector or segmentor.
 
-Writes DIR/images/NAME.jpg, and DIR/predictions.json (detectors: COCO's layout, all scores) or
-DIR/labels/NAME.png (segmentors: label maps in the data set's numbers, with a palette). A video
-becomes DIR/NAME.mp4, and the predictions of each frame. If an input cannot be read, the rest are
-processed, the end lists it, and the exit status is 1.
+The command draws predictions in DIR/images/NAME.jpg and DIR/NAME.mp4 (videos). For detectors, it
+also writes DIR/predictions.json in COCO's result format with all scores. For segmentors, it writes
+label maps to DIR/labels/NAME.png with the class numbers of the data set and a palette. If it cannot
+read an input, it processes the others, lists the failure at the end and exits with 1.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs = 'an image, a video, a folder (with its subfolders) or a quoted glob pattern'
     add('inputs', metavar='INPUT', nargs='+', help=inputs)
     add('--out', metavar='DIR', required=True, help='folder for the results')
-    truth = 'ground truth to draw beside the predictions: a COCO file (detectors), a folder of '
-    truth += "label maps (segmentors); predictions.json adopts the COCO file's ids"
+    truth = 'ground truth to draw next to the predictions: a COCO file (detectors) or a folder of '
+    truth += 'label maps (segmentors); predictions.json uses the ids of the COCO file'
     add('--ann', metavar='PATH', help=truth)
     add_device(parser)
-    add_score_threshold(parser, 'draw objects scoring at least S')
+    add_score_threshold(parser, 'draw objects that score at least S')
     batch = 'images per forward pass; default 1'
     add('--batch-size', type=int, default=1, metavar='N', help=batch)
-    tile = 'for large images: predict tiles of N x N pixels and merge the results'
+    tile = 'for large images: predict on tiles of N x N pixels and merge the results'
     add('--tile', type=int, metavar='N', help=tile)
-    overlap = 'fraction of a tile that the next one repeats; default 0.2'
-    add('--overlap', type=float, default=0.2, metavar='SHARE', help=overlap)
+    overlap = 'overlap of neighboring tiles as a fraction of the tile; default 0.2'
+    add('--overlap', type=float, default=0.2, metavar='FRACTION', help=overlap)
     add_cfg_options(parser, 'model.test_cfg.rcnn.score_thr=0.1')
 
 

@@ -1,12 +1,13 @@
-"""Draw the attention of one patch of an image, softmax and circulant side by side.
+"""Draw the softmax and circulant attention of one patch of an image side by side.
 
-Each row is a block: the image with the patch marked, its softmax attention (mean of the heads),
-its circulant attention, and the circulant kernel with displacement 0, 0 at the center. Colors
-follow the square root of the weights.
+Each row shows one block: the image with the marked patch, its softmax attention (mean over heads),
+its circulant attention, and the circulant kernel with displacement (0, 0) in the center. Colors
+show the square root of the weights.
 
-With softmax weights in CHECKPOINT, the circulant attention is the nearest circulant matrix to the
-softmax attention, as in `mmca analyze`. With circulant weights, such as those from `mmca distill`,
-it is the block's own, and --teacher adds the softmax attention of the original.
+If CHECKPOINT contains softmax weights, the circulant attention is the nearest circulant matrix to
+the softmax attention, as in `mmca analyze`. If it contains circulant weights, such as those from
+`mmca distill`, the command draws the circulant attention of the blocks; add --teacher to draw the
+softmax attention of the original as well.
 """
 
 import argparse
@@ -31,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('checkpoint', metavar='CHECKPOINT', help="weights of CONFIG's backbone or its original")
     add('image', metavar='IMAGE', help='an image file')
     add('--out', required=True, metavar='FILE', help='the .png file to write')
-    blocks = 'block numbers, from 0; default: 4 blocks'
+    blocks = 'block numbers, starting at 0; default: 4 blocks'
     add('--blocks', nargs='+', type=int, metavar='I', help=blocks)
-    heads = 'draw a kernel for each of these heads, from 0 (by default circulant attention has one '
-    heads += 'head per channel), instead of the mean of all'
+    heads = 'draw kernels of these heads, starting at 0, instead of the mean over all; by default, '
+    heads += 'circulant attention has one head per channel'
     add('--heads', '--channels', nargs='+', type=int, metavar='I', help=heads)
-    pixel = 'pixel to start from; default: the center'
+    pixel = 'pixel in the patch to draw; default: the center'
     add('--at', nargs=2, type=int, metavar=('X', 'Y'), help=pixel)
     add('--side', type=int, default=224, help='resize the shorter side to SIDE; default 224')
-    add('--teacher', metavar='FILE', help='softmax weights of the original')
+    add('--teacher', metavar='FILE', help='weights of the softmax original')
     add_cfg_options(parser)
 
 

@@ -1,7 +1,8 @@
-"""List published weights, or download some and print the file.
+"""List published weights, or download weights and print their paths.
 
-Their names work wherever mmca reads a checkpoint, and are downloaded on first use. Files are kept
-in torch's cache (TORCH_HOME) and verified by SHA-256; you can put them there yourself.
+You can use the names wherever mmca reads a checkpoint; mmca downloads the files on first use. It
+keeps them in torch's cache (TORCH_HOME) and verifies their SHA-256. You can also put files there
+yourself.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ examples:
   mmca train coco/maskrcnn_ca_pvt_s --cfg-options model.backbone.init_cfg.type=Pretrained \\
       model.backbone.init_cfg.checkpoint=pvt_small
 
-Without access to a publisher, set MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER to a copy of the files."""
+To download from your own copy of the files, set MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    names = 'names from the table; without one, print the table'
+    names = 'weights to download; default: print the table of all names'
     parser.add_argument('names', nargs='*', metavar='NAME', help=names)
 
 

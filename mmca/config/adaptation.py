@@ -1,4 +1,4 @@
-"""Put a backbone of mmca into any config of mmdet, mmseg or mmpretrain."""
+"""Replace the backbone in any config of mmdet, mmseg or mmpretrain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEDULES = {  # library -> shipped schedules with the recipes of PVT and others
 
 @dataclass
 class Adaptation:
-    """The changes that put another backbone into a config.
+    """The changes that replace the backbone in a config.
 
     Attributes:
         changes: key as in --cfg-options -> new value.
@@ -40,7 +40,7 @@ class Adaptation:
 def adapt(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Config:
-    """Put a backbone of mmca into a config, with the arguments and errors of :func:`plan`.
+    """Replace the backbone of a config, with the arguments and errors of :func:`plan`.
 
     Returns:
         A new config.
@@ -59,10 +59,10 @@ def adapt(
 def plan(
     cfg: Config, backbone: str, weights: str | Path | None = None, keep_recipe: bool = False
 ) -> Adaptation:
-    """Plan the changes that put a backbone of mmca into a config.
+    """Plan the changes that replace the backbone of a config.
 
-    Shapes of the old and the new backbone's maps run through neck and heads to find the channel
-    numbers that must change.
+    Runs shapes of the old and the new feature maps through neck and heads to find the numbers of
+    channels that must change.
 
     Args:
         cfg: a detector, segmentor or classifier.
@@ -71,7 +71,7 @@ def plan(
         keep_recipe: whether to keep optimizer, rate and warm-up.
 
     Raises:
-        InputError: the config's model cannot be built, or cannot take this backbone.
+        InputError: the config's model cannot be built, or cannot use this backbone.
     """
     from mmengine.registry import DefaultScope
 
@@ -111,7 +111,7 @@ def _change_images(cfg: Config, place: str, result: Adaptation) -> None:
         changes = {name: value for name, value in wanted.items() if node.get(name) != value}
         if changes:
             result.changes |= {f'{key}.{name}': value for name, value in changes.items()}
-            result.reasons['images'] = "ImageNet's mean and deviation, RGB"
+            result.reasons['images'] = 'ImageNet mean and standard deviation, RGB'
 
 
 def _drop_checkpoints(cfg: Config, place: str, result: Adaptation) -> None:
@@ -137,7 +137,7 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     family = read_config(f'_base_/schedules/{name}')
     own = cfg.get('optim_wrapper') or {}
     if not isinstance(own.get('optimizer'), Mapping):
-        result.reasons['optimizer'] = 'unchanged: there are several'
+        result.reasons['optimizer'] = 'unchanged: the config has several'
         return
     if own.optimizer.type == 'AdamW' and not own.get('constructor'):
         result.reasons['optimizer'] = f'unchanged: AdamW, lr {own.optimizer.lr:g}'
@@ -153,7 +153,7 @@ def _change_recipe(cfg: Config, library: str, result: Adaptation) -> None:
     constructors = [one.get('constructor', CONSTRUCTOR) for one in (family.optim_wrapper, own)]
     if constructors[0] != constructors[1]:
         result.changes['optim_wrapper.constructor'] = constructors[0]
-    result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batches of {batch}'
+    result.reasons['optimizer'] = f'{name}: AdamW, lr {optimizer["lr"]:g} for batch size {batch}'
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
     warm_up = [one for one in family.param_scheduler if one['type'] == 'LinearLR']

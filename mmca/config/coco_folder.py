@@ -56,7 +56,7 @@ def find_coco_files(
                 wrong.append(error)
         if len(read) > 1:
             raise InputError(
-                f'{" and ".join(map(str, read))} could all be used for {split or "train"}: choose '
+                f'{" and ".join(map(str, read))} are all candidates for {split or "train"}: choose '
                 'with --train and --val, or move the others away'
             )
         if split in named and not read:
@@ -102,12 +102,12 @@ def inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dict
     splits = {name: _coco_split(root, folders, *file) for name, file in files.items()}
     notes = []
     if 0 < bare < len(objects):
-        notes.append(f'{bare} of {len(objects)} objects have no mask, so boxes alone are trained')
+        notes.append(f'{bare} of {len(objects)} objects have no mask, so only boxes are trained')
     if held_out:
         for name in ('train', 'val'):
             splits[name].listing, splits[name].content = None, json.dumps(files[name][1])
         number = len(splits['val'].names)
-        notes.append(f'no file for validation: {number} images of {path.name} are held out')
+        notes.append(f'no validation file: {number} images of {path.name} are held out')
     classes = list(splits['train'].objects)
     return DatasetInfo(root, 'boxes' if bare else 'masks', classes, splits, size, notes)
 

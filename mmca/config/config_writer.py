@@ -66,7 +66,7 @@ def write_starter(name: str, path: str | Path) -> list[Path]:
     """Write a short config that inherits from the shipped config `name`, for editing."""
     file, root = Path(find_config(name)).resolve(), config_root().resolve()
     if not file.is_relative_to(root):
-        raise InputError(f'{name} is not a shipped config; mmca config --list shows them')
+        raise InputError(f'{name} is not a shipped config; run mmca config --list')
     cfg = read_config(name)
     text = (
         f'{BASE.format(file.relative_to(root).with_suffix("").as_posix())}\n'

@@ -40,7 +40,7 @@ def inspect_folder(
     else:
         raise InputError(
             f'{root} has neither a COCO file with images, annotations and categories, nor images '
-            'with label maps of the same names; docs/own_data.md shows how to convert YOLO, VOC '
+            'with label maps of the same name; docs/own_data.md shows how to convert YOLO, VOC '
             'and labelme files'
         )
     info.notes += [f'left out: {fault}' for fault in faults]

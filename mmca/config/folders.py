@@ -79,7 +79,7 @@ def split_of(path: Path) -> str | None:
 def hold_out(items: list) -> dict[str, list]:
     """Divide images into 'train' and 'val', reproducibly and in order."""
     if len(items) < 2:
-        raise InputError('a single image cannot be divided into training and validation')
+        raise InputError('a single image cannot be split into training and validation')
     number = max(1, round(HELD_OUT * len(items)))
     chosen = set(Random(0).sample(range(len(items)), number))
     return {

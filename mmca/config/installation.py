@@ -66,7 +66,7 @@ def examine() -> list[Finding]:
     for found in findings if broken else ():
         odd = [one for one in distributions(found.name) if line_of(one) != line_in_use()]
         if found.name in OPENMMLAB and odd:
-            found.problem = f'{odd[0]} does not fit the other libraries here'
+            found.problem = f'{odd[0]} is incompatible with the other libraries'
             found.fix = _replace(found.name)
     causes = [found for found in findings if found.problem and found.name in ALL_TASKS]
     for found in broken if causes else ():
@@ -112,7 +112,7 @@ def _examine_version(found: Finding, installed: dict[str, str]) -> None:
     if name in OPENMMLAB and installed and line_of(next(iter(installed))) == 'openmmlab':
         found.state, wanted = f"{found.state}, OpenMMLab's own", requirement(name, 'openmmlab')
     if len(installed) > 1:
-        found.problem = f'{" and ".join(installed)} overwrite files of each other'
+        found.problem = f"{' and '.join(installed)} overwrite each other's files"
         found.fix = _replace(name)
     elif not in_range(wanted, version):
         found.state = f'out of range: {wanted}'
@@ -133,7 +133,7 @@ def _fix(name: str, error: Exception) -> str:
     if 'libGL' in str(error):
         return 'pip install --no-deps --force-reinstall opencv-python-headless'
     if name == 'torchvision':
-        return 'pip uninstall -y torchvision (not needed), or install the one for your torch'
+        return 'pip uninstall -y torchvision (not needed), or install the version for your torch'
     if name == 'mmcv' and absent == name:  # built without operators, or for another torch
         return f'pip cache remove "*mmcv*"; {_replace(name)}'
     return how_to_install(absent)
@@ -146,7 +146,7 @@ def _examine_operators(found: Finding) -> None:
     with_cuda = cuda[:1].isdigit()
     found.state = f'ok, operators for {f"CUDA {cuda}" if with_cuda else "the CPU"}'
     if _gpus() and not with_cuda:
-        found.problem = "mmcv's operators were built for the CPU and cannot run on the GPU here"
+        found.problem = "mmcv's operators were built for CPUs and cannot run on this GPU"
         found.fix, found.usable = _replace('mmcv'), False
 
 

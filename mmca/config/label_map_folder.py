@@ -123,11 +123,11 @@ def _best_match(
     for _, other in matches:
         if other != maps:
             raise InputError(
-                f'{root / maps} and {root / other} both have label maps for {name}: move one away'
+                f'{root / maps} and {root / other} have label maps for {name}: move or delete one'
             )
     split = Split(images.as_posix(), [], maps.as_posix(), matches[best])
     if any(ending.lower().endswith(('.jpg', '.jpeg')) for _, ending in split.pairs):
-        raise InputError(f'{root / maps} has label maps in JPEG, which blurs them: write PNG')
+        raise InputError(f'{root / maps} has JPEG label maps, but JPEG changes labels: use PNG')
     used = {*split.files(0), *(split.files(1) if images == maps else ())}
     split.bare = [file for file in _images(folders[images]) if file not in used]
     return split
@@ -235,7 +235,7 @@ def _class_names(
     last = max(labels, default=0)
     if last < 1:
         raise InputError(
-            f'the label maps in {root} only have the labels 0 and {IGNORED} (ignored): write class '
+            f'the label maps in {root} contain only 0 and {IGNORED} (ignored): write class '
             'numbers starting at 0, such as 0 for background, 1 for objects'
         )
     lists = (root / name for name in CLASS_LISTS)
@@ -247,7 +247,7 @@ def _class_names(
                 f'the label maps in {root} have {len(labels)} distinct labels, up to {last}: write '
                 'class numbers 0, 1, 2, ..., or list all names with --classes'
             )
-        notes.append('the classes have no names: use --classes, or classes.txt in the folder')
+        notes.append('the classes have no names: use --classes, or put classes.txt in the folder')
         names = [f'class_{value}' for value in range(first, last + 1)]
     else:
         file = Path(given)
@@ -258,8 +258,8 @@ def _class_names(
             option = shlex.join(['--classes', ','.join(['background', *names])])
             hint = f'; if 0 is the background, use {option}' if len(names) == last else ''
             raise InputError(
-                f'{given} names {len(names)} classes, but the label maps in {root} have label '
-                f'{last}: name {last + 1}, or write {IGNORED} where nothing is labeled{hint}'
+                f'{given} lists {len(names)} classes, but the label maps in {root} have label '
+                f'{last}: list {last + 1}, or write {IGNORED} for unlabeled pixels{hint}'
             )
     if first:
         notes.append('no label map has 0: classes begin at 1 (reduce_zero_label=True)')

@@ -74,7 +74,7 @@ def _change_classifier(
             value = {'_delete_': True, **value} if key in part else value
             result.changes[f'{place}.{key}'] = value
         result.reasons['head'] = f'{head["type"]} -> {LINEAR_HEADS[0]} on the mean of the map'
-    result.reasons['its map'] = str(last)
+    result.reasons['feature map'] = str(last)
 
 
 def _change_takers(
@@ -96,10 +96,11 @@ def _change_takers(
         try:
             build_on_meta(part)
         except Exception as own:
-            raise InputError(f'the model itself cannot be built here: {_line(own)}') from own
-        raise InputError(f'{part.type} needs more of {kind} than maps: {_line(error)}') from error
+            raise InputError(f'cannot build the original model: {_line(own)}') from own
+        needs = f'{part.type} needs more from {kind} than feature maps'
+        raise InputError(f'{needs}: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
-        raise InputError(f'{part.type}: its RoI head is a stage of {kind}')
+        raise InputError(f'{part.type}: its RoI head uses a stage of {kind}')
     # Anchors and points of detectors lie at the strides of the maps.
     stages = _stages(old, kind, exact=cfg.default_scope == 'mmdet')
     if cls.pyramid:
@@ -126,20 +127,20 @@ def _change_takers(
         keys = (re.split(r'\.\d', key)[0] for key in edits)  # configs replace lists as a whole
         changes |= {key: at(cfg, key) for key in keys}
     through = ', through mmca.SimpleFeaturePyramid' if fpn else ''
-    result.reasons['its maps'] = f'{_list(old)} -> {_list(new)}{through}'
+    result.reasons['feature maps'] = f'{_list(old)} -> {_list(new)}{through}'
 
 
 def _stages(old: list[FeatureMap], kind: str, exact: bool) -> list[int]:
     """The stage of a pyramid for each map of the old backbone: by stride; by depth unless exact."""
     strides = [one.stride for one in old]
     if len(old) > len(STRIDES):
-        raise InputError(f'{kind} has {len(old)} maps, ours have {len(STRIDES)} at most')
+        raise InputError(f'{kind} has {len(old)} maps; mmca backbones have at most {len(STRIDES)}')
     if len(old) > 1 and len(set(strides)) == 1:
-        raise InputError(f'{kind} has {len(old)} maps of one stride, ours are a pyramid')
+        raise InputError(f'{kind} has {len(old)} maps of one stride; mmca backbones are pyramids')
     if len(set(strides)) == len(strides) and set(strides) <= set(STRIDES):
         return [STRIDES.index(stride) for stride in strides]
     if exact:
-        raise InputError(f'{kind} has maps at strides {strides}, ours are at {list(STRIDES)}')
+        raise InputError(f'{kind} has maps at strides {strides}; mmca backbones at {list(STRIDES)}')
     return list(range(len(STRIDES) - len(old), len(STRIDES)))  # dilated ones repeat strides
 
 
@@ -178,7 +179,7 @@ def _channel_edits(
                 return edits
             first = first or after.error
     raise InputError(
-        f'{part.type} cannot take maps of {_list(new)} instead of {_list(old)}: {_line(first)}'
+        f'{part.type} cannot use maps with {_list(new)} instead of {_list(old)}: {_line(first)}'
     )
 
 

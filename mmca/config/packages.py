@@ -65,7 +65,7 @@ def require(*names: str) -> None:
             raise InputError(f'{name} is not installed; {how_to_install(name)}')
         version = distributions(name).get(name) if name in EXTRAS else None
         if version and not in_range(requirement(name), version):
-            raise InputError(f'{name} {version} does not fit mmca; {how_to_install(name)}')
+            raise InputError(f'{name} {version} is incompatible with mmca; {how_to_install(name)}')
 
 
 def import_datasets(library: str) -> None:
@@ -80,7 +80,7 @@ def how_to_install(name: str) -> str:
     if line == 'onedl' and checkout() is not None and sys.version_info[:2] >= PINNED_PYTHON:
         extra = EXTRAS.get(name)
         command = f'pip install -r requirements-{extra}.txt' if extra else 'make env'
-        return f'run in the folder of mmca: {command}'
+        return f'run in the mmca checkout: {command}'
     if name == 'mmcv':
         return f'run: {MMCV_BUILD[line]} --no-build-isolation "{requirement(name)}"'
     return f'run: pip install "{requirement(name)}"'

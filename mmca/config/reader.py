@@ -112,7 +112,7 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
         cfg.merge_from_dict(options)
     except Exception as error:
         reason = ' '.join(str(error).split())
-        raise InputError(f'--cfg-options do not fit {name}: {reason}') from error
+        raise InputError(f'cannot apply --cfg-options to {name}: {reason}') from error
     return cfg
 
 
@@ -125,8 +125,7 @@ def library_of(cfg: Config, name: str) -> str:
     scope = cfg.get('default_scope')
     if scope not in LIBRARIES:
         raise InputError(
-            f'config {name} belongs to no known library: default_scope is {scope!r}, '
-            f'known are {", ".join(LIBRARIES)}'
+            f'config {name}: default_scope is {scope!r}; choose from {", ".join(LIBRARIES)}'
         )
     require(scope)
     if scope == 'mmpretrain':

@@ -1,4 +1,4 @@
-"""Choose what to train on a data set: model, backbone, image size, schedule."""
+"""Choose model, backbone, image size and schedule for a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADS = {  # start of a config's name -> model
 }
 TASKS = {  # task -> the reason, heads in order of preference
     'masks': ('objects with masks', ('maskrcnn', 'cascade_maskrcnn', 'fasterrcnn', 'retinanet')),
-    'boxes': ('objects with boxes alone', ('fasterrcnn', 'retinanet')),
+    'boxes': ('objects with only boxes', ('fasterrcnn', 'retinanet')),
     'labels': ('images with label maps', ('fpn', 'upernet')),
 }
 BACKBONE = 'ca_pvt_t'
@@ -76,7 +76,7 @@ def choose(
     batch_size: int | None = None,
     device: str | None = None,
 ) -> Recipe:
-    """Choose a training recipe; every argument replaces the default choice.
+    """Choose a training recipe; every argument overrides the default.
 
     Args:
         info: the data set.

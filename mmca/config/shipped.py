@@ -30,7 +30,7 @@ def config_root() -> Path:
     """The folder of the shipped configs, in the installed package or the checkout."""
     installed, root = PACKAGE / '.mim' / 'configs', checkout()
     if not installed.is_dir() and root is None:
-        raise InputError(f'{installed} is missing: install mmca again')
+        raise InputError(f'{installed} is missing: reinstall mmca')
     return installed if installed.is_dir() else root / 'configs'
 
 
@@ -43,12 +43,12 @@ def library_configs(library: str) -> Path:
     spec = find_spec(library) if library in LIBRARIES else None
     if spec is None:
         known = ', '.join(f'{name}::' for name in LIBRARIES)
-        raise InputError(f'{library}:: names no installed library; known are {known}')
+        raise InputError(f'{library}:: is not an installed library; choose from {known}')
     package = Path(spec.submodule_search_locations[0])
     for root in (package / '.mim' / 'configs', package.parent / 'configs'):  # installed, cloned
         if root.is_dir():
             return root
-    raise InputError(f'{package} has no configs: install {library} again')
+    raise InputError(f'{package} has no configs: reinstall {library}')
 
 
 def config_names(root: Path | None = None) -> list[str]:
@@ -89,6 +89,6 @@ def find_config(name: str) -> str:
         return str(path)
     known = [f'{library}::{one}' if library else one for one in config_names(root)]
     near = get_close_matches(name.removesuffix('.py'), known, n=3, cutoff=0.5)
-    hint = f'; nearest configs: {", ".join(near)}' if near else ''
+    hint = f'; closest names: {", ".join(near)}' if near else ''
     where = '' if library else ' (mmca config --list)'
     raise InputError(f'config not found: {name}{hint}{where}')

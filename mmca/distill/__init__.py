@@ -1,4 +1,4 @@
-"""Distill softmax attention into another attention, without labels."""
+"""Distill softmax attention into another attention without labels."""
 
 from mmca.distill.calibration import calibrate
 from mmca.distill.images import UnlabeledImages

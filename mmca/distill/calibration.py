@@ -1,4 +1,4 @@
-"""Calibrate a converted backbone on a few images: closed forms and small searches, no gradients."""
+"""Calibrate a converted backbone on a few images with closed forms and searches, no gradients."""
 
 from functools import partial
 
@@ -21,19 +21,19 @@ def changed_blocks(student: nn.Module, teacher: nn.Module) -> list[str]:
 
 @torch.no_grad()
 def calibrate(student: nn.Module, teacher: nn.Module, images: Tensor, ridge: float = RIDGE) -> None:
-    """Bring a student's blocks nearer to its teacher's, in place, from unlabeled images.
+    """Calibrate the blocks of a student in place, to approximate its teacher on unlabeled images.
 
-    Block after block, each on what the calibrated ones before it give: an attention that differs
-    from the teacher's sets its own parameters (`Attention.calibrate`); then the MLP's second layer
-    is corrected by least squares, so that the block's output comes near to the teacher's. Blocks
-    before the first changed one stay as they are.
+    Blocks are processed in order, on the outputs of the calibrated blocks before them. An attention
+    that differs from the teacher's sets its own parameters (`Attention.calibrate`). Least squares
+    then correct the MLP's second layer, so that the block's output approximates the teacher's.
+    Blocks before the first changed one are not modified.
 
     Args:
         student: a backbone of `mmca.backbones` that has started from the teacher's weights.
         teacher: the softmax backbone.
         images: (B, 3, H, W), normalized. The inputs and outputs of all blocks are kept in memory:
             1 GB for 200 images of 224 x 224 in DeiT-T.
-        ridge: pulls the correction to zero; in units of the mean square of the hidden channels.
+        ridge: pulls the correction toward zero; in units of the mean square of the hidden channels.
 
     Example:
         >>> from mmca.backbones import DeiT

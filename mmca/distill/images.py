@@ -21,7 +21,7 @@ def count_images(folders: Sequence[str]) -> int:
     """Count the images in folders and their subfolders; all must be readable."""
     files = [file for folder in folders for file in find_images(folder)]
     if len(files) < HELD_OUT:
-        raise InputError(f'--images: found {len(files)} images, at least {HELD_OUT} are needed')
+        raise InputError(f'--images: found {len(files)} images, but at least {HELD_OUT} are needed')
     unreadable = []
     for file in files:
         try:

@@ -1,4 +1,4 @@
-"""A student backbone beside its softmax teacher, and the losses between them."""
+"""A student backbone, its softmax teacher, and the losses between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Trace = dict[str, tuple[Tensor, tuple[int, int], Tensor]]
 
 @MODELS.register_module()
 class Distiller(BaseModel):
-    """Distill a softmax backbone into one of circulant (or any) attention.
+    """Distill a softmax backbone into one with circulant (or any other) attention.
 
     First, each block whose attention differs receives the teacher's input and learns its output;
     then the student runs end to end and learns the maps after every stage and the outputs. Both
@@ -33,13 +33,13 @@ class Distiller(BaseModel):
         student: config of a backbone of mmca, with `init_cfg`.
         teacher: config of the family's softmax backbone, with its weights in `init_cfg`.
         block_iters: iterations of the first part.
-        train: what learns: 'attention' (with norm1 and the positional convolution of its block),
-            'blocks' (those whose attention differs) or 'all'.
+        train: parameters to train: 'attention' (with norm1 and the positional convolution of its
+            block), 'blocks' (those whose attention differs) or 'all'.
         sizes: (height, width) of random crops, none larger than the input.
         data_preprocessor: as in every mmengine model.
 
     Raises:
-        InputError: an unknown `train`, or no block differs and not everything learns from maps.
+        InputError: an unknown `train`; or no block differs, unless train='all', block_iters=0.
 
     Example (in a config):
         model = dict(
@@ -69,8 +69,8 @@ class Distiller(BaseModel):
         self.changed = changed_blocks(self.student, self.teacher)
         if not self.changed and (train != 'all' or block_iters):
             raise InputError(
-                'every block of the student has the attention of the teacher: only its maps are '
-                "left to learn, with train='all', block_iters=0 (--train all --block-iters 0)"
+                'student and teacher have the same attention in every block; to train the student '
+                "anyway, set train='all', block_iters=0 (--train all --block-iters 0)"
             )
         # The last block of every stage.
         self.ends = list({block.attn.spec.stage: path for path, block in blocks.items()}.values())

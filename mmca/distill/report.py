@@ -44,7 +44,7 @@ class DistillationReportHook(Hook):
     Checkpoints contain the message hub, so a resumed run knows all metrics.
 
     Args:
-        calibrate: how many images the student is calibrated on; 0 for no calibration.
+        calibrate: number of images for calibration; 0 for no calibration.
     """
 
     priority = 'LOWEST'  # the other hooks must be ready for a validation
@@ -53,7 +53,7 @@ class DistillationReportHook(Hook):
         self.calibrate = calibrate
 
     def before_train(self, runner: Runner) -> None:
-        """Measure the start, and what calibration makes of it."""
+        """Measure the errors at the start and after calibration."""
         if runner.iter:
             return
         runner.val_loop.run()

@@ -28,7 +28,7 @@ def check_outputs(teacher: str, outputs: Mapping[str, str | None]) -> None:
         if path.suffix != '.pth' or not path.parent.is_dir():
             raise InputError(f'{option} {file}: must be a .pth file in a folder that exists')
         if path in taken:
-            raise InputError(f'{option} {file}: the teacher and all results need different files')
+            raise InputError(f'{option} {file}: teacher and results need different files')
         taken.add(path)
 
 

@@ -1,7 +1,7 @@
-"""The run: mmengine's Runner with safe loading, our hooks and checks, and one-line errors.
+"""mmengine's Runner with safe loading, mmca's hooks and checks, and one-line errors.
 
-Importing this package registers loaders with mmengine that execute nothing, see
-`mmca.engine.safe_loading`. The shipped configs name it in `custom_imports`.
+Importing this package registers safe loaders with mmengine, see `mmca.engine.safe_loading`. Shipped
+configs list it in `custom_imports`.
 """
 
 from mmca.engine import safe_loading

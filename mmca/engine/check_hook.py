@@ -36,12 +36,12 @@ class StopHook(Hook):
 
 @HOOKS.register_module()
 class CheckHook(Hook):
-    """Runs the checks of `mmca.checks` before the first iteration. `mmca.Runner` adds it.
+    """Run the checks of `mmca.checks` before the first iteration. `mmca.Runner` adds this hook.
 
-    Methods raise an `InputError` where something would go wrong silently.
+    Methods raise an `InputError` for mistakes that would otherwise go unnoticed.
 
     Example (in a config):
-        default_hooks = dict(checks=None)  # no checks
+        default_hooks = dict(checks=None)  # disables the checks
     """
 
     priority = 'VERY_HIGH'

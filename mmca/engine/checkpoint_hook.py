@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and the one to resume from."""
+"""Write complete checkpoints, and find the one to resume from."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class _LateRemoval:
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """mmengine's hook, which removes old checkpoints after the new one is written, not before.
+    """mmengine's CheckpointHook, but it removes old checkpoints only after writing the new one.
 
-    A run that dies in between leaves one checkpoint too many instead of none. `mmca.Runner` writes
-    each file atomically. It takes the arguments of mmengine's hook.
+    If a run dies in between, it leaves an extra checkpoint instead of none. `mmca.Runner` writes
+    each file atomically. Takes the same arguments as mmengine's hook.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -5,7 +5,7 @@
    traceback goes to the log file.
 3. Anything raised later: the traceback, then how to resume, exit status 1.
 
-With MMCA_TRACEBACK=1 (`--traceback` of the commands) exceptions stay as they are.
+With MMCA_TRACEBACK=1 (`--traceback` of the commands), exceptions are raised unchanged.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def _advice(error: BaseException) -> str:
     """Advise on failures that are known by type or error number."""
     if linked(error, torch.cuda.OutOfMemoryError) or linked(error, MemoryError):
         return (
-            'out of memory: lower the batch size or the image scale, set '
+            'out of memory: reduce the batch size or the image size, set '
             'model.backbone.with_cp=True, or train with --amp on a GPU; '
         )
     system = linked(error, OSError)
     if system is not None and system.errno in DISK_FULL:
-        return f'no space left for {system.filename or "a file"}: free some; '
+        return f'no space left for {system.filename or "a file"}: free some space; '
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return 'if another process of this run failed first, its own output has the reason; '
+        return 'if another process of this run failed first, its own output shows the reason; '
     return ''
 
 

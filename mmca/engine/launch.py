@@ -74,7 +74,7 @@ def find_tool(library: str, tool: str) -> Path:
     for folder in (package / '.mim' / 'tools', package.parent / 'tools'):
         if (folder / f'{tool}.py').is_file():
             return folder / f'{tool}.py'
-    raise InputError(f'{library} in {package} has no tools/{tool}.py; install it again')
+    raise InputError(f'{library} in {package} has no tools/{tool}.py; reinstall it')
 
 
 def options_in(words: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ class _Absent:
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         raise InputError(
-            'this needs torchvision, which is not installed: install the one made for your torch'
+            'this needs torchvision, which is not installed: install the version for your torch'
         )
 
 

@@ -10,7 +10,7 @@ from mmca.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class OptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor, without weight decay for parameters that modules exempt.
+    """mmengine's constructor, but modules can exempt parameters from weight decay.
 
     A module exempts the parameters in its `no_weight_decay`, as `mmca.layers.Attention` and the
     backbones do: position tables and embeddings. Everything else follows `paramwise_cfg`.

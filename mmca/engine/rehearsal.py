@@ -27,12 +27,12 @@ RESULTS = {'outfile_prefix': False, 'out_file_path': False, 'output_dir': True}
 
 
 def rehearse_validation(runner: Runner) -> None:
-    """Predict, process and evaluate one image, and look up the metrics that hooks wait for.
+    """Predict, process and evaluate one image, and look up the metrics that hooks need.
 
     Model, random numbers and metrics stay as they are.
 
     Raises:
-        InputError: a hook or scheduler waits for a metric that no evaluator computes, or a folder
+        InputError: a hook or scheduler needs a metric that no evaluator computes, or a folder
             of results or checkpoints cannot be written.
         Exception: whatever validation would raise.
     """
@@ -80,7 +80,7 @@ def rehearse_validation(runner: Runner) -> None:
     for user, name in _monitors(runner):
         if name not in found:
             raise InputError(
-                f'{type(user).__name__} waits for the metric {name}, but the evaluator computes '
+                f'{type(user).__name__} expects the metric {name}, but the evaluator computes '
                 f'{", ".join(found)}'
             )
 

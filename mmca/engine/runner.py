@@ -1,7 +1,7 @@
-"""mmca.Runner: mmengine's Runner with safe loading, our hooks and checks, and one-line errors.
+"""mmca.Runner: mmengine's Runner with safe loading, mmca's hooks and checks, and one-line errors.
 
-The train and test tools of mmdet, mmseg and mmpretrain build the runner that a config names in
-`runner_type`; the shipped configs name this one.
+The tools of mmdet, mmseg and mmpretrain build the runner in `runner_type` of the config. Shipped
+configs use this one.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def _naming(method: str, part: str) -> Callable:
 
 @RUNNERS.register_module()
 class Runner(MMEngineRunner):
-    """mmengine's Runner, made safe; it takes the same arguments.
+    """A safe version of mmengine's Runner with the same arguments.
 
-    It loads checkpoints without executing them, writes them atomically, resumes from the last one
-    that can be resumed, adds the hooks in `HOOKS`, trains on CPUs in several processes, and turns
-    errors into one line, see `mmca.engine.failures`.
+    It loads checkpoints without executing code, writes them atomically, resumes from the last
+    intact one, adds the hooks in `HOOKS`, trains on CPUs in several processes, and reports errors
+    in one line, see `mmca.engine.failures`.
 
     Example (in a config):
         runner_type = 'mmca.Runner'
@@ -197,7 +197,7 @@ class Runner(MMEngineRunner):
     def _how_to_resume(self) -> str:
         if Path(self.work_dir, LAST).is_file():
             return f'resume with the same command and --resume (checkpoints in {self.work_dir})'
-        return f'no checkpoint in {self.work_dir} yet, run the same command again'
+        return f'no checkpoint in {self.work_dir} yet; run the same command again'
 
 
 def _prepare(cfg: Config) -> Config:

@@ -106,7 +106,7 @@ class DataUnpickler(Unpickler):
         known = module.replace('__builtin__', 'builtins').replace('numpy._core', 'numpy.core')
         if (known, name) not in DATA:
             raise InputError(
-                f'a pickle names {module}.{name}, which could run code, and is not loaded; '
-                'store its data as JSON'
+                f'a pickle file uses {module}.{name}, which could run code, so mmca does not load '
+                'it; store its data as JSON'
             )
         return super().find_class(module, name)

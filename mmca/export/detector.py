@@ -120,7 +120,7 @@ def _check(model: nn.Module) -> None:
         if kind != known:
             raise InputError(
                 f'cannot export all of {type(model).__name__}: its {part} is {kind}, not {known}; '
-                'add --feature-maps to export backbone and neck'
+                'add --feature-maps to export only backbone and neck'
             )
 
 

@@ -1,4 +1,4 @@
-"""The part of a trained model that an exported file contains."""
+"""The exported part of a trained model."""
 
 from __future__ import annotations
 
@@ -125,10 +125,10 @@ def _for_any_size(module: nn.Module) -> nn.Module:
 def _check_segmentor(model: nn.Module) -> None:
     name, mode = type(model).__name__, model.test_cfg.get('mode', 'whole')
     if name != 'EncoderDecoder' or model.decode_head.out_channels == 1:
-        raise InputError(f'cannot export {name}: only an EncoderDecoder with two logits or more')
+        raise InputError(f'cannot export {name}: only an EncoderDecoder with at least two logits')
     if mode != 'whole':
         raise InputError(
-            f'model.test_cfg.mode is {mode!r}, but a file takes whole images: '
+            f'model.test_cfg.mode is {mode!r}, but exported files process whole images: '
             'add --cfg-options model.test_cfg.mode=whole'
         )
 

@@ -44,18 +44,18 @@ RUNS = 3  # timed runs; the report has their median
 
 @dataclass(frozen=True)
 class Comparison:
-    """The file and PyTorch on the same images.
+    """A comparison of the file with PyTorch on the same images.
 
     Attributes:
         shape: (B, H, W) of the images.
         difference: largest absolute difference of logits or feature maps, or of the boxes of
             shared objects in pixels.
         largest: largest absolute value of PyTorch's outputs; for boxes, the image's longer side.
-        same: share of pixels with equal labels, or of objects with equal class, box and mask in
-            both results; None for feature maps.
+        same: fraction of pixels with equal labels, or of objects with equal class, box and mask
+            in both results; None for feature maps.
         torch_ms: PyTorch's time for one batch.
         file_ms: the file's time for one batch.
-        objects: number of objects that either finds.
+        objects: number of objects found by either.
     """
 
     shape: tuple[int, int, int]
@@ -74,7 +74,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how it compares with PyTorch.
+    """The exported parts, and their comparison with PyTorch.
 
     Attributes:
         contents: names of the exported parts of the model.
@@ -101,7 +101,7 @@ class ExportReport:
 
     @property
     def unshared(self) -> float:
-        """Share of a detector's objects, over all comparisons, that only one result has."""
+        """Fraction of a detector's objects, over all comparisons, that only one result contains."""
         found = [one for one in self.comparisons if one.objects]
         unshared = sum((1 - one.same) * one.objects for one in found)
         return unshared / max(sum(one.objects for one in found), 1)
@@ -127,22 +127,22 @@ def export_model(
 
     The file takes `images`, (B, 3, H, W), RGB from 0 to 255, float32 or float16; see
     :class:`mmca.export.graph.ExportGraph` for its contents. If the difference exceeds the
-    tolerance, nothing is written.
+    tolerance, no file is written.
 
     Args:
         predictor: the model, on the CPU.
-        out: the file, replaced once complete.
+        out: the output file; it is replaced only by a complete file.
         to: 'onnx' or 'torch' (a torch.export program, .pt2).
-        size: fixed (H, W); default any.
-        batch_size: fixed number of images; default any.
+        size: fixed (H, W); default: any.
+        batch_size: fixed number of images; default: any.
         half: float16 inputs, weights and outputs; circulant and focused linear attention still
             compute in float32.
         images: files or arrays (H, W, 3), BGR, for the comparison; resized to `size` if fixed;
-            default noise of three shapes.
+            default: noise of three sizes.
         feature_maps: export only a detector's backbone and neck, as 'torch' always does.
 
     Returns:
-        The report; the file was written if it has `passed`.
+        The report; the file was written if `passed` is true.
 
     Raises:
         InputError: torch is too old or cannot export the model, or an image is unreadable.
@@ -156,7 +156,7 @@ def export_model(
     if torch.__version__ < TORCH:
         raise InputError(
             f'exporting needs torch {".".join(map(str, TORCH))} or newer, not {torch.__version__}; '
-            'export the checkpoint where a newer torch is installed'
+            'export the checkpoint in an environment with a newer torch'
         )
     if not Path(out).parent.is_dir():  # before minutes of work
         raise InputError(f'no such folder: {Path(out).parent}')
@@ -165,8 +165,8 @@ def export_model(
     whole = predictor.library == 'mmdet' and to == 'onnx' and not feature_maps
     if whole and batch_size not in (None, 1):
         raise InputError(
-            f'a whole detector takes one image at a time, not {batch_size}; '
-            'add --feature-maps to export backbone and neck for more'
+            f'a whole detector processes one image at a time, not {batch_size}; '
+            'to export only backbone and neck, add --feature-maps'
         )
     batch_size = 1 if whole else batch_size
     graph = ExportGraph(predictor, whole)
@@ -265,7 +265,7 @@ def _same_mask(mask: Tensor, other: Tensor) -> bool:
 def reference_outputs(
     predictor: Predictor, images: list[Tensor], whole: bool = False
 ) -> list[Tensor]:
-    """Compute the library's own results for images (3, H, W), BGR.
+    """Compute the results of the library for images (3, H, W), BGR.
 
     Returns:
         Logits and labels of a segmentor; feature maps of a detector or, if it is exported `whole`,

@@ -12,7 +12,7 @@ from mmca.errors import InputError
 from mmca.inference.explorer import Explorer, View, draw_attention
 
 KEPT = 3600  # seconds that an image is kept
-CLICK = 'Click a place in the image to see where each circulant block attends from there.'
+CLICK = 'Click a point in the image to see what each circulant block attends to from there.'
 NO_IMAGE = 'Drop an image here. The server keeps it for at most an hour.'
 
 
@@ -53,7 +53,7 @@ def build_page(explorer: Explorer, title: str, score_thr: float) -> gr.Blocks:
         text = f'{view.name}, {width} x {height} pixels. '
         if detects:
             number = (view.result.scores >= threshold).sum()
-            text += f'Objects with a score of {threshold:g} or more: {number}. '
+            text += f'Objects that score at least {threshold:g}: {number}. '
         drawn = explorer.draw(view, threshold)[..., ::-1]
         return drawn, _line(text + (explorer.no_attention or CLICK))
 

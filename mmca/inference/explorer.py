@@ -1,4 +1,4 @@
-"""Predict on an image, and show where its circulant blocks attend."""
+"""Predict on an image, and show what its circulant blocks attend to."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class View:
 class Explorer:
     """Predict on an image and keep the kernels of the same forward pass.
 
-    Several threads may share an explorer; it keeps no image.
+    Several threads can share an explorer; it does not keep images.
 
     Attributes:
         no_attention: why there is no attention to show; '' if there is.
@@ -101,7 +101,7 @@ def draw_attention(view: View, x: float, y: float) -> Figure:
     """
     height, width = view.image.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
-        raise InputError(f'pixel {x}, {y} lies outside the image, {width} x {height} (W x H)')
+        raise InputError(f'pixel {x}, {y} is outside the image, {width} x {height} (W x H)')
     size = (2 * PANEL * np.clip(width / height, 0.5, 2), (PANEL + 0.35) * len(view.kernels))
     figure, ticks = Figure(figsize=size, layout='constrained'), {'xticks': [], 'yticks': []}
     axes = figure.subplots(len(view.kernels), 2, squeeze=False, subplot_kw=ticks)

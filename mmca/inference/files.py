@@ -37,7 +37,7 @@ class Summary:
     Attributes:
         images: number of images written.
         frames: number of video frames written.
-        objects: class -> number of objects scoring at least `score_thr`; empty for segmentors.
+        objects: class -> number of objects that score at least `score_thr`; empty for segmentors.
         written: folders and files with results.
         with_truth: number of images with ground truth.
         skipped: number of files in folders that are neither images nor videos.
@@ -67,14 +67,14 @@ def predict_files(
         predictor: the model.
         inputs: files, folders and glob patterns.
         out: the folder for the results.
-        ann: ground truth to draw beside the predictions: a COCO file for a detector, a folder of
+        ann: ground truth to draw next to the predictions: a COCO file for a detector, a folder of
             label maps for a segmentor.
-        score_thr: draw objects with at least this score.
+        score_thr: lowest score of the objects to draw.
         batch_size: the largest number of images per forward pass.
 
     Raises:
-        InputError: `ann` does not suit the model or matches no image, or a result would replace
-            an input.
+        InputError: `ann` does not fit the model or does not match any image, or a result would
+            overwrite an input.
 
     Example::
 
@@ -105,7 +105,7 @@ class _Job:
         results += [f'{source.name}.mp4' for source in videos]
         root = os.path.abspath(out)
         for path in {source.path for source in sources} & {Path(root, name) for name in results}:
-            raise InputError(f'--out {out}: a result would replace the input {path}')
+            raise InputError(f'--out {out}: a result would overwrite the input {path}')
         self.videos = {source: VideoReader(str(source.path)) for source in videos}
         self.total = len(self.images) + sum(max(v.frame_cnt, 0) for v in self.videos.values())
         self.truth, self.entries, detects = None, {}, predictor.library == 'mmdet'
@@ -115,7 +115,7 @@ class _Job:
                 if (entry := self.truth.find(source.path, source.file_name)) is not None:
                     self.entries[source] = entry
             if not self.entries:
-                raise InputError(f'--ann {ann} matches none of the images')
+                raise InputError(f'--ann {ann} does not match any of the images')
         self.table = DetectionTable(predictor.names, self.truth) if detects else None
         self.summary = Summary(
             with_truth=len(self.entries),
@@ -182,10 +182,10 @@ class _Job:
         try:
             truth, shape = self.truth.read(self.entries[source])
             if shape != image.shape[:2]:
-                raise InputError(f'it has {shape} (H, W) pixels, the image {image.shape[:2]}')
+                raise InputError(f'its size is {shape} (H, W), but the image has {image.shape[:2]}')
         except Exception as error:  # whatever is malformed in an annotation
             reason = error if isinstance(error, InputError) else repr(error)
-            self._fail(source, f'drawn without its ground truth: {reason}')
+            self._fail(source, f'drawn without ground truth: {reason}')
             return None
         return truth
 

@@ -1,4 +1,4 @@
-"""Read ground truth, to draw it beside predictions."""
+"""Read ground truth to draw next to predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def next_free(ids: Iterable[int | str]) -> int:
 
 
 class CocoTruth:
-    """Boxes and masks of a COCO file, without the categories that the model does not know.
+    """Boxes and masks of a COCO file, only in categories of the model.
 
     An entry belongs to the first image whose path ends in its `file_name`.
 
@@ -51,9 +51,9 @@ class CocoTruth:
         unknown = [name for name in self.category_ids if name not in self._names]
         if len(unknown) == len(self.category_ids):
             names = shorten(', '.join(self._names), 60, placeholder=' ...')
-            raise InputError(f'--ann {path} shares no class with the model: {names}')
+            raise InputError(f'--ann {path} has no class in common with the model: {names}')
         if unknown:
-            warn(f'--ann {path}: ignoring {", ".join(unknown)}, which the model does not know')
+            warn(f'--ann {path}: ignoring {", ".join(unknown)}, which are not classes of the model')
 
     def find(self, path: Path, file_name: str) -> dict | None:
         """Find the entry of an image, and reserve it."""

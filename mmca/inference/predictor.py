@@ -1,4 +1,4 @@
-"""A trained model that predicts on images, and its results."""
+"""Predict on images with a trained model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOLDEN_RATIO = 0.618034  # distance of hues, around the color wheel
 
 @dataclass(frozen=True)
 class Detections:
-    """N objects in an image of H x W pixels, best scores first.
+    """N objects in an image of H x W pixels, in descending order of scores.
 
     Attributes:
         boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
@@ -66,26 +66,26 @@ Result = Union[Detections, Segmentation]
 
 
 class Predictor:
-    """A trained detector or segmentor. Its results equal `mmca test`'s.
+    """Predict with a trained detector or segmentor. Results match those of `mmca test`.
 
-    It replaces the inferencers of mmdet and mmseg, which unpickle checkpoints and ignore the
-    config's image reader.
+    Unlike the inferencers of mmdet and mmseg, it never unpickles checkpoints, and it uses the
+    image reader in the config.
 
     Args:
         config: a file, or the name of a shipped config.
-        checkpoint: a .pth file that training wrote; it is read without executing anything.
+        checkpoint: a .pth file from training; no code in it is executed.
         device: such as 'cpu' or 'cuda:1'; default 'cuda' if there is a GPU, else 'cpu'.
-        cfg_options: KEY=VALUE strings that change the config.
-        tile: for large images, the side in pixels of the square tiles to predict and merge:
-            with :func:`mmca.inference.tiles.merge_tiles` for a detector, in mmseg's slide mode,
-            without the pipeline's resizing, for a segmentor.
-        overlap: share of a tile that the next one repeats, from 0 to below 1.
+        cfg_options: KEY=VALUE strings that override the config.
+        tile: for large images, the side in pixels of square tiles. Detections of the tiles are
+            merged by :func:`mmca.inference.tiles.merge_tiles`; segmentors run in mmseg's slide mode
+            at the original image size.
+        overlap: overlap of neighboring tiles as a fraction of the tile, at least 0, below 1.
 
     Attributes:
         library: 'mmdet' or 'mmseg'.
-        names: the class names, from the checkpoint or else from the config.
+        names: the class names from the checkpoint or, if it has none, from the config.
         palette: (K, 3), uint8, RGB, one color per class.
-        dataset: the config's test data set, whose files stay unread.
+        dataset: the test data set in the config; its files are not read.
         pipeline: the settings of its transforms.
         cfg: the config.
         model: the model in evaluation mode.
@@ -117,7 +117,7 @@ class Predictor:
                 f'a tile must have at least {SMALLEST_TILE} pixels per side, got {tile}'
             )
         if not 0 <= overlap < 1:
-            raise InputError(f'the overlap of tiles must be from 0 to below 1, got {overlap}')
+            raise InputError(f'the overlap of tiles must be at least 0 and below 1, got {overlap}')
         self.tile, self.overlap = tile, overlap
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.cfg = load_config(str(config), cfg_options)

@@ -1,4 +1,4 @@
-"""Cut a large image into tiles of one size, and merge what a detector finds in them."""
+"""Split a large image into tiles of one size, and merge the detections in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tile_corners(shape: tuple[int, int], tile: int, overlap: float) -> list[tupl
     Args:
         shape: (H, W) of the image.
         tile: side of a tile in pixels; an image that is smaller is one tile.
-        overlap: share of a tile that the next one shows again, from 0 to below 1.
+        overlap: overlap of neighboring tiles as a fraction of the tile, at least 0, below 1.
 
     Returns:
         (y, x) of their upper left corners.
@@ -48,20 +48,20 @@ def merge_tiles(
 ) -> Detections:
     """Merge the detections of all tiles, following SAHI (Akyon et al., ICIP 2022).
 
-    Only objects of one class and of different tiles merge. Complete objects come first: the better
-    of two with an intersection over union above one half remains, and a piece, cut by the border of
-    its tile, goes if half of it lies within a complete object. What is then left are objects that
-    every tile cuts. A piece takes in others by intersection over the smaller area, and its box and
-    mask grow to hold them.
+    Only objects of the same class and of different tiles are merged. Complete objects come first:
+    of two with an intersection over union above one half, the one with the higher score remains. A
+    piece that is cut by the border of its tile is dropped if half of it is inside a complete
+    object. The remaining pieces belong to objects that every tile cuts. Pieces are joined by
+    intersection over the smaller area; box and mask grow to contain all of them.
 
     Args:
-        results: of each tile.
+        results: the detections in each tile.
         corners: (y, x) of each tile, see :func:`tile_corners`.
         shape: (H, W) of the image.
         tile: side of a tile in pixels.
 
     Returns:
-        The detections in the image, best scores first.
+        The detections in the image, in descending order of scores.
     """
     owner = np.repeat(np.arange(len(results)), [len(one.scores) for one in results])
     starts = np.array(corners, np.float32)[owner, ::-1]  # x, y

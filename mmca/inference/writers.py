@@ -74,7 +74,7 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
 
 
 def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> None:
-    """Write a label map in the data set's numbers as a PNG file with a palette.
+    """Write a label map with the class numbers of the data set as a PNG file with a palette.
 
     With `reduce_zero_label`, the data set's files count classes from 1, as in ADE20K.
     """
@@ -89,7 +89,7 @@ def write_labels(path: Path, result: Segmentation, reduce_zero_label: bool) -> N
 
 @contextmanager
 def open_video(path: Path, fps: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Open an mp4 file that gets its name once it is complete, unless it has no frame.
+    """Open an mp4 file that gets its name when it is complete; without frames, there is no file.
 
     Args:
         path: the file; its folder is created.

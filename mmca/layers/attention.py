@@ -1,7 +1,8 @@
-"""The contract of an attention, and the registry that everything else iterates over.
+"""The interface of attentions and their registry.
 
-An attention is one file: its class states all that backbones, checkpoints, FLOP counts, entropies,
-benchmarks and tests need to know. :func:`register_attention` shows one outside this package.
+An attention is one class in one file. It defines everything that backbones, checkpoints, FLOP
+counts, entropies, benchmarks and tests need. :func:`register_attention` shows one outside this
+package.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class StageSpec:
             None for the whole grid.
         drop_rate: dropout rate of projections.
         split_qkv: whether the family projects by `q` and `kv` (PVT) rather than by `qkv`.
-        projects: whether attentions hold their projections; otherwise the family's block (CSwin)
-            has them for those that can do without.
+        projects: whether attentions contain their projections; in CSwin, the block contains them
+            for attentions that allow it.
         lepe: whether the family adds a 3 x 3 depth-wise convolution of v, `get_v` (CSwin).
 
     Example:
@@ -58,9 +59,9 @@ class StageSpec:
 
 
 class Attention(nn.Module):
-    """Base of all attentions: a module on a token grid, and the facts that others need.
+    """Base class of all attentions on a token grid.
 
-    Only :meth:`forward` has to be written; everything else has a default.
+    Subclasses must define :meth:`forward`; all other members have defaults.
 
     Attributes:
         uses_cpe: whether its block has the 3 x 3 positional convolution `cpe`.
@@ -71,16 +72,16 @@ class Attention(nn.Module):
         signature: name of a parameter that identifies this attention in a checkpoint; '' for none.
         replaces_softmax: whether :meth:`from_softmax` makes it act like the softmax attention
             without training, which makes it a candidate of `mmca analyze` if it has a letter.
-        softmax_options: options with which it is nearest to the softmax attention whose weights
-            it starts from; distillation and written configs use them.
-        method: what stands before the name of a family that uses this attention, such as 'CA-'.
-        special_tokens: whether tokens that have no place in the H x W grid, such as a class token,
-            may precede the grid's.
+        softmax_options: options for the start from softmax weights, with which it is nearest to
+            the softmax attention; distillation and generated configs use them.
+        method: prefix for the names of families that use this attention, such as 'CA-'.
+        special_tokens: whether tokens outside the H x W grid, such as a class token, can precede
+            the grid tokens.
         has_kernel: whether all queries share one kernel of displacements, see
             :meth:`attention_kernel`.
-        projects: whether it computes q, k and v from the tokens and projects its result. Without,
-            it takes q, k and v, (B, N, 3C), from a :class:`mmca.layers.ProjectingBlock`.
-        spec: the place that :func:`build_attention` built it for; None if built otherwise.
+        projects: whether it computes q, k and v from the tokens and projects its result. If not,
+            it receives q, k and v, (B, N, 3C), from a :class:`mmca.layers.ProjectingBlock`.
+        spec: its place, set by :func:`build_attention`; otherwise None.
 
     Example:
         >>> class Identity(Attention):
@@ -120,33 +121,33 @@ class Attention(nn.Module):
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> Mapping[str, Tensor]:
-        """Start weights from the softmax attention in the same place.
+        """Initial weights from the softmax attention in the same place.
 
         Args:
-            tensors: the softmax attention's, without prefix. Its projections are there under both
-                conventions, whichever the family has: `qkv.weight` (3C, C) with `qkv.bias` (3C,),
+            tensors: tensors of the softmax attention, without prefix. They include its projections
+                under both naming conventions: `qkv.weight` (3C, C) with `qkv.bias` (3C,),
                 and `q.*` (C, ...) with `kv.*` (2C, ...).
             spec: the place.
 
         Returns:
-            Name -> tensor. Those that the module does not have, or has in another shape, are
-            ignored; by default, therefore, all of equal name and shape are taken.
+            Name -> tensor. Tensors that the module lacks or that have another shape are ignored. By
+            default, all tensors with the same name and shape are used.
         """
         return tensors
 
     def start_advice(self) -> str:
-        """What it costs to start this attention from softmax weights, in a line; '' for nothing."""
+        """One line of advice for a start from softmax weights; '' for none."""
         return ''
 
     def calibrate(self, x: Tensor, hw_shape: tuple[int, int], target: Tensor) -> None:
-        """Set parameters that a small search finds, so that the output for x is near to target.
+        """Set parameters by a small search, so that the output for x approximates the target.
 
-        Called without gradients; by default nothing is set.
+        Called without gradients. By default, it does nothing.
 
         Args:
-            x: (B, N, C), inputs of a few images; special tokens may stand before the grid's.
+            x: (B, N, C), inputs from a few images; special tokens can precede the grid tokens.
             hw_shape: (H, W).
-            target: (B, N, C), what the softmax attention gives for these images.
+            target: (B, N, C), outputs of the softmax attention for these images.
         """
 
     def extra_macs(self, hw_shape: tuple[int, int]) -> int:
@@ -164,7 +165,7 @@ class Attention(nn.Module):
             (B, heads, H, W), not negative; the sum is one, or less where padding or special tokens
             take some of the weight.
         """
-        raise NotImplementedError(f'{type(self).__name__} defines no attention_weights')
+        raise NotImplementedError(f'{type(self).__name__} does not define attention_weights')
 
     def attention_kernel(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """The kernel of an attention with `has_kernel`.
@@ -187,10 +188,10 @@ Class = TypeVar('Class', bound=type[Attention])
 
 
 def register_attention(name: str, letter: str | None = None) -> Callable[[Class], Class]:
-    """A class decorator that makes an attention known by name.
+    """A class decorator that registers an attention by name.
 
     Args:
-        name: as configs write it, such as 'circulant'.
+        name: name in configs, such as 'circulant'.
         letter: an upper-case letter for the short form of configs, such as 'C' in 'CCSS'.
 
     Returns:
@@ -200,7 +201,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
         InputError: the name or the letter is taken or malformed, or the class is not an
             :class:`Attention`.
 
-    Example (a file that a config names in `custom_imports`):
+    Example (a file listed in `custom_imports` of a config):
         >>> from mmca.layers import Attention, StageSpec, build_attention, register_attention
         >>> @register_attention('mean', letter='M')
         ... class MeanAttention(Attention):
@@ -243,7 +244,7 @@ def register_attention(name: str, letter: str | None = None) -> Callable[[Class]
 
 
 def unregister_attention(name: str) -> None:
-    """Forget a registered attention, for example to define it again in a notebook."""
+    """Remove a registered attention, for example to redefine it in a notebook."""
     del _REGISTRY[name]
     for letter in [letter for letter, owner in _LETTERS.items() if owner == name]:
         del _LETTERS[letter]
@@ -272,7 +273,7 @@ def get_attention(name: str) -> type[Attention]:
         InputError: unknown name.
     """
     if name not in _REGISTRY:
-        raise InputError(f'unknown attention {name!r}; known are {_known()}')
+        raise InputError(f'unknown attention {name!r}; choose from {_known()}')
     return _REGISTRY[name]
 
 
@@ -280,12 +281,12 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     """Name the attention of every stage.
 
     Args:
-        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) a stage, or a single
+        attn: one letter ('CCSS') or one name (['circulant', ..., 'softmax']) per stage, or a single
             one ('C', 'circulant') for all.
-        num_stages: how many stages there are.
+        num_stages: number of stages.
 
     Returns:
-        One name a stage; 'softmax' stands for the family's own attention.
+        One name per stage; 'softmax' stands for the family's own attention.
 
     Raises:
         InputError: unknown name or wrong number of stages.
@@ -299,11 +300,11 @@ def resolve_attn(attn: str | Sequence[str], num_stages: int) -> tuple[str, ...]:
     resolved = tuple(_LETTERS.get(item, item) for item in items)
     for name in resolved:
         if name not in names:
-            raise InputError(f'unknown attention {name!r} in attn={attn!r}; known are {_known()}')
+            raise InputError(f'unknown attention {name!r} in attn={attn!r}; choose from {_known()}')
     if len(resolved) not in (1, num_stages):
         raise InputError(
-            f'attn={attn!r} names {len(resolved)} stages, the backbone has {num_stages}: '
-            'give one letter or name per stage, such as "CCSS", or a single one for all'
+            f'attn={attn!r} lists {len(resolved)} stages, but the backbone has {num_stages}: '
+            'use one letter or name per stage, such as "CCSS", or a single one for all'
         )
     return resolved * num_stages if len(resolved) == 1 else resolved
 
@@ -316,13 +317,13 @@ def build_attention(
     Args:
         name: as registered.
         spec: the place.
-        options: of the attention, as in `attn_cfg`.
+        options: options of the attention, as in `attn_cfg`.
 
     Returns:
         The module, with `spec` set.
 
     Raises:
-        InputError: unknown name or option, or a value that the attention refuses.
+        InputError: unknown name or option, or a value that the attention rejects.
 
     Example:
         >>> attn = build_attention('circulant', StageSpec(embed_dims=8), {'head_dim': 4})
@@ -347,7 +348,7 @@ def check_options(name: str, options: Collection[str]) -> None:
             hint = f', did you mean {near[0]!r}?' if near else ''
             raise InputError(
                 f'unknown option {option!r} of the attention {name!r}{hint} '
-                f'(known are {", ".join(known) or "none"})'
+                f'(known options: {", ".join(known) or "none"})'
             )
 
 

@@ -39,7 +39,7 @@ class Mlp(nn.Module):
     """fc1, GELU, fc2; in PVTv2 (arXiv 2106.13797, section 3.3) with a convolution after fc1.
 
     The hidden layer is the largest tensor of a transformer block, and autograd keeps it twice.
-    On a CPU, large inputs run through :func:`mmca.layers.chunks.in_chunks` to save that memory.
+    To save memory on CPUs, large inputs run through :func:`mmca.layers.chunks.in_chunks`.
 
     Args:
         embed_dims: C.
@@ -85,7 +85,7 @@ class Block(nn.Module):
         x = x + drop_path(mlp(norm2(x)))
 
     `cpe` is a 3 x 3 depth-wise convolution, the conditional positional encoding of
-    arXiv 2102.10882. Circulant attention has no notion of position; this is all that it needs.
+    arXiv 2102.10882. It gives circulant attention the only positional information that it needs.
 
     Args:
         embed_dims: C.
@@ -127,7 +127,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
-        """(B, N, C) -> (B, N, C), N = H * W; special tokens may stand before the grid's."""
+        """(B, N, C) -> (B, N, C), N = H * W; special tokens can precede the grid tokens."""
         x = self.add_positions(x, hw_shape)
         x = x + self.drop_path(self.attend(self.norm1(x), hw_shape))
         return x + self.drop_path(self.mlp(self.norm2(x), hw_shape))
@@ -150,12 +150,12 @@ class Block(nn.Module):
 
 
 class ProjectingBlock(Block):
-    """A block that holds the projections of its attention, as CSwin's release does.
+    """A block that contains the projections of its attention, as in CSwin's release.
 
-    Modules: `norm1`, `qkv`, `attns.{k}`, `proj`, `norm2`, `mlp`. `attns` is an attention whose
-    branches are named by numbers, or has an attention without branches under the name 0.
+    Modules: `norm1`, `qkv`, `attns.{k}`, `proj`, `norm2`, `mlp`. `attns` is an attention with
+    numbered branches, or contains an attention without branches under the name 0.
 
-    The arguments are `Block`'s; the attention has `projects=False`.
+    Takes the same arguments as `Block`; the attention must have `projects=False`.
 
     Example:
         >>> from mmca.layers import ProjectingBlock, StripesAttention

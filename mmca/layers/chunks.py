@@ -13,15 +13,15 @@ CHUNK = 1 << 21
 
 
 def in_chunks(function: Callable[..., Tensor], *tensors: Tensor, width: int) -> Tensor:
-    """function(*tensors) with small intermediate tensors, where the tensors are large and on a CPU.
+    """Compute function(*tensors) in chunks if the tensors are large and on a CPU.
 
     Each chunk is computed again in the backward pass. Modules that the function calls, and their
     hooks, see the chunks.
 
     Args:
-        function: acts on every row alone.
+        function: acts on each row separately.
         tensors: (rows, ...) each.
-        width: numbers a row in the widest intermediate tensor.
+        width: numbers per row in the widest intermediate tensor.
 
     Returns:
         function(*tensors), (rows, ...).

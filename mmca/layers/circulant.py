@@ -31,11 +31,11 @@ class CirculantAttention(Attention):
 
     Args:
         embed_dims: C.
-        head_dim: d, must divide C. The paper's default is 1. In a backbone also 'softmax': the
-            head dimension of the family's softmax attention at the same place, which makes the
-            kernel with `scale='paper'` the projection of that attention.
+        head_dim: d, must divide C. The paper's default is 1. In a backbone, 'softmax' selects the
+            head dimension of the family's softmax attention at the same place. With
+            `scale='paper'`, the kernel is then the projection of that attention.
         reweighting: where the gate SiLU(x W_T) acts: 'post' on the attention's output,
-            'pre' on V, None nowhere (no gate parameters).
+            'pre' on V, None for no gate.
         scale: factor of the logits: 'sqrt' (the released code), 'paper' or a number, see
             :func:`mmca.ops.circulant.logit_scale`.
         proj_drop: dropout rate after the projection.
@@ -114,11 +114,11 @@ class CirculantAttention(Attention):
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
-        """Circulant attention with the softmax attention's own projections.
+        """Circulant attention with the projections of the softmax attention.
 
-        Dropping the biases of q and k changes nothing: they shift the logits of a channel by a
-        constant. The bias of v passes through the attention, since the weights sum to one, and is
-        added to the bias of `proj`. The gate starts as a factor of one.
+        The biases of q and k are dropped: they only shift the logits of a channel by a constant.
+        The bias of v passes through the attention, because the weights sum to one, and is added to
+        the bias of `proj`. The gate starts as a factor of one.
         """
         weight, bias = tensors['qkv.weight'], tensors['qkv.bias']
         dims = len(weight) // 3
@@ -132,11 +132,11 @@ class CirculantAttention(Attention):
         }
 
     def start_advice(self) -> str:
-        """One channel a head is not the nearest matrix to the softmax attention."""
+        """With one channel per head, it is not the matrix nearest to the softmax attention."""
         if self.scale == 'paper' and self.head_dim == self.embed_dims // self.spec.num_heads:
             return ''
         return (
-            'circulant attention starts nearer to the softmax attention with '
+            'circulant attention starts closer to softmax attention with '
             "attn_cfg=dict(circulant=dict(head_dim='softmax', scale='paper')): the maps of DeiT-T "
             'have a mean relative error of 0.76, instead of 0.94 with head_dim=1'
         )

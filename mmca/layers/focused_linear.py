@@ -21,9 +21,9 @@ class FocusedLinearAttention(Attention):
 
         y = (focused_linear_attention(q, k + positional_encoding, v) + DWC(v)) W_proj + b_proj
 
-    DWC is a depth-wise convolution whose weights all heads share. A drop-in for self-attention
-    on a token grid; it needs torch only. Parameter names follow the authors' release:
-    `q`, `kv` (PVT) or `qkv` (Swin), `scale` (1, 1, C), `positional_encoding` (1, N, C),
+    DWC is a depth-wise convolution whose weights all heads share. A drop-in replacement for
+    self-attention on a token grid that needs only torch. Parameter names follow the authors'
+    release: `q`, `kv` (PVT) or `qkv` (Swin), `scale` (1, 1, C), `positional_encoding` (1, N, C),
     `dwc.weight` (d, 1, 5, 5), `dwc.bias`, `proj`; in CSwin also `get_v`.
 
     Args:

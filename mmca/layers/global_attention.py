@@ -58,7 +58,7 @@ class SelfAttention(Attention):
         return self.proj_drop(self.proj(softmax_attention(q, k, v, dropout=drop)))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """(B, num_heads, H, W); special tokens may take some of the weight."""
+        """(B, num_heads, H, W); special tokens can receive some of the weight."""
         return self._weights(x, hw_shape, [token])[:, :, 0].unflatten(2, hw_shape)
 
     def attention_matrix(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
@@ -84,7 +84,7 @@ def softmax_attention(
     Args:
         q: (B, h, N, d).
         k, v: (B, h, M, d).
-        bias: broadcasts to (B, h, N, M); may hold -inf.
+        bias: broadcasts to (B, h, N, M); can contain -inf.
         dropout: rate at which weights are dropped.
 
     Returns:

@@ -32,14 +32,15 @@ class KeyedCirculantAttention(Attention):
         b_m = mean_n L[n, m] = mean_n(q_n) . k_m / sqrt(d)
         O = (e^{g_a a} (*) (e^{g_b b} V)) / (e^{g_a a} (*) e^{g_b b})
 
-    It therefore starts from softmax weights as their projection. Early blocks of a trained
-    transformer are mostly circulant; in late ones all queries look at the same keys.
+    With softmax weights, it therefore starts as the projection of the softmax attention. Early
+    blocks of a trained transformer are mostly circulant; in late ones, all queries attend to the
+    same keys.
 
-    Parameters: `qkv` with its bias, `proj`, `gains` (num_heads, 2) for g_a and g_b, and `gate.0`
-    if there is a gate. Special tokens, such as a class token, may precede the grid's;
-    attention to and from them is exact softmax attention, O(N). In PVT it replaces attention with
-    spatial reduction, and in Swin windows with position biases, by attention over all tokens of
-    the grid: there it starts from the same projections, but not from the nearest matrix.
+    Parameters: `qkv` with its bias, `proj`, `gains` (num_heads, 2) for g_a and g_b, and `gate.0` if
+    there is a gate. Special tokens, such as a class token, can precede the grid tokens; attention
+    to and from them is exact softmax attention, O(N). In PVT and Swin, it replaces spatial
+    reduction and windows with attention over all grid tokens. There it starts with the same linear
+    projections, but not as the nearest matrix.
 
     Args:
         embed_dims: C.
@@ -178,7 +179,7 @@ class KeyedCirculantAttention(Attention):
         return matrix_macs(hw_shape, self.embed_dims, self.head_dim, keys=True)
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """(B, h, H, W); special tokens may stand before the grid's, and take some weight."""
+        """(B, h, H, W); special tokens can precede the grid tokens and receive some weight."""
         kernel, keys, special = self._parts(x, hw_shape)
         logits = kernel.roll(divmod(token, hw_shape[1]), (2, 3)).flatten(2) + keys
         weights = torch.cat([logits, special[:, :, token]], 2).softmax(2)

@@ -15,10 +15,10 @@ class PatchEmbed(nn.Module):
         in_channels: channels of the image or of the stage before.
         embed_dims: C.
         stride: distance between patches, in pixels.
-        overlap: False cuts patches of one stride. True takes patches of two strides less one,
-            centered (PVTv2, arXiv 2106.13797, section 3.2).
-        pad: True zero-pads to whole patches (Swin, DeiT). False leaves out rows and columns
-            beyond the last whole patch (PVT); a map smaller than a patch is padded to one.
+        overlap: False uses patches of one stride. True uses centered patches of two strides minus
+            one (PVTv2, arXiv 2106.13797, section 3.2).
+        pad: True zero-pads to whole patches (Swin, DeiT). False drops rows and columns beyond
+            the last whole patch (PVT); a map smaller than a patch is padded to one patch.
         norm_eps: eps of the LayerNorm; None for no norm.
 
     Example:

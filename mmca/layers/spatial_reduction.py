@@ -18,8 +18,8 @@ class SpatialReductionAttention(Attention):
     Args:
         embed_dims: C.
         num_heads: heads, must divide C.
-        sr_ratio: R; keys and values come from an R x R strided convolution of the grid. As in
-            the original, rows and columns beyond the last whole R x R cell are left out.
+        sr_ratio: R; an R x R strided convolution of the grid gives keys and values. As in the
+            original, rows and columns beyond the last whole R x R cell are dropped.
         attn_drop: dropout rate of the attention weights.
         proj_drop: dropout rate after the projection.
 

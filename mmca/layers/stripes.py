@@ -62,7 +62,7 @@ class Branch(nn.Module):
         return crop(out, hw_shape, *((before, 0) if self.horizontal else (0, before)))
 
     def weights(self, qkv: Tensor, token: int) -> Tensor:
-        """(B, H, W, 3, C) -> (B, num_heads, H, W): zero outside of the query's window."""
+        """(B, H, W, 3, C) -> (B, num_heads, H, W): zero outside the query's window."""
         hw_shape = qkv.shape[1:3]
         bias = qkv.new_zeros(hw_shape)
         if self.width is not None:
@@ -140,9 +140,7 @@ class StripesAttention(Attention):
         check_heads(embed_dims, num_heads)
         number = 1 if width is None else 2
         if num_heads % number:
-            raise InputError(
-                f'num_heads must be even, half for each direction of stripes, got {num_heads}'
-            )
+            raise InputError(f'num_heads must be even (half per stripe direction), got {num_heads}')
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.projects = projects

@@ -21,7 +21,7 @@ class WindowAttention(Attention):
     """Multi-head attention in (shifted) windows with relative positions (Swin, arXiv 2103.14030).
 
     The grid is zero-padded on the right and bottom to whole windows, as Swin does for detection.
-    A grid that fits into one window is one window, without shift.
+    If the grid fits into one window, there is one window and no shift.
     Parameters: `qkv`, `relative_position_bias_table` ((2 window_size - 1)^2, num_heads), `proj`.
 
     Args:
@@ -101,7 +101,7 @@ class WindowAttention(Attention):
         return self.proj(softmax_attention(*self._heads(windows), bias, drop))
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
-        """(B, num_heads, H, W): zero outside of the query's window."""
+        """(B, num_heads, H, W): zero outside the query's window."""
         (height, width), grid = hw_shape, self._grid(x, hw_shape)
         order, regions = self._windows(grid, hw_shape)
         place = token // width * grid.shape[2] + token % width

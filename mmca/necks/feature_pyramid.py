@@ -26,9 +26,9 @@ def _resample(x: Tensor, scale: float) -> Tensor:
 class SimpleFeaturePyramid(BaseModule):
     """Levels at strides 4, 8, 16, 32 from one map at stride 16.
 
-    Follows ViTDet (arXiv 2203.16527, sec. 3). A level is a 1 x 1 convolution, resampling (bilinear
-    up, max pooling down) and a 3 x 3 convolution, as in FPN: with ViTDet's transposed convolutions
-    and norms, small detectors hardly learn in short schedules.
+    Follows ViTDet (arXiv 2203.16527, sec. 3). A level consists of a 1 x 1 convolution, resampling
+    (bilinear up, max pooling down) and a 3 x 3 convolution, as in FPN. With ViTDet's transposed
+    convolutions and norms, small detectors hardly learn in short schedules.
 
     Args:
         in_channels: C of the backbone's map.
@@ -74,10 +74,10 @@ class SimpleFeaturePyramid(BaseModule):
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute `num_outs` levels (B, out_channels, H_i, W_i) from one map (B, C, H, W).
 
-        H_i and W_i from `start_level` on are 4H, 2H, H and so on, halves rounded up.
+        From `start_level`, H_i is 4H, 2H, H and so on, rounded up; W_i likewise.
         """
         if len(inputs) != 1:
-            raise InputError(f'SimpleFeaturePyramid takes one map, got {len(inputs)}')
+            raise InputError(f'SimpleFeaturePyramid takes one feature map, got {len(inputs)}')
         levels = zip(self.lateral_convs, self.scales, self.fpn_convs)
         outs = [conv(_resample(lateral(inputs[0]), scale)) for lateral, scale, conv in levels]
         while len(outs) < self.num_outs:

@@ -1,10 +1,10 @@
-"""The switch between the two forms of circulant attention.
+"""Select one of the two implementations of circulant attention.
 
-- 'fused': spectra are projected jointly, the backward pass is written out. The default.
-- 'eager': :func:`mmca.ops.circulant_attention_reference`, to compare with, and for gradients of
-  higher order.
+- 'fused' (default): projects the spectra jointly and has a hand-written backward pass.
+- 'eager': :func:`mmca.ops.circulant_attention_reference`, for comparisons and higher-order
+  gradients.
 
-The environment variable MMCA_BACKEND or :func:`use_backend` selects one.
+Select one with the environment variable MMCA_BACKEND or with :func:`use_backend`.
 """
 
 import os
@@ -20,7 +20,7 @@ _selected = os.environ.get(VARIABLE) or BACKENDS[0]
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """A context in which ops run in one form.
+    """A context manager that selects an implementation.
 
     Args:
         name: one of `BACKENDS`.
@@ -39,7 +39,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def choose_backend() -> str:
-    """The selected form, one of `BACKENDS`.
+    """The selected implementation, one of `BACKENDS`.
 
     Raises:
         InputError: unknown name.

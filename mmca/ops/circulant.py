@@ -61,11 +61,11 @@ def check_qkv(
     head_dim: int,
     key_logits: Tensor | None = None,
 ) -> None:
-    """Raise InputError for what :func:`circulant_attention` cannot take."""
+    """Raise InputError for arguments that :func:`circulant_attention` does not accept."""
     check_tokens(q, hw_shape)
     if not q.shape == k.shape == v.shape:
         raise InputError(
-            'q, k and v must have one shape, got '
+            'q, k and v must have the same shape, got '
             f'{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}'
         )
     if head_dim < 1 or q.shape[2] % head_dim:
@@ -130,9 +130,9 @@ def circulant_attention_reference(
     key_logits: Tensor | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """:func:`circulant_attention` as the paper writes it, differentiated by autograd.
+    """:func:`circulant_attention` as in the paper, differentiated by autograd.
 
-    Args, Returns, Raises: as there. Gradients of any order.
+    Args, Returns, Raises: as there. Supports gradients of any order.
 
     Example:
         >>> q, k, v = torch.randn(3, 2, 15, 8)
@@ -181,19 +181,19 @@ def circulant_attention(
 
         O = (e^a (*) (e^b V)) / (e^a (*) e^b)
 
-    Transforms have an absolute error, and the divisor can be as small as exp(-range of a) of its
-    largest value: relative to the values, the error stays below 1e-7 * exp(range of a) in float32,
-    whatever the range of b. A divisor below the transform's precision is replaced by that
-    precision, which keeps such tokens finite.
+    FFTs have an absolute error, and the divisor can be as small as exp(-range of a) times its
+    largest value. In float32, the error relative to the values stays below 1e-7 * exp(range of a)
+    for any range of b. Divisors below the FFT's precision are clamped to it, which keeps results
+    finite.
 
-    Gradients are of first order only.
+    Supports only first-order gradients.
 
     Args:
         q, k, v: (B, N, C) with N = H * W, any floating dtype and memory layout. Dtypes narrower
             than float32 are computed in float32 with autocast off.
-        hw_shape: (H, W), any size from 1 x 1.
-        head_dim: d; channels h*d .. h*d + d-1 form head h. The paper's default is 1, every
-            channel its own head.
+        hw_shape: (H, W), any size from 1 x 1 up.
+        head_dim: d; channels h*d .. h*d + d-1 form head h. The paper's default is 1: each
+            channel is a head.
         scale: 'sqrt', 'paper' or a number, see :func:`logit_scale`.
         key_logits: b, (B, C / d, N), one logit per head and key; -inf masks a key exactly. A
             head with all keys masked gives zeros.

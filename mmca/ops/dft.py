@@ -12,8 +12,9 @@ Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 def real_form(x: Tensor, weight: None, heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
     """`mmca.ops.fused_circulant.FusedCirculantAttention` by separable DFT matrices.
 
-    O(N (H + W)) products per channel: slower than the FFT on large grids, but ONNX knows neither
-    complex numbers nor, in most of its runtimes, a transform. torch.onnx gets this form.
+    Takes O(N (H + W)) multiply-adds per channel and is slower than the FFT on large grids.
+    torch.onnx exports this form, because ONNX has no complex numbers, and most of its runtimes have
+    no FFT.
 
     Args:
         x: (B, D, H, W), float32 or float64; the channels of q, k and the values as there.

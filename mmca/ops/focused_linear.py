@@ -19,7 +19,7 @@ EPS = 1e-6
 
 
 def check_linear(q: Tensor, k: Tensor, v: Tensor, scale: Tensor, num_heads: int) -> None:
-    """Raise InputError for what :func:`focused_linear_attention` cannot take."""
+    """Raise InputError for arguments that :func:`focused_linear_attention` does not accept."""
     if q.dim() != 3 or k.shape != v.shape or k.shape[::2] != q.shape[::2]:
         raise InputError(
             'q must be (B, N, C), k and v (B, M, C), got '
@@ -65,7 +65,7 @@ def focused_linear_attention(
 ) -> Tensor:
     """O = phi(q) (phi(k)^T v / M) / (phi(q) . mean_M phi(k) + 1e-6), per head.
 
-    The feature map phi is :func:`focus`, over all channels; then come the heads
+    The feature map phi is :func:`focus`. It acts on all channels before the split into heads
     (arXiv 2308.00442, eq. 3 with eq. 4).
 
     Args:
@@ -159,7 +159,7 @@ def _focus_backward(
 def focused_weights(
     q: Tensor, k: Tensor, scale: Tensor, num_heads: int, focusing_factor: float = 3.0
 ) -> Tensor:
-    """The N x M weights of :func:`focused_linear_attention`, which it never builds.
+    """The N x M weights that :func:`focused_linear_attention` applies without forming them.
 
     Args:
         q, k, scale, num_heads, focusing_factor: as there; keep N small.

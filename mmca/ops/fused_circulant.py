@@ -1,4 +1,4 @@
-"""The fast form of circulant attention: one node for autograd, its backward pass written out.
+"""The fast form of circulant attention: one autograd node with a hand-written backward pass.
 
 Maps are (B, C, H, W), their half spectra (B, C, H, W'), W' = W // 2 + 1. The logits are built
 reversed, r_m = a_{-m}, with the spectrum q_hat * conj(k_hat): softmax ignores the order, and

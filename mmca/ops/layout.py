@@ -24,7 +24,7 @@ def check_tokens(
     if height < 1 or width < 1 or special < 0 or (special and not special_tokens):
         raise InputError(
             f'hw_shape={(height, width)} has {height * width} tokens, but the input of shape '
-            f'{tuple(x.shape)} has N={x.shape[1]}: pass the (H, W) with H * W = N'
+            f'{tuple(x.shape)} has N={x.shape[1]}: pass (H, W) with H * W = N'
         )
     if embed_dims is not None and x.shape[2] != embed_dims:
         raise InputError(f'expected C={embed_dims} channels, got {tuple(x.shape)}')

@@ -1,4 +1,4 @@
-"""The dense form of every op in `mmca.ops`, under its name and with its arguments.
+"""The dense form of every op in `mmca.ops`, with the same name and arguments.
 
 All write out their N x N weights, compute in the dtype of the inputs and leave gradients to
 autograd.

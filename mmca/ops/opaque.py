@@ -12,9 +12,8 @@ from mmca.ops.compat import HAS_NODES, is_compiling, is_exporting
 def opaque(function: Callable) -> Callable:
     """A decorator that registers a function as an operator, to be called by :func:`as_node`.
 
-    Inductor compiles neither Fourier transforms nor complex products. Traced, they run with a copy
-    for every write in place and take time to compile: a compiled step of CA-PVT takes 1.27 times
-    as long.
+    Inductor compiles neither FFTs nor complex products. If traced, they take time to compile and
+    run with a copy for every in-place write: a compiled step of CA-PVT takes 1.27 times as long.
 
     Args:
         function: of tensors, the first without a gradient, and numbers; its annotations are its

@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, float32 for everything else.
 
-    Half-precision FFTs are not usable in general (CUDA supports powers of two in float16 only, the
-    CPU nothing), and sums over all tokens of a large grid leave the range of float16.
+    Half-precision FFTs are rarely available (on CUDA only powers of two in float16, on CPUs none),
+    and sums over all tokens of a large grid exceed the range of float16.
     """
     return dtype if dtype == torch.float64 else torch.float32
 

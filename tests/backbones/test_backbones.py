@@ -178,11 +178,11 @@ def test_position_embedding_of_another_grid():
 @pytest.mark.parametrize(
     ('kind', 'arguments', 'message'),
     [
-        ('CAPVT', {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; known are tiny, small, medium"),
+        ('CAPVT', {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; choose from tiny, small"),
         ('PVT', {'arch': {'depth': (1, 1, 1, 1)}}, r"unknown keys \['depth'\]"),
-        ('CAPVT', {'attn': 'CCXS'}, r"'X'.*known are 'circulant' \(C\), 'linear' \(L\), 'global'"),
-        ('Swin', {'attn': 'CCS'}, 'names 3 stages'),
-        ('CAPVT', {'attn_cfg': {'circulent': {}}}, "unknown attention 'circulent'; known are"),
+        ('CAPVT', {'attn': 'CCXS'}, r"'X'.*choose from 'circulant' \(C\), 'linear' \(L\)"),
+        ('Swin', {'attn': 'CCS'}, 'lists 3 stages'),
+        ('CAPVT', {'attn_cfg': {'circulent': {}}}, "unknown attention 'circulent'; choose from"),
         ('CAPVT', {'attn_cfg': {'circulant': {'head_dims': 4}}}, "'head_dims'.*mean 'head_dim'"),
         (
             'Swin',
@@ -194,7 +194,11 @@ def test_position_embedding_of_another_grid():
         ('Swin', {'arch': {'embed_dims': (8, 16)}}, 'embed_dims must have one number, such as 96'),
         ('Swin', {'out_indices': (4,)}, r'from 0 to 3, got \(4,\)'),
         ('DeiT', {'out_indices': (3, 11)}, r'from 11 to 11, got \(3, 11\)'),
-        ('DeiT', {'with_cls_token': True, 'attn': 'C'}, 'needs a block whose attention takes it'),
+        (
+            'DeiT',
+            {'with_cls_token': True, 'attn': 'C'},
+            'needs a block whose attention supports it',
+        ),
         ('DeiT', {'out_type': 'cls_token'}, "with a class token, got 'cls_token'"),
         ('DeiT', {'out_type': 'raw', 'with_cls_token': True}, "got 'raw'"),
         ('CAPVT', {'drop_path': 0.1}, "unexpected keyword argument 'drop_path'"),

@@ -40,7 +40,7 @@ def test_class_and_size_are_found(name, arch, options, tmp_path):
 
 def test_nothing_fits(tmp_path):
     torch.save({'layer1.0.conv1.weight': torch.zeros(1)}, tmp_path / 'resnet.pth')
-    with pytest.raises(InputError, match=r'resnet\.pth fits no backbone of mmca'):
+    with pytest.raises(InputError, match=r'resnet\.pth does not fit any backbone of mmca'):
         best_fit(tmp_path / 'resnet.pth')
 
 
@@ -130,7 +130,7 @@ def test_create_backbone_starts_from_weights(weights, cache):
     ('argv', 'expected'),
     [
         (('ca_pvt_x',), "unknown backbone 'ca_pvt_x': choose from ca_pvt_"),
-        (('ca_pvt_t', 'pvt_tyni'), 'nearest of `mmca weights`: pvt_tiny'),
+        (('ca_pvt_t', 'pvt_tyni'), 'closest names in `mmca weights`: pvt_tiny'),
         (('ca_pvt_t', 'swin_tiny'), 'does not fit CAPVT'),
     ],
 )

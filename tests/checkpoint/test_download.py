@@ -52,7 +52,7 @@ def test_what_breaks_off_is_continued_at_once(cache, server):
 
 def test_what_keeps_breaking_off_is_continued_by_the_next_call(cache, server):
     server.cut = 100_000
-    with pytest.raises(InputError, match='broken off after 500000 of 1024000 bytes'):
+    with pytest.raises(InputError, match='the connection closed after 500000 of 1024000 bytes'):
         download(server.address('cut'))
     assert files(cache) == ['weights.pth.part']
     path = download(server.address('cut').replace('cut', 'good'))
@@ -63,7 +63,7 @@ def test_what_keeps_breaking_off_is_continued_by_the_next_call(cache, server):
 
 def test_a_part_of_another_version_is_not_continued(cache, server):
     server.cut = 100_000
-    with pytest.raises(InputError, match='broken off'):
+    with pytest.raises(InputError, match='the connection closed after'):
         download(server.address('cut'))
     server.content, server.modified = bytes(1024_000), server.modified + 86400
     assert download(server.address('good')).read_bytes() == server.content
@@ -105,8 +105,8 @@ def test_the_hash_is_checked_before_the_file_gets_its_name(digits, cache, server
         ('404', 'cannot download http://.*/404/weights.pth: 404 Not Found'),
         ('503', ': 503 Service Unavailable'),
         ('page', 'the server sent a web page instead'),
-        ('huge', 'it has 1099511627776 bytes, allowed are 2000000'),
-        ('endless', 'it has more than the allowed 2000000 bytes'),
+        ('huge', 'it has 1099511627776 bytes, more than the limit of 2000000'),
+        ('endless', 'it exceeds the limit of 2000000 bytes'),
         ('loop', '302 .*infinite loop'),
     ],
 )
@@ -125,8 +125,8 @@ def test_what_cannot_be_had_is_one_line_with_the_place_for_the_file(kind, expect
         ('http://127.0.0.1:9/a.pth', 'Connection refused'),
         ('http://no.invalid/a.pth', 'cannot download http://no.invalid/a.pth: '),
         ('http://127.0.0.1:x/a.pth', 'nonnumeric port'),
-        ('http://127.0.0.1', 'http://127.0.0.1 names no file'),
-        ('http://127.0.0.1/..', 'names no file'),
+        ('http://127.0.0.1', 'http://127.0.0.1 does not end in a file name'),
+        ('http://127.0.0.1/..', 'does not end in a file name'),
     ],
 )
 def test_without_a_server_it_is_one_line(address, expected, cache):
@@ -137,7 +137,7 @@ def test_without_a_server_it_is_one_line(address, expected, cache):
 def test_a_file_that_changed_in_the_cache_is_refused(cache, server):
     path = download(server.address('good'))
     path.write_bytes(b'other')
-    with pytest.raises(InputError, match=r'weights\.pth is damaged or another file'):
+    with pytest.raises(InputError, match=r'weights\.pth is damaged or a different file'):
         download(server.address('good'))
 
 

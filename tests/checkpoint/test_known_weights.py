@@ -63,8 +63,8 @@ def test_names_are_downloaded_from_a_mirror_and_checked(cache, server, monkeypat
 @pytest.mark.parametrize(
     ('name', 'expected'),
     [
-        ('swin_tinny', 'nearest of `mmca weights`: swin_tiny, cswin_tiny, mm_swin_tiny'),
-        ('PVT_small', 'nearest of `mmca weights`: pvt_small'),
+        ('swin_tinny', 'closest names in `mmca weights`: swin_tiny, cswin_tiny, mm_swin_tiny'),
+        ('PVT_small', 'closest names in `mmca weights`: pvt_small'),
         ('work_dirs/x/epoch_1.pth', r'^checkpoint not found: work_dirs/x/epoch_1\.pth$'),
         ('ftp://host/a.pth', r'^checkpoint not found'),
     ],

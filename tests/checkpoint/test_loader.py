@@ -215,7 +215,7 @@ def test_the_required_share(tmp_path):
     number = len(state) // 4
     path = save(dict(list(state.items())[:number]), tmp_path / 'part.pth')
     share = number / len(state)
-    with pytest.raises(InputError, match=rf'fills {share:.1%} of the tensors, required are 50\.0%'):
+    with pytest.raises(InputError, match=rf'fills {share:.1%} of the tensors, at least 50\.0%'):
         load_pretrained(model, path)
     assert load_pretrained(model, path, min_share=share)
 
@@ -238,7 +238,7 @@ def test_init_weights(tmp_path):
     CAPVT(PVT_ARCH).init_weights()
     for options, kind, message in (
         ({'checkpoint': 'x.pth'}, InputError, r'checkpoint not found: x\.pth'),
-        ({'checkpoint': str(path), 'min_share': 1.1}, InputError, r'required are 110\.0%'),
+        ({'checkpoint': str(path), 'min_share': 1.1}, InputError, r'at least 110\.0%'),
         ({'prefix': 'backbone.'}, TypeError, 'prefix'),
     ):
         with pytest.raises(kind, match=message):

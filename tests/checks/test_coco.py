@@ -62,7 +62,7 @@ def two_figs(content):
         (one('images', id=0), '2 images share the id 0: number them 1, 2, 3'),
         (one('categories', id=1), '2 categories share the id 1'),
         (one('categories', name='date'), 'are not among its 2 categories: hazelnut'),
-        (two_figs, 'two categories share'),
+        (two_figs, 'two categories have the same name'),
     ],
 )
 def test_what_would_train_wrongly_is_refused(change, words, coco, check):

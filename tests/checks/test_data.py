@@ -67,7 +67,7 @@ def test_results_of_images_of_one_name_are_not_overwritten(ade, tmp_path):
             shutil.move(tmp_path / camera, folder / camera)
     dataset = ade.build()
     check_data([Split('test_dataloader.dataset', dataset, silent)])
-    with pytest.raises(InputError, match='would be one file in output_dir'):
+    with pytest.raises(InputError, match='would overwrite each other in output_dir'):
         check_data([Split('test_dataloader.dataset', dataset, writes)])
 
 
@@ -83,7 +83,7 @@ def test_classes_of_splits(coco, ade, check):
 
 
 def test_a_missing_comma_in_classes(coco, check):
-    with pytest.raises(InputError, match=r"metainfo.classes is text: write classes=\('fig',\)"):
+    with pytest.raises(InputError, match=r"metainfo.classes is a string: set classes=\('fig',\)"):
         check(coco.build(metainfo=dict(classes='fig')))
 
 

@@ -27,7 +27,7 @@ def test_another_model_is_refused(model, use):
     other = nn.ModuleDict(dict(net=nn.Conv2d(3, 4, 5)))
     with pytest.raises(InputError, match=r'other.pth'):
         check_weights(content(other, optimizer={}), model, 'other.pth', use)
-    with pytest.raises(InputError, match=r'none.pth holds no weights'):
+    with pytest.raises(InputError, match=r'none.pth contains no weights'):
         check_weights({'state_dict': {'a': 1}}, model, 'none.pth', use)
 
 
@@ -35,7 +35,7 @@ def test_another_model_is_refused(model, use):
 def test_weights_alone_are_no_training_to_resume(model, state):
     whole = content(model, optimizer={})
     del whole[state]
-    with pytest.raises(InputError, match=r'half.pth holds weights, not the state of a training'):
+    with pytest.raises(InputError, match=r'half.pth contains only weights, no training state'):
         check_weights(whole, model, 'half.pth', 'resume')
     check_weights(whole, model, 'half.pth', 'start')
 

@@ -135,7 +135,7 @@ def test_bad_files_are_one_line(job, fail, tmp_path):
     argv = job()
     assert 'checkpoint not found: gone.pth' in fail(*argv[:2], 'gone.pth', *argv[3:])
     torch.save({'model': CADeiT(DEIT, pos_embed=True).state_dict()}, tmp_path / 'weights.pth')
-    assert 'lacks blocks.0.attn.qkv.bias: it must have all softmax weights' in fail(*argv)
+    assert 'lacks blocks.0.attn.qkv.bias: it needs all softmax weights' in fail(*argv)
     torch.save({'model': PVT(TINY_PVT).state_dict()}, tmp_path / 'weights.pth')
     assert 'does not fit' in fail(*argv)
     drawing = job('deit', 'visualize')

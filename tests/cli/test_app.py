@@ -96,7 +96,7 @@ def test_the_page(browser, server, det, tmp_path):
 
     def line(name, size, threshold):
         number = (scores[name] >= threshold).sum()
-        return f'{name}, {size} pixels. Objects with a score of {threshold:g} or more: {number}.'
+        return f'{name}, {size} pixels. Objects that score at least {threshold:g}: {number}.'
 
     one, other = Visitor(browser, address), Visitor(browser, address)
     one.drop(tmp_path / 'a.png')

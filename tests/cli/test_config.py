@@ -83,7 +83,7 @@ def test_a_starter_inherits_and_changes_nothing_by_itself(out, tmp_path):
     ('argv', 'expected'),
     [
         ([], 'name a config, or use --list'),
-        (['coco/maskrcnn_ca_pvt_xx'], 'nearest configs: coco/maskrcnn_ca_pvt_'),
+        (['coco/maskrcnn_ca_pvt_xx'], 'closest names: coco/maskrcnn_ca_pvt_'),
         ([NAME, '--copy', 'own.txt'], 'own.txt: the name of a config must end in .py'),
         ([NAME, '--copy', 'there.py'], 'there.py exists already: choose another name'),
         ([NAME, '--copy', 'no/own.py'], 'cannot write no/own.py: No such file or directory'),
@@ -219,8 +219,8 @@ def test_another_backbone_in_any_config(out, fail):
     ('arguments', 'problem'),
     [
         ((DINO, '--backbone', 'ca_pvt_x'), "unknown backbone 'ca_pvt_x': choose from ca_pvt_"),
-        (('mmdet::dino/dino-4scale_r5', '--backbone', 'pvt_t'), 'nearest configs: mmdet::dino/'),
-        (('mmpose::x', '--backbone', 'pvt_t'), 'mmpose:: names no installed library'),
+        (('mmdet::dino/dino-4scale_r5', '--backbone', 'pvt_t'), 'closest names: mmdet::dino/'),
+        (('mmpose::x', '--backbone', 'pvt_t'), 'mmpose:: is not an installed library'),
         ((DINO, '--out', 'x.py'), '--out requires --data, or CONFIG and --backbone'),
         ((DINO, '--keep-recipe'), '--keep-recipe requires CONFIG and --backbone'),
     ],

@@ -63,7 +63,7 @@ def test_the_result_and_the_same_after_resuming(job, tmp_path, capsys, forget):
     assert main(job('whole.pth', '--work-dir', tmp_path / 'whole')) == 0
     out = capsys.readouterr().out
     assert 'relative error' in out
-    assert f'is for --cfg-options {" ".join(HEADS)} model.backbone.init_cfg.type' in out
+    assert f': --cfg-options {" ".join(HEADS)} model.backbone.init_cfg.type' in out
     whole = read_checkpoint(tmp_path / 'whole.pth').tensors
     options = {'attn': 'CCSS', 'pos_embed': True}
     with pytest.raises(InputError, match=r"head_dim='softmax', not 1: set model.backbone.attn_cfg"):
@@ -115,7 +115,7 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
     assert main([*argv, '--work-dir', str(tmp_path)]) == 0
     options = ['--cfg-options', *HEADS]
     command = ' '.join(['mmca', 'test', argv[1], str(tmp_path / 'model.pth'), *options])
-    assert f'is for {command}\n' in capsys.readouterr().out
+    assert f': {command}\n' in capsys.readouterr().out
     whole = read_checkpoint(tmp_path / 'model.pth').tensors
     expected = read_checkpoint(tmp_path / 'backbone.pth').tensors
     around = [name for name in teacher if not name.startswith('backbone.')]
@@ -131,13 +131,13 @@ def test_a_whole_model_gets_the_new_backbone(job, tmp_path, capsys):
     [
         ('--images gone', 'no such folder: gone'),
         ('--out gone/x.pth', '--out gone/x.pth: must be a .pth file in a folder that exists'),
-        ('--out teacher.pth', '--out teacher.pth: the teacher and all results need different'),
-        ('--model-out x.pth', '--model-out x.pth: the teacher and all results need different'),
+        ('--out teacher.pth', '--out teacher.pth: teacher and results need different files'),
+        ('--model-out x.pth', '--model-out x.pth: teacher and results need different files'),
         ('--model-out y.pth', "tensors of the config's neck and heads, such as neck.lateral"),
         ('--work-dir teacher.pth', 'teacher.pth'),
         ('--lr nan', 'Invalid learning rate: nan'),
         ('--side 80', '--side 80: must be a multiple of 32, at least 64'),
-        ('--cfg-options model.backbone.attn=S', 'has the attention of the teacher'),
+        ('--cfg-options model.backbone.attn=S', 'have the same attention'),
         ('--cfg-options model.backbone.arch.embed_dims=24', 'does not fit'),
         ('--cfg-options model.backbone.type=mmseg.ResNet', "got type 'mmseg.ResNet'"),
         ('--train all --cfg-options model.backbone.attn=S', '--train all --block-iters 0'),

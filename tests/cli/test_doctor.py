@@ -151,7 +151,7 @@ def test_what_does_not_go_together_needs_one_change(machine, versions, broken, f
 def test_two_libraries_of_one_name(machine):
     code, out = machine(also=('mmengine', 'mmengine', '0.10.7'))
     assert code == 0
-    assert 'onedl-mmengine and mmengine overwrite files of each other' in out
+    assert "onedl-mmengine and mmengine overwrite each other's files" in out
     assert '    pip uninstall -y onedl-mmengine mmengine; ' in out
 
 
@@ -167,7 +167,7 @@ def test_a_gpu_needs_operators_built_for_it(machine, cuda, code):
     status, out = machine(gpus=1, cuda=cuda)
     assert status == code
     assert 'NVIDIA X, 80 GiB' in out
-    assert ("mmcv's operators were built for the CPU" in out) == bool(code)
+    assert ("mmcv's operators were built for CPUs" in out) == bool(code)
     assert ('mim install --only-binary=onedl-mmcv' in out) == bool(code)
 
 

@@ -64,6 +64,6 @@ def test_bad_input_is_one_line(out, fail, tmp_path, argv, expected):
     files['empty'].write_text("default_scope = 'mmdet'\n")
     files['good'] = write(tmp_path / 'good.pth', {'layer1.0.conv1.weight': torch.zeros(1)})
     files['deit'] = write(tmp_path / 'deit.pth', zeros('CADeiT', pos_embed=True))
-    reason = 'fits no backbone of mmca; a bare state dict; names: original; family: ResNet'
+    reason = 'does not fit any backbone of mmca; a bare state dict; names: original; family: ResNet'
     assert reason in out('inspect', files['good'])
     assert expected in fail('inspect', *(item.format(**files) for item in argv))

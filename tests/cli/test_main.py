@@ -55,7 +55,7 @@ def test_version_and_nothing_and_a_misspelt_command(capsys, fail):
     assert out.startswith(f'mmca {__version__}\nusage: mmca COMMAND')
     assert 'unrecognized arguments: --verison' in err
     assert fail('trian') == "error: unknown command 'trian'; did you mean train?\n"
-    assert fail('nope') == "error: unknown command 'nope'; mmca --help lists them\n"
+    assert fail('nope') == "error: unknown command 'nope'; run mmca --help for a list\n"
 
 
 @pytest.mark.parametrize('command', ['train', 'test'])
@@ -98,7 +98,7 @@ sys.exit(main({command.split()!r}))
 """
     done = python('-c', code)
     assert done.returncode == 2
-    assert re.search('is not installed; run( in the folder of mmca)?: ', error_line(done.stderr))
+    assert re.search('is not installed; run( in the mmca checkout)?: ', error_line(done.stderr))
 
 
 def test_called_from_a_notebook_of_another_environment():

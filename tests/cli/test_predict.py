@@ -27,4 +27,4 @@ def test_tiles(det, fail, tmp_path, out):
     argv[3] = next(det.images.iterdir())
     assert '\n1 image\n' in out(*argv, '--device', 'cpu', '--tile', '32', '--overlap', '0.5')
     assert 'a tile must have at least 32 pixels per side, got 16' in fail(*argv, '--tile', '16')
-    assert 'from 0 to below 1, got 1.0' in fail(*argv, '--tile', '32', '--overlap', '1')
+    assert 'at least 0 and below 1, got 1.0' in fail(*argv, '--tile', '32', '--overlap', '1')

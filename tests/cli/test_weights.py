@@ -46,7 +46,7 @@ def test_without_a_network_it_is_one_line(cache, fail, monkeypatch):
     said = fail('weights', 'pvt_tiny')
     assert said.startswith('error: cannot download http://127.0.0.1:9/pvt_tiny.pth: ')
     assert said.endswith(f'save it as {cache / "pvt_tiny.pth"}\n')
-    assert 'nearest of `mmca weights`: pvt_tiny' in fail('weights', 'pvt_tine')
+    assert 'closest names in `mmca weights`: pvt_tiny' in fail('weights', 'pvt_tine')
 
 
 def test_inspect_takes_a_name(cache, server, monkeypatch, out):

@@ -85,7 +85,7 @@ def test_classes_that_begin_at_one(tmp_path):
     assert info.reduce_zero_label
     assert info.splits['val'].objects == {'a': 1, 'b': 1}
     assert not inspect_folder(tmp_path, classes='background,a,b').reduce_zero_label
-    with pytest.raises(InputError, match='label 2: name 3'):
+    with pytest.raises(InputError, match='label 2: list 3'):
         inspect_folder(tmp_path, classes='a')
 
 
@@ -109,7 +109,7 @@ def test_boxes_are_trained_where_some_objects_have_no_mask(tmp_path):
     file.write_text(file.read_text().replace('[[4, 4, 20, 4, 20, 20, 4, 20]]', '[]', 1))
     info = inspect_folder(tmp_path)
     assert info.task == 'boxes'
-    assert info.notes == ['1 of 5 objects have no mask, so boxes alone are trained']
+    assert info.notes == ['1 of 5 objects have no mask, so only boxes are trained']
 
 
 @pytest.mark.parametrize('text', ['', '{"a": 1', '[1]', '{"images": [1], "annotations": [2]}'])
@@ -161,18 +161,22 @@ def color_maps(data):
     [
         (lambda data: data.rmdir(), {}, 'no such folder'),
         (yolo, {}, 'neither a COCO file with .* nor images with label maps .* YOLO'),
-        (two_files, {}, 'could all be used for train: choose with --train'),
+        (two_files, {}, 'are all candidates for train: choose with --train'),
         (no_images, {}, 'no folder below .* has the images of .*val2017'),
         (changed('val', '{', ''), {}, 'cannot read .*instances_val2017.json'),
         (changed('train', 'file_name', 'path'), {}, 'train2017.json is malformed: .* file_name'),
         (folders.as_coco, {'train': 'absent.json'}, 'cannot read absent.json'),
         (folders.as_coco, {'val': 'annotations/captions_train2017.json'}, 'is not a COCO file'),
         (lambda data: write_labels(data / 'x/val', data / 'y/val'), {}, 'needs train and val'),
-        (lambda data: write_labels(data / 'x', data / 'y', values=(0, 255)), {}, 'only have .* 0'),
+        (lambda data: write_labels(data / 'x', data / 'y', values=(0, 255)), {}, 'contain only 0'),
         (lambda data: write_labels(data / 'x', data / 'y', values=(0, 75)), {}, 'labels, up to 75'),
-        (lambda d: write_labels(d / 'x', d / 'y', ends=('.png', '.jpg')), {}, 'y has .* in JPEG'),
+        (
+            lambda d: write_labels(d / 'x', d / 'y', ends=('.png', '.jpg')),
+            {},
+            'y has JPEG label maps',
+        ),
         (color_maps, {}, r'annotations/training has .* the colors \(0, 128, 255\).*own_data.md'),
-        (folders.as_ade, {'classes': 'sky'}, 'names 1 classes.* use --classes background,sky'),
+        (folders.as_ade, {'classes': 'sky'}, 'lists 1 classes.* use --classes background,sky'),
     ],
 )
 def test_a_folder_that_cannot_be_used(layout, options, expected, tmp_path):

@@ -17,8 +17,8 @@ from tests.helpers import CLS, DET, SEG
         ('c.json', '{"a": ', 'config {}, or a file in its _base_'),
         ('c.py', "_base_ = 'absent.py'", 'absent.py'),
         ('c.py', "_base_ = __import__('mmca').find_config('coco/x')", 'config not found: coco/x'),
-        ('c.py', 'a = 1', 'belongs to no known library: default_scope is None, known are mmdet,'),
-        ('c.yaml', 'default_scope: mmpose', "default_scope is 'mmpose', known are mmdet, mmseg, "),
+        ('c.py', 'a = 1', 'default_scope is None; choose from mmdet,'),
+        ('c.yaml', 'default_scope: mmpose', "default_scope is 'mmpose'; choose from mmdet"),
         (
             'c.py',
             "default_scope = 'mmseg'\ncustom_imports = dict(imports=['absent.module'])",
@@ -37,7 +37,7 @@ def test_bad_config(fail, tmp_path, name, text, expected):
     [
         ('work_dir', '--cfg-options work_dir: write KEY=VALUE'),
         ('model.depths=(1,', 'write KEY=VALUE, with balanced brackets'),
-        ('default_scope.x=1', '--cfg-options do not fit'),
+        ('default_scope.x=1', 'cannot apply --cfg-options to'),
     ],
 )
 def test_bad_options(fail, pair, expected):

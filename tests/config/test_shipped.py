@@ -15,7 +15,7 @@ def test_the_root_is_the_checkout_or_the_package(tmp_path, monkeypatch):
     package = tmp_path / 'mmca'
     monkeypatch.setattr(shipped, 'PACKAGE', package)
     assert shipped.checkout() is None
-    with pytest.raises(InputError, match='install mmca again'):
+    with pytest.raises(InputError, match='reinstall mmca'):
         config_root()
     (package / '.mim/configs').mkdir(parents=True)
     assert config_root() == package / '.mim/configs'
@@ -44,9 +44,9 @@ def test_a_name_may_be_written_in_several_ways(tmp_path, monkeypatch, prefix, su
 @pytest.mark.parametrize(
     ('name', 'hint'),
     [
-        ('coco/maskrcnn_ca_pvt_x', '; nearest .*coco/maskrcnn_ca_pvt_'),
-        ('maskrcnn_ca_pvt_s', '; nearest .*coco/maskrcnn_ca_pvt_s'),
-        ('configs/ade20k/upernet_swin_tiny.py', '; nearest .*ade20k/upernet_swin_t'),
+        ('coco/maskrcnn_ca_pvt_x', '; closest .*coco/maskrcnn_ca_pvt_'),
+        ('maskrcnn_ca_pvt_s', '; closest .*coco/maskrcnn_ca_pvt_s'),
+        ('configs/ade20k/upernet_swin_tiny.py', '; closest .*ade20k/upernet_swin_t'),
         ('coco', ''),
         ('', ''),
         ('../pyproject', ''),

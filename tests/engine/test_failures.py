@@ -53,8 +53,8 @@ def test_bad_input_is_one_line_at_any_time(point, tmp_path, capfd):
     ('error', 'advice'),
     [
         (KeyError('x'), 'error: resume'),
-        (torch.cuda.OutOfMemoryError('2 GiB'), 'error: out of memory: lower the batch size'),
-        (MemoryError(), 'error: out of memory: lower the batch size'),
+        (torch.cuda.OutOfMemoryError('2 GiB'), 'error: out of memory: reduce the batch size'),
+        (MemoryError(), 'error: out of memory: reduce the batch size'),
         (OSError(errno.ENOSPC, 'No space', 'a.pth'), 'error: no space left for a.pth: free some'),
     ],
 )
@@ -70,7 +70,7 @@ def test_during_the_run_the_traceback_comes_first(error, advice, tmp_path, capfd
 def test_an_interrupt_ends_with_130(tmp_path, capfd):
     code, err = run('before', KeyboardInterrupt(), tmp_path, capfd)
     assert code == 130
-    assert err.endswith(f'no checkpoint in {tmp_path} yet, run the same command again\n')
+    assert err.endswith(f'no checkpoint in {tmp_path} yet; run the same command again\n')
     wrapped = SyntaxError('while mmengine writes the config')
     wrapped.__context__ = KeyboardInterrupt()
     assert run('during', wrapped, tmp_path, capfd)[0] == 130

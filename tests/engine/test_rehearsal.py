@@ -14,10 +14,10 @@ FAULTS = {
     "model['roi_head']['mask_roi_extractor'] = None": 'error: validation: KeyError: ',
     "val_evaluator['metric_items'] = ['mAP_99']": 'error: validation: KeyError: ',
     "default_hooks['checkpoint']['save_best'] = 'coco/bbox_map'": (
-        'waits for the metric coco/bbox_map, but the evaluator computes coco/bbox_mAP, '
+        'expects the metric coco/bbox_map, but the evaluator computes coco/bbox_mAP, '
     ),
     "custom_hooks = [dict(type='EarlyStoppingHook', monitor='bbox_mAP')]": (
-        'EarlyStoppingHook waits for the metric bbox_mAP, but'
+        'EarlyStoppingHook expects the metric bbox_mAP, but'
     ),
     "steps[-1]['meta_keys'] = ('img_path', 'ori_shape', 'img_shape')": 'error: validation: ',
     "val_evaluator['outfile_prefix'] = '/dev/null/x/y'": 'CocoMetric cannot write to /dev/null/x',
@@ -26,7 +26,7 @@ FAULTS = {
     ),
     "default_hooks['checkpoint']['out_dir'] = '/dev/null/x'": 'CheckpointHook cannot write to',
     "param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='mAP', by_epoch=True)]": (
-        'ReduceOnPlateauLR waits for the metric mAP, but'
+        'ReduceOnPlateauLR expects the metric mAP, but'
     ),
     "visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])": 'ImportError',
 }

@@ -93,7 +93,7 @@ def test_yaml_builds_no_objects(tag, tmp_path):
 def test_a_pickle_of_the_libraries_runs_nothing(tmp_path):
     """Annotations, proposals, class weights: mmengine's `load` reads them all."""
     fileio.dump(Planted(tmp_path / 'planted'), tmp_path / 'a.pickle')
-    with pytest.raises(InputError, match=r'names io\.open, which could run code'):
+    with pytest.raises(InputError, match=r'uses io\.open, which could run code'):
         fileio.load(tmp_path / 'a.pickle')
     assert not (tmp_path / 'planted').exists()
 

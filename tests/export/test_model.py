@@ -237,7 +237,7 @@ def test_refuses_heads_that_are_not_restated(det, detector, tmp_path):
     for predictor, batch_size, message in [
         (soft, None, r'its NMS is .*soft_nms.*; add --feature-maps'),
         (other, None, r'cannot export all of MaskRCNN: its RoI head is Identity, not StandardRoI'),
-        (detector, 2, 'one image at a time, not 2; add --feature-maps'),
+        (detector, 2, 'one image at a time, not 2; to export only backbone and neck'),
     ]:
         with pytest.raises(InputError, match=message):
             export_model(predictor, tmp_path / 'a.onnx', batch_size=batch_size)

@@ -108,5 +108,5 @@ def test_drawn_attention_belongs_to_the_patch():
     assert right.patches[0].get_bbox().extents.tolist() == [3, 2, 4, 3]
     attention = draw_attention(view, x=179, y=50).axes[0].images[1]  # patch 1, 4
     assert np.argwhere(attention.get_array()).tolist() == [[1, 0]]
-    with pytest.raises(InputError, match=r'pixel 180, 0 lies outside the image, 180 x 120'):
+    with pytest.raises(InputError, match=r'pixel 180, 0 is outside the image, 180 x 120'):
         draw_attention(view, 180, 0)

@@ -97,7 +97,7 @@ def test_the_place_of_results_changes_no_input(segmentor, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert predict_files(segmentor, ['photos'], '.').images == 1
     for inputs, out in ((['images'], '.'), (['labels/1.png'], tmp_path)):
-        with pytest.raises(InputError, match=r'a result would replace the input .*1\.(jpg|png)'):
+        with pytest.raises(InputError, match=r'a result would overwrite the input .*1\.(jpg|png)'):
             predict_files(segmentor, inputs, out)
 
 
@@ -122,8 +122,10 @@ def test_unreadable_inputs_do_not_stop_the_others(segmentor, tmp_path):
 def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path):
     write_image(tmp_path / '0.png', noise(1, (16, 16)))
     summary = predict_files(segmentor, [tmp_path / '0.png'], tmp_path / 'out', seg.ann)
-    start, size = 'drawn without its ground truth: ', '(H, W) pixels, the image'
-    assert summary.failures == [(f'{tmp_path}/0.png', f'{start}it has (32, 32) {size} (16, 16)')]
+    start, size = 'drawn without ground truth: ', '(H, W), but the image has'
+    assert summary.failures == [
+        (f'{tmp_path}/0.png', f'{start}its size is (32, 32) {size} (16, 16)')
+    ]
     assert files(tmp_path / 'out') == ['images/0.jpg', 'labels/0.png']
 
     content = json.loads(det.ann.read_text())
@@ -135,7 +137,7 @@ def test_a_broken_ground_truth_is_listed(segmentor, detector, seg, det, tmp_path
     (first, reason), second = summary.failures
     assert first == str(det.images / '0.jpg')
     assert reason.startswith(f'{start}ValueError(')
-    assert second == (str(det.images / '1.jpg'), f'{start}it has (32, 16) {size} (32, 32)')
+    assert second == (str(det.images / '1.jpg'), f'{start}its size is (32, 16) {size} (32, 32)')
 
 
 def test_bad_arguments(detector, segmentor, det, tmp_path):
@@ -146,7 +148,7 @@ def test_bad_arguments(detector, segmentor, det, tmp_path):
         (detector, {'batch_size': 0}, 'batch_size must be 1 or more, got 0'),
         (detector, {'ann': image}, 'is not a COCO file'),
         (segmentor, {'ann': image}, 'is not a folder of label maps'),
-        (segmentor, {'ann': tmp_path / 'empty'}, 'matches none of the images'),
+        (segmentor, {'ann': tmp_path / 'empty'}, 'does not match any of the images'),
     ]:
         with pytest.raises(InputError, match=message):
             predict_files(predictor, [image], tmp_path / 'out', **options)
@@ -182,7 +184,7 @@ def test_unknown_categories_are_ignored(truth, capsys):
         content['annotations'].append({**content['annotations'][0], 'id': 9, 'category_id': 5})
 
     truth = truth(add)
-    assert 'ignoring cloud, which the model does not know' in capsys.readouterr().err
+    assert 'ignoring cloud, which are not classes of the model' in capsys.readouterr().err
     found, shape = truth.read(truth.find(Path('/0.jpg'), '0.jpg'))
     assert found.boxes.tolist() == [[2, 2, 22, 22]]
     assert (found.labels.tolist(), found.scores.tolist()) == ([0], [1])
@@ -213,7 +215,7 @@ def test_ids_mean_nothing(truth, change):
     ('change', 'message'),
     [
         (lambda c: c['images'][0].pop('file_name'), r"is not a COCO file \(KeyError: 'file_name'"),
-        (lambda c: c.pop('categories'), 'shares no class with the model: disc, square, '),
+        (lambda c: c.pop('categories'), 'has no class in common with the model: disc, square, '),
     ],
 )
 def test_malformed_files(truth, change, message):

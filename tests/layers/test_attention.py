@@ -282,9 +282,9 @@ def test_only_attentions_are_registered_and_once():
     ('name', 'options', 'message'),
     [
         ('mean', {'temprature': 2}, "'temprature' of the attention 'mean', did you mean 'temper"),
-        ('mean', {'window': 2}, r'\(known are temperature\)'),
+        ('mean', {'window': 2}, r'\(known options: temperature\)'),
         ('mean', {'embed_dims': 2}, "unknown option 'embed_dims'"),
-        ('absent', {}, "unknown attention 'absent'; known are 'circulant' \\(C\\)"),
+        ('absent', {}, "unknown attention 'absent'; choose from 'circulant' \\(C\\)"),
         ('circulant', {'head_dim': 3}, 'head_dim=3, embed_dims=8'),
         ('circulant', {'reweighting': 'after'}, "'after'"),
         ('circulant', {'scale': 'papr'}, "'papr'"),

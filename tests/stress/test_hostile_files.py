@@ -156,7 +156,7 @@ def test_data_files_and_configs_execute_nothing(site):
 def test_every_file_through_every_entry_point(entry_point, site):
     good = site.run(entry_point, site.good)
     if entry_point.endswith('--resume'):
-        assert 'holds weights, not the state of a training' in good.text
+        assert 'contains only weights, no training state' in good.text
     else:
         assert good.code == 0, good.text
     faults = {path.name: fault(site, site.run(entry_point, path)) for path in site.files}

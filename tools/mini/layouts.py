@@ -116,9 +116,9 @@ def make_mini(
         return f'{out} already holds this data set: nothing to do'
     if out.is_dir() and any(path != aside for path in out.iterdir()):
         if not stamp.is_file():  # it could be the real COCO
-            raise InputError(f'{out} holds something else: choose another --out')
+            raise InputError(f'{out} is not empty: choose another --out')
         if not force:
-            raise InputError(f'{out} holds another synthetic data set: --force replaces it')
+            raise InputError(f'{out} contains another synthetic data set: --force replaces it')
 
     # Moved into place at the end, so that an interrupted run never looks complete.
     shutil.rmtree(aside, ignore_errors=True)

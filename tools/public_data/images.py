@@ -20,7 +20,7 @@ def listed(folder: Path, number: int) -> list[Path]:
     files = sorted(folder.glob('*.png'))
     if len(files) != number:
         raise InputError(
-            f'{folder} has {len(files)} .png files, the data set has {number}: download it again'
+            f'{folder} has {len(files)} .png files instead of {number}: download the data set again'
         )
     return files
 

@@ -1,4 +1,4 @@
-# ADE20K, 150 classes. MMCA_DATA_ROOT moves the folder that holds ADEChallengeData2016/; for
+# ADE20K, 150 classes. MMCA_DATA_ROOT moves the folder that contains ADEChallengeData2016/; for
 # another place use --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 data_root = '{{$MMCA_DATA_ROOT:data}}/ADEChallengeData2016'
 

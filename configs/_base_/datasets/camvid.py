@@ -1,5 +1,5 @@
 # CamVid, 11 classes, as `prepare_data.py camvid` writes it, at 320 x 240 for
-# CPUs; mIoU refers to the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that holds
+# CPUs; mIoU refers to the 480 x 360 ground truth. MMCA_DATA_ROOT moves the folder that contains
 # camvid/; for another place use --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 _base_ = 'ade20k.py'
 data_root = '{{$MMCA_DATA_ROOT:data}}/camvid'

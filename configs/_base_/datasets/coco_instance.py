@@ -1,4 +1,4 @@
-# COCO 2017 instances. MMCA_DATA_ROOT moves the folder that holds coco/; for another place use
+# COCO 2017 instances. MMCA_DATA_ROOT moves the folder that contains coco/; for another place use
 # --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR {val,test}_evaluator.ann_file=FILE
 data_root = '{{$MMCA_DATA_ROOT:data}}/coco'
 

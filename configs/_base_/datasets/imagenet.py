@@ -1,5 +1,5 @@
-# ImageNet-1k, or any folder with one folder a class in train/ and val/. MMCA_DATA_ROOT moves the
-# folder that holds imagenet/; for another place use
+# ImageNet-1k, or any folder with one folder per class in train/ and val/. MMCA_DATA_ROOT moves the
+# folder that contains imagenet/; for another place use
 # --cfg-options {train,val,test}_dataloader.dataset.data_root=DIR
 data_root = '{{$MMCA_DATA_ROOT:data}}/imagenet'
 

@@ -1,5 +1,5 @@
 # Penn-Fudan pedestrians, one class, as `prepare_data.py penn_fudan` writes them, at 400 x 300
-# for CPUs. MMCA_DATA_ROOT moves the folder that holds penn_fudan/.
+# for CPUs. MMCA_DATA_ROOT moves the folder that contains penn_fudan/.
 _base_ = 'coco_instance.py'
 data_root = '{{$MMCA_DATA_ROOT:data}}/penn_fudan'
 metainfo = dict(classes=('pedestrian',))

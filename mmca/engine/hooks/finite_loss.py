@@ -21,11 +21,11 @@ from mmca.registry import HOOKS
 class FiniteLossHook(Hook):
     """Abort training when the loss stays NaN or infinite.
 
-    Single bad iterations pass, such as the steps that GradScaler skips. The count stays on the
-    loss's device and is read every `patience` iterations, so GPUs do not wait for it.
+    The hook tolerates single bad iterations, such as steps that GradScaler skips. It counts on the
+    device of the loss and reads the count only every `patience` iterations, so GPUs do not wait.
 
     Args:
-        patience: consecutive bad iterations that abort training.
+        patience: number of consecutive bad iterations that aborts training.
     """
 
     def __init__(self, patience: int = 5) -> None:

@@ -59,11 +59,11 @@ def _end_with_parent() -> None:
 class PreemptionHook(Hook):
     """On SIGTERM, write `preempted.pth` after the iteration and exit with status 143.
 
-    `last_checkpoint` names the file, so `--resume` continues from it; the next preemption
-    overwrites it. Another SIGTERM, at least three seconds later, kills the process at once.
+    `last_checkpoint` names the file, and `--resume` continues from it. The next preemption
+    overwrites it. Another SIGTERM, at least three seconds later, kills the process immediately.
 
-    Several processes agree on the iteration, which costs one reduction of a number per iteration.
-    During validation the first process writes the checkpoint and ends the run.
+    Several processes agree on the iteration, which takes one reduction of a number per iteration.
+    During validation, the first process writes the checkpoint and ends the run.
     """
 
     priority = 'LOWEST'  # after everything that completes an iteration, such as schedulers
@@ -112,7 +112,7 @@ class PreemptionHook(Hook):
         now = time.monotonic()
         if self._asked is None:
             self._asked = now
-            _write_error('SIGTERM: stopping after this iteration; again to stop at once')
+            _write_error('SIGTERM: stopping after this iteration; send again to stop immediately')
         elif now - self._asked > SAME_SIGNAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

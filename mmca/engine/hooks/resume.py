@@ -51,11 +51,11 @@ class _LaterStart:
 class ResumeHook(Hook):
     """Resume where a checkpoint was written, not where its epoch began.
 
-    mmengine repeats an epoch from its start and skips a validation that was interrupted. This hook
-    skips the batches already seen, without loading them, and runs the validation.
+    mmengine restarts the epoch and skips an interrupted validation. This hook skips the batches
+    that the run has already seen, without loading them, and runs the validation.
 
-    If images, batch size, processes or the length of the training have changed, it resumes after
-    the same share of the epoch, with the learning rate that the new settings have there.
+    If the number of images, batch size, processes or epochs has changed, it resumes after the same
+    fraction of the epoch, with the learning rate of the new settings.
     """
 
     priority = 'LOWEST'  # the others must be ready for a validation
@@ -156,7 +156,7 @@ def _reschedule(runner: Runner, checkpoint: dict) -> str:
     groups = runner.param_schedulers if several else {'': runner.param_schedulers or []}
     own = [scheduler for schedulers in groups.values() for scheduler in schedulers]
     if any(hasattr(scheduler, 'need_val_args') for scheduler in own):
-        return ' with the old schedule, since it follows a metric'
+        return ' with the old schedule, because it depends on a metric'
     meta, length = checkpoint['meta'], len(runner.train_loop.dataloader)
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     with warnings.catch_warnings():

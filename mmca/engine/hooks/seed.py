@@ -60,11 +60,11 @@ class SeedHook(Hook):
 
     A run that was stopped and resumed sees the same augmentations, drop paths and samples as an
     uninterrupted one with the same number of processes. Bit-exact weights also need deterministic
-    kernels: PyTorch's are on CPUs; see `randomness` for CUDA.
+    kernels, as on CPUs; for CUDA, see `randomness`.
 
-    Loading processes (`num_workers` > 0) are covered for `IterBasedTrainLoop`, and for
-    `EpochBasedTrainLoop` with `persistent_workers=False`: a process that outlives its epoch does
-    not learn where the next one begins.
+    The hook supports loading processes (`num_workers` > 0) with `IterBasedTrainLoop`, and with
+    `EpochBasedTrainLoop` if `persistent_workers=False`: a process that outlives its epoch does not
+    know where the next one begins.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -134,7 +134,7 @@ def test_a_schedule_that_follows_a_metric_is_kept_and_named(tmp_path, capfd):
     train(tmp_path, 12, param_scheduler=plateau)
     _, resumed = train(tmp_path, batch_size=1, resume=True, param_scheduler=plateau)
     err = capfd.readouterr().err
-    assert 'saved at 12) with the old schedule, since it follows a metric; results' in err
+    assert 'saved at 12) with the old schedule, because it depends on a metric; results' in err
     assert resumed.rates[min(resumed.rates)] == pytest.approx(0.01)
 
 
