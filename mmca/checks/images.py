@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -22,17 +23,22 @@ def check_sample(key: str, dataset: Any) -> None:
     Raises:
         InputError: a file is broken or does not match its annotations.
     """
-    number = len(dataset)
-    count = min(number, SAMPLES)
     loaders = _loaders(dataset)
-    for index in range(count):
-        info = dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
+    for info in sample(dataset):
         try:
             check_image(info, dataset, loaders)
         except InputError as error:
             raise InputError(
                 f'{key}: {error} (--images of mmca check lists all such files)'
             ) from error
+
+
+def sample(dataset: Any) -> Iterator[dict]:
+    """Evenly spaced entries of a data set, at most `SAMPLES`."""
+    number = len(dataset)
+    count = min(number, SAMPLES)
+    for index in range(count):
+        yield dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
 
 
 def check_image(info: dict, dataset: Any, loaders: list) -> None:
