@@ -117,8 +117,9 @@ def check_coco_fields(content: dict) -> None:
             size = [entry.get('width'), entry.get('height')]
             if key == 'images' and not _are_numbers(size, 2):
                 raise InputError(f'{name} has the width and height {size}: write numbers')
-            if key == 'annotations' and not _are_numbers(entry['bbox'], 4):
-                raise InputError(f'{name} has the bbox {entry["bbox"]}: write [x, y, width, height]')
+            box = entry.get('bbox')
+            if key == 'annotations' and not _are_numbers(box, 4):
+                raise InputError(f'{name} has the bbox {box}: write [x, y, width, height]')
 
 
 def _are_numbers(values: Any, count: int) -> bool:
@@ -195,9 +196,9 @@ def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
+    name, path = path, Path(path)
     if not path.is_file():
-        raise InputError(f'no such image: {path}')
+        raise InputError(f'no such image: {name}')
     try:
         with Image.open(path) as image:
             if ENDS.get(image.format, b'') not in path.read_bytes()[-16:]:

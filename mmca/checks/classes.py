@@ -14,10 +14,11 @@ from mmca.errors import InputError
 def check_classes(model: nn.Module, splits: list[Split]) -> None:
     """Compare the heads of a model with the classes of its data sets.
 
-    A head with too many classes trains without an error, and its extra outputs mean nothing.
+    A head with too many classes trains without an error, and its extra outputs mean nothing. So
+    does a softmax over one channel, whose loss is always zero.
 
     Raises:
-        InputError: a head has another number of classes than a data set.
+        InputError: a head has another number of classes than a data set, or such a softmax.
     """
     counts = dict(_class_counts(model))
     for split in splits:
@@ -28,6 +29,14 @@ def check_classes(model: nn.Module, splits: list[Split]) -> None:
             raise InputError(
                 f'{split.key} has {number} classes, but {", ".join(wrong)}; '
                 f'for {number} classes: --cfg-options {options}'
+            )
+    for path, head in model.named_modules():
+        loss = getattr(head, 'loss_decode', None)
+        parts = loss.modules() if getattr(head, 'out_channels', 0) == 1 and loss else ()
+        if any(getattr(part, 'use_sigmoid', None) is False for part in parts):
+            raise InputError(
+                f'model.{path} has one output channel, whose softmax is always 1; set use_sigmoid='
+                'True in its loss_decode, or out_channels=2'
             )
 
 

@@ -125,9 +125,8 @@ def inspect_coco(
 
 def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Split:
     classes = {category['id']: category['name'] for category in content['categories']}
-    counts = Counter(
-        classes.get(entry['category_id']) for entry in content['annotations'] if not entry['iscrowd']
-    )
+    objects = [entry for entry in content['annotations'] if not entry['iscrowd']]
+    counts = Counter(classes.get(entry['category_id']) for entry in objects)
     names = [str(image['file_name']) for image in content['images']]
     inside = path.is_relative_to(root)
     listing = path.relative_to(root) if inside else path.resolve()

@@ -46,7 +46,7 @@ HOOKS = {
 LONG = 10  # lines; a report on loaded weights is shorter, a config is longer
 # Functions that log the libraries' notes: mmengine's `print_log`, and its runner's on SyncBN.
 NOTES = ('print_log', 'wrap_model')
-FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
+FIRST_ITERATIONS = ('after_train_iter', 'after_val_iter', 'after_test_iter')
 
 
 def _naming(method: str, part: str) -> Callable:
@@ -78,7 +78,7 @@ class Runner(MMEngineRunner):
         runner.train()
     """
 
-    started = False  # whether the first iteration has begun
+    started = False  # whether the first iteration has ended
     trains = False  # whether it was asked to train, not to test
 
     @classmethod
@@ -141,7 +141,7 @@ class Runner(MMEngineRunner):
         return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call all hooks, and note the first iteration."""
+        """Call all hooks, and note the end of the first iteration."""
         self.started = self.started or fn_name in FIRST_ITERATIONS
         super().call_hook(fn_name, **kwargs)
 
