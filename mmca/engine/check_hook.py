@@ -14,6 +14,7 @@ from mmca.checks import (
     check_batch_labels,
     check_classes,
     check_data,
+    check_normalization,
     check_trained_classes,
     check_weights,
     splits_of,
@@ -92,6 +93,7 @@ class CheckHook(Hook):
         splits = splits_of(loops)
         check_data(splits)
         check_classes(_bare(runner.model), splits)
+        check_normalization(_bare(runner.model), splits)
         check_trained_classes(self.trained, str(runner.cfg.get('load_from')), splits)
 
 

@@ -89,7 +89,7 @@ def _build_dataset(kind: type, **settings: Any) -> Any:
 def _explain(dataset: Any) -> None:
     """Raise an InputError if the file of a data set that cannot be built is the reason."""
     path = getattr(dataset, 'ann_file', '')
-    if not os.path.isfile(path):
+    if not hasattr(dataset, 'pipeline') or not os.path.isfile(path):  # the pipeline comes first
         return
     content = read_coco(path)
     try:

@@ -10,6 +10,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Normalize
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
@@ -20,7 +21,14 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import nn
 
-from mmca.checks import Split, check_batch_labels, check_classes, check_data, check_every_image
+from mmca.checks import (
+    Split,
+    check_batch_labels,
+    check_classes,
+    check_data,
+    check_every_image,
+    check_normalization,
+)
 from mmca.errors import InputError
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, Files, photo, write_good
 from tests.stress.malformed import (
@@ -269,7 +277,22 @@ def test_labels_of_a_batch():
     check_batch_labels([torch.zeros(1)], model)
 
 
-# --- Classes of heads
+# --- The model's heads and preprocessor
+
+
+def test_normalization(coco, capsys):
+    model = nn.Module()
+    model.data_preprocessor = head(None, mean=torch.full((3,), 120.0), std=torch.full((3,), 60.0))
+    split = Split('train_dataloader.dataset', coco.build())
+    check_normalization(model, [split])
+    assert capsys.readouterr().err == ''
+    split.dataset.pipeline.transforms.append(Normalize([0] * 3, [1] * 3))
+    check_normalization(model, [split])
+    assert 'train_dataloader.dataset normalizes images, and mod' in capsys.readouterr().err
+    model.data_preprocessor.mean /= 255
+    model.data_preprocessor.std /= 255
+    check_normalization(model, [])
+    assert 'multiply both by 255' in capsys.readouterr().err
 
 
 def test_classes_of_heads(ade, coco):

@@ -200,6 +200,14 @@ def test_the_librarys_own_tool_orders_labels_by_name(tmp_path, monkeypatch, capf
     assert f'in a different order: set {classes}' in error_line(capfd.readouterr().err)
 
 
+def test_a_broken_pipeline_is_not_the_files_fault(tmp_path, capfd):
+    write_good(tmp_path, 'coco', 2)
+    config = write_config(tmp_path, 'coco', "steps[2]['img_scale'] = steps[2].pop('scale')")
+    with pytest.raises(SystemExit, match='2'):
+        Runner.from_cfg(Config.fromfile(config)).train()
+    assert "unexpected keyword argument 'img_scale'" in error_line(capfd.readouterr().err)
+
+
 EMPTY = 'no image is left: .*train.json has 2 images, 0 annotations, 3 categories'
 
 
