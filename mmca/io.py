@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from mmca.errors import InputError
 
@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = (
     *('.jpg', '.jpeg', '.jfif', '.png', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'),
 )
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height change places
+COCO_FIELDS = {  # of the entries in a COCO file's lists
+    'images': ('id', 'file_name', 'width', 'height'),
+    'annotations': ('image_id', 'category_id', 'bbox'),
+    'categories': ('id', 'name'),
+}
 ENDS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 
 
@@ -81,7 +86,7 @@ def complete_coco(content: dict) -> dict:
     for entry in annotations:
         if entry.get('iscrowd') is None:
             entry['iscrowd'] = 0
-        if entry.get('area') is None and len(entry.get('bbox') or ()) == 4:
+        if entry.get('area') is None and _are_numbers(entry.get('bbox'), 4):
             entry['area'] = entry['bbox'][2] * entry['bbox'][3]
     for image in content.get('images') or ():
         if isinstance(image.get('file_name'), str):
@@ -95,6 +100,39 @@ def complete_coco(content: dict) -> dict:
             content['categories'].append(entry)
             names.add(entry['name'])
     return content
+
+
+def check_coco_fields(content: dict) -> None:
+    """Check the entries of a COCO file's content for what training reads.
+
+    Raises:
+        InputError: an entry lacks a field, or a size or box is not made of numbers.
+    """
+    for key, fields in COCO_FIELDS.items():
+        for index, entry in enumerate(content.get(key) or ()):
+            name = f'number {index} of its {key}'
+            absent = [field for field in fields if field not in entry]
+            if absent:
+                raise InputError(f'{name} has no {", ".join(absent)}')
+            size = [entry.get('width'), entry.get('height')]
+            if key == 'images' and not _are_numbers(size, 2):
+                raise InputError(f'{name} has the width and height {size}: write numbers')
+            box = entry.get('bbox')
+            if key == 'annotations' and not _are_numbers(box, 4):
+                raise InputError(f'{name} has the bbox {box}: write [x, y, width, height]')
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, (int, float)) for value in values)
+    )
+
+
+def is_hidden(path: Path, root: Path) -> bool:
+    """Whether a file or a folder below `root` on the way to it is hidden, as .ipynb_checkpoints."""
+    return any(part.startswith('.') for part in path.relative_to(root).parts)
 
 
 def failed_download(path: Path) -> str | None:
@@ -119,7 +157,11 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f'no such folder: {folder}')
-    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        path
+        for path in folder.rglob('*')
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path, folder)
+    )
     if not files:
         raise InputError(f'no images in {folder} ({", ".join(IMAGE_SUFFIXES)})')
     return files
@@ -154,9 +196,9 @@ def image_size(path: str | Path, upright: bool = True) -> tuple[int, int]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
+    name, path = path, Path(path)
     if not path.is_file():
-        raise InputError(f'no such image: {path}')
+        raise InputError(f'no such image: {name}')
     try:
         with Image.open(path) as image:
             if ENDS.get(image.format, b'') not in path.read_bytes()[-16:]:

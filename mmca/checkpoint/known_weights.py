@@ -183,4 +183,6 @@ def find_file(source: str | Path) -> Path:
         return KNOWN[text].download()
     near = get_close_matches(text, KNOWN, n=3)
     advice = f'; closest names in `mmca weights`: {", ".join(near)}' if near else ''
-    raise InputError(f'checkpoint not found: {path}{advice}')
+    if '://' in text:
+        advice = '; mmca reads only http and https addresses; `mmca weights` lists names'
+    raise InputError(f'checkpoint not found: {text}{advice}')

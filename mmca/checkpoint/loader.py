@@ -184,7 +184,11 @@ def fit(
 
 
 def load_pretrained(
-    model: nn.Module, checkpoint: str | Path, min_share: float = MIN_SHARE, gain: float = 1.0
+    model: nn.Module,
+    checkpoint: str | Path,
+    min_share: float = MIN_SHARE,
+    gain: float = 1.0,
+    prefix: str = '',
 ) -> str:
     """Fill a backbone from a checkpoint file of its family, adapted by :func:`fit`.
 
@@ -194,6 +198,7 @@ def load_pretrained(
             a whole detector.
         min_share: smallest fraction of the model's tensors that the file must fill.
         gain: factor of the logits of attention initialized from softmax weights.
+        prefix: of the backbone's names in the file, such as 'backbone.'; found by default.
 
     Returns:
         The report as text.
@@ -203,6 +208,11 @@ def load_pretrained(
             attention options or in having a position embedding; the model stays unchanged.
     """
     content = read_checkpoint(checkpoint)
+    if prefix:
+        names = [key for key in content.tensors if key.startswith(prefix)]
+        if not names:
+            raise InputError(f'{checkpoint} has no tensor whose name begins with {prefix!r}')
+        content = replace(content, tensors={key: content.tensors[key] for key in names})
     state_dict, report = fit(content, model, gain)
     name = type(model).__name__
     if report.share < min_share:

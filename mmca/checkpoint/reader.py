@@ -27,7 +27,8 @@ class Checkpoint:
     """The weights in a file and a summary of its other contents.
 
     Attributes:
-        tensors: name -> tensor, on the CPU, without 'module.' prefixes.
+        tensors: name -> tensor, on the CPU, without the 'module.' of DistributedDataParallel and
+            the '_orig_mod.' of torch.compile.
         keys: path of keys to the weights, such as ('model',).
         skipped: keys of the other entries, such as 'optimizer' and 'model_ema'.
         meta: numbers, strings and containers in the file's 'meta' entry.
@@ -51,7 +52,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Args:
         path: as for :func:`mmca.checkpoint.find_file`; a file of torch.save or `.safetensors`
-            with a state dict, possibly under `WRAPPINGS`.
+            with a state dict, possibly under `WRAPPINGS`, or under any name if it is the only one.
 
     Raises:
         InputError: the file is missing, damaged, not a checkpoint, or has no tensors.
@@ -90,9 +91,29 @@ def find_weights(content: Mapping, keys: tuple[str, ...] = ()) -> Checkpoint | N
             return replace(found, skipped=(*beside, *found.skipped))
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
-        return None
+        names = _state_dicts(content)
+        if len(names) != 1:
+            return None
+        others = tuple(str(key) for key in content if key != names[0])
+        found = find_weights(content[names[0]], (*keys, str(names[0])))
+        return found and replace(found, skipped=(*others, *found.skipped))
     skipped = tuple(str(key) for key in content if key not in tensors)
-    return Checkpoint({k.removeprefix('module.'): v for k, v in tensors.items()}, keys, skipped)
+    return Checkpoint({_bare_name(k): v for k, v in tensors.items()}, keys, skipped)
+
+
+def _state_dicts(content: Any) -> list:
+    """The names of state dicts in a file's content; an optimizer's has its tensors deeper."""
+    items = content.items() if isinstance(content, Mapping) else ()
+    return [
+        name
+        for name, value in items
+        if isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values())
+    ]
+
+
+def _bare_name(name: str) -> str:
+    """A tensor's name without what DistributedDataParallel and torch.compile add."""
+    return name.replace('_orig_mod.', '').removeprefix('module.')
 
 
 def _read(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -135,6 +156,9 @@ def _check_weights(path: Path, content: Any) -> Checkpoint:
             raise InputError(
                 f'{path} is a pickled object, which mmca does not load: save its state_dict()'
             )
+        if names := _state_dicts(content):
+            several = ', '.join(map(str, names))
+            raise InputError(f'{path} contains several state dicts: {several}; save one alone')
         raise InputError(f'{path} contains no tensors, only a {type(content).__name__}')
     size = max(path.stat().st_size, EXPANDED)
     for name, tensor in checkpoint.tensors.items():

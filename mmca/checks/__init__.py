@@ -4,7 +4,7 @@ Each failure raises an `InputError` that states the value and the fix. Mistakes 
 survives cause a warning with a count. Mistakes that fail with a clear message are not checked.
 """
 
-from mmca.checks.classes import check_classes, check_trained_classes
+from mmca.checks.classes import check_classes, check_normalization, check_trained_classes
 from mmca.checks.data import Split, check_data, splits_of
 from mmca.checks.images import check_every_image
 from mmca.checks.labels import check_batch_labels
@@ -16,6 +16,7 @@ __all__ = [
     'check_classes',
     'check_data',
     'check_every_image',
+    'check_normalization',
     'check_trained_classes',
     'check_weights',
     'splits_of',

@@ -27,6 +27,7 @@ class CocoUse(NamedTuple):
     boxes_evaluated: bool = False  # whether pycocotools evaluates boxes or masks
     masks_evaluated: bool = False
     labels: tuple = ()  # the category id of each label
+    trained: bool = False  # whether a model is trained on it
 
 
 class Fault(NamedTuple):
@@ -35,11 +36,12 @@ class Fault(NamedTuple):
     what: str
     remedy: str
     fatal: bool = True
+    field: str = ''  # of the annotation, whose value a message shows
 
 
 DROPPED = 'they are dropped'
-UNKNOWN_IMAGE = Fault('reference an unknown image_id', DROPPED, False)
-UNKNOWN_CATEGORY = Fault('reference an unknown category_id', DROPPED, False)
+UNKNOWN_IMAGE = Fault('reference an unknown image_id', DROPPED, False, 'image_id')
+UNKNOWN_CATEGORY = Fault('reference an unknown category_id', DROPPED, False, 'category_id')
 EMPTY = Fault('have a box smaller than 1 pixel or no area', DROPPED, False)
 OUTSIDE = Fault('have a box outside the image', DROPPED, False)
 LEAVES = Fault('have a box that leaves the image', 'bbox is [x, y, width, height]', False)
@@ -53,6 +55,7 @@ NO_MASK = Fault(
 BAD_MASK = Fault('have a segmentation of unknown form', 'write [[x, y, x, y, ...], ...] or RLE')
 SHORT_POLYGON = Fault('begin with a polygon of one or two points', 'pycocotools fails; remove it')
 BAD_RLE = Fault('have an RLE that does not fill the image', 'encode the mask again')
+TRAINED = (None, LEAVES)
 
 
 def check_coco_file(key: str, path: str, classes: Sequence[str], use: CocoUse) -> None:
@@ -105,7 +108,7 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
         ...         'categories': [{'id': 1, 'name': 'cat'}],
         ...         'annotations': [{'id': 1, 'image_id': 7, 'category_id': 1}]}
         >>> examine(file, ['cat'], CocoUse())
-        ['1 of 1 annotations reference an unknown image_id (the first is number 0, id 1): they are dropped']
+        ['1 of 1 annotations reference an unknown image_id (the first is number 0, id 1, image_id 7): they are dropped']
     """  # noqa: E501
     warnings = _check_categories(content['categories'], list(classes), use)
     images = {image['id']: image for image in content['images']}
@@ -119,20 +122,33 @@ def examine(content: dict, classes: Sequence[str], use: CocoUse) -> list[str]:
     known = {c['id'] for c in content['categories']}
     found: Counter[Fault] = Counter()
     first: dict[Fault, int] = {}
+    objects = crowds = 0
     for index, annotation in enumerate(annotations):
         fault = _fault(annotation, images, known, used, use)
+        crowds += bool(annotation.get('iscrowd'))
+        ignored = annotation.get('iscrowd') or annotation.get('ignore')
+        objects += fault in TRAINED and not ignored and annotation['category_id'] in used
         if fault is not None:
             found[fault] += 1
             first.setdefault(fault, index)
     for fault, count in found.items():
         index = first[fault]
+        shown = ('id', fault.field) if fault.field else ('id',)
+        about = ', '.join(f'{name} {annotations[index].get(name)!r}' for name in shown)
         text = (
             f'{count} of {len(annotations)} annotations {fault.what} (the first is number {index}, '
-            f'id {annotations[index].get("id")}): {fault.remedy}'
+            f'{about}): {fault.remedy}'
         )
         if fault.fatal:
             raise InputError(text)
         warnings.append(text)
+    if use.trained and 2 * crowds > len(annotations):
+        warnings.append(
+            f'{crowds} of {len(annotations)} annotations are crowds (iscrowd=1), which training '
+            'ignores; set iscrowd=0 for single objects'
+        )
+    if use.trained and annotations and not objects:
+        raise InputError(f'no object is left to train on; {"; ".join(warnings)}')
     return warnings
 
 
@@ -206,6 +222,8 @@ def _fault_of_mask(annotation: dict, image: dict, use: CocoUse) -> Fault | None:
             return RLE_IGNORED
         return None if _fills(mask, image) else BAD_RLE
     if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
+        return BAD_MASK
+    if len(mask) > 2 and all(len(polygon) == 2 for polygon in mask):  # points of one polygon
         return BAD_MASK
     try:
         if not all(math.isfinite(sum(polygon)) for polygon in mask):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmca.checks.coco import CocoUse, check_coco_file
-from mmca.checks.images import check_sample
+from mmca.checks.images import check_sample, sample
 from mmca.errors import InputError
 
 
@@ -78,6 +78,7 @@ def check_data(splits: list[Split]) -> None:
         if hasattr(split.dataset, 'get_data_info'):
             check_sample(split.key, split.dataset)
         _check_output_names(split)
+        _check_metrics(split)
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, classes, _use_of(split))
     _compare_classes(splits)
@@ -96,6 +97,29 @@ def _check_output_names(split: Split) -> None:
             raise InputError(
                 f'{split.key}: the results of {other} and {path} would overwrite each other in '
                 'output_dir; rename an image, or test the folders one by one'
+            )
+
+
+def _check_metrics(split: Split) -> None:
+    """Refuse metrics whose figures would mean something else than they say.
+
+    mmdet compares predictions with whatever images of the evaluator's file have the same ids, and
+    mmseg counts pixels of any label as one class where there is only one.
+    """
+    evaluator = f'{split.key.partition("_")[0]}_evaluator'
+    for metric in getattr(split.evaluator, 'metrics', ()):
+        for info in sample(split.dataset) if getattr(metric, 'file_images', None) else ():
+            listed = metric.file_images.get(info['img_id'], {}).get('file_name', 'no image')
+            if os.path.basename(listed) != os.path.basename(info['img_path']):
+                raise InputError(
+                    f'{evaluator}.ann_file has {listed} under the id {info["img_id"]!r}, but '
+                    f'{split.key} has {info["img_path"]}; set it to {split.dataset.ann_file}'
+                )
+        if type(metric).__name__ == 'IoUMetric' and len(split.classes) == 1:
+            raise InputError(
+                f'{split.key} has one class, so IoUMetric would count all pixels as it; name the '
+                f"background, too: metainfo.classes=('background', {split.classes[0]!r}), "
+                'num_classes=2'
             )
 
 
@@ -125,6 +149,7 @@ def _use_of(split: Split) -> CocoUse:
         boxes_evaluated='bbox' in evaluated or 'segm' in evaluated,
         masks_evaluated='segm' in evaluated,
         labels=tuple(split.dataset.cat_ids),
+        trained=split.evaluator is None,
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from mmca.checks.labels import check_label_map
-from mmca.errors import InputError
+from mmca.errors import InputError, warn
 from mmca.io import image_size
 
 SAMPLES = 64  # files looked at in each data set
 MAX_PROCESSES = 8
+DARK = 2**14  # largest value of a 16-bit image, below which 8 bits hold too little of it
 UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 
 
@@ -22,17 +26,71 @@ def check_sample(key: str, dataset: Any) -> None:
     Raises:
         InputError: a file is broken or does not match its annotations.
     """
-    number = len(dataset)
-    count = min(number, SAMPLES)
     loaders = _loaders(dataset)
-    for index in range(count):
-        info = dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
+    for info in sample(dataset):
         try:
             check_image(info, dataset, loaders)
         except InputError as error:
             raise InputError(
                 f'{key}: {error} (--images of mmca check lists all such files)'
             ) from error
+    check_presence(key, dataset, loaders)
+    _warn_of_dark_images(key, dataset, loaders)
+
+
+def check_presence(key: str, dataset: Any, loaders: list) -> None:
+    """Look for all files of a data set; each folder is listed once.
+
+    Raises:
+        InputError: some do not exist, and training would end where it meets the first.
+    """
+    reader = next((step for step in loaders if _reads_local_files(step)), None)
+    names = ['img_path'] if reader else []
+    names += ['seg_map_path' for step in loaders if getattr(step, 'with_seg', False)]
+    folders: dict[str, set[str]] = {}
+    absent = []
+    for index in range(len(dataset) if names else 0):
+        info = dataset.get_data_info(index)
+        for path in (info.get(name) for name in names):
+            if not isinstance(path, str) or '://' in path:
+                continue
+            folder, file = os.path.split(path)
+            if folder not in folders:
+                folders[folder] = {*os.listdir(folder or '.')} if os.path.isdir(folder) else set()
+            if file not in folders[folder] and not os.path.isfile(path):  # in another case
+                absent.append(path)
+    if absent:
+        raise InputError(
+            f'{key}: {len(absent)} files of its {len(dataset)} images do not exist, such as '
+            f'{absent[0]}; add them, or remove their entries'
+        )
+
+
+def _warn_of_dark_images(key: str, dataset: Any, loaders: list) -> None:
+    """Warn of images of 10 to 14 bits in 16, of which OpenCV keeps the upper 8."""
+    from PIL import Image
+
+    reader = next((step for step in loaders if _reads_local_files(step)), None)
+    if reader is None or reader.imdecode_backend != 'cv2' or reader.color_type not in UPRIGHT:
+        return
+    for path in (info['img_path'] for info in sample(dataset)):
+        largest = None
+        with suppress(OSError, ValueError), Image.open(path) as image:  # Pillow may not know it
+            largest = np.asarray(image).max() if image.mode.startswith('I;16') else None
+        if largest is not None and largest < DARK:
+            warn(
+                f'{key}: {path} has 16 bits with values up to {largest}, and OpenCV reads value / '
+                '256; scale the images to 8 bits, or training sees them nearly black'
+            )
+            return
+
+
+def sample(dataset: Any) -> Iterator[dict]:
+    """Evenly spaced entries of a data set, at most `SAMPLES`."""
+    number = len(dataset)
+    count = min(number, SAMPLES)
+    for index in range(count):
+        yield dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
 
 
 def check_image(info: dict, dataset: Any, loaders: list) -> None:

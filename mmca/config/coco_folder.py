@@ -8,15 +8,10 @@ from pathlib import Path
 
 from mmca.config.folders import SPLITS, DatasetInfo, Folders, Split, hold_out, median_size, split_of
 from mmca.errors import InputError
-from mmca.io import complete_coco
+from mmca.io import COCO_FIELDS, check_coco_fields, complete_coco
 
 PROBES = 50  # file names of a COCO file that are looked up in each folder
 MANY = 20  # JSON files in a folder; more means one file per image, not COCO
-FIELDS = {  # of the entries in a COCO file's lists
-    'images': {'id', 'file_name', 'width', 'height'},
-    'annotations': {'image_id', 'category_id'},
-    'categories': {'id', 'name'},
-}
 
 
 def find_coco_files(
@@ -50,7 +45,7 @@ def find_coco_files(
         read, wrong = {}, []
         for path in paths:
             try:
-                if content := _read_coco(path):
+                if content := _read_coco(path, faults):
                     read[path] = content
             except InputError as error:
                 wrong.append(error)
@@ -71,25 +66,41 @@ def find_coco_files(
     return files
 
 
-def _read_coco(path: Path) -> dict | None:
-    """The content of a COCO file with objects, None for other JSON files."""
+def _read_coco(path: Path, faults: list[InputError]) -> dict | None:
+    """The content of a COCO file with objects, None for other JSON files.
+
+    Those that somebody could take for one are added to `faults`.
+    """
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f'cannot read {path}: {error}') from error
     found = content if isinstance(content, dict) else {}
-    if not all(found.get(key) and isinstance(found[key], list) for key in FIELDS):
+    lists = [found.get(key) for key in COCO_FIELDS]
+    if not all(isinstance(entries, list) and entries for entries in lists):
+        if lists[0] and not lists[1]:
+            faults.append(InputError(f'{path} has images, but no annotations'))
+        if isinstance(content, list) and 'image_id' in str(content[:1]):
+            faults.append(InputError(f'{path} is a list of annotations without their images'))
         return None
-    for key, fields in FIELDS.items():
-        if not all(isinstance(entry, dict) and fields <= entry.keys() for entry in content[key]):
-            raise InputError(f'{path} is malformed: all {key} need {", ".join(sorted(fields))}')
+    if not all(isinstance(entry, dict) for entries in lists for entry in entries):
+        raise InputError(f'{path} is malformed: its entries must be JSON objects')
+    try:
+        check_coco_fields(content)
+    except InputError as error:
+        raise InputError(f'{path} is malformed: {error}') from error
     return complete_coco(content)
 
 
-def inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dict]]) -> DatasetInfo:
+def inspect_coco(
+    root: Path, folders: Folders, files: dict[str, tuple[Path, dict]], faults: list[InputError]
+) -> DatasetInfo:
     if 'train' not in files:
         found = ', '.join(str(path) for path, _ in files.values())
-        raise InputError(f'{root} has no COCO file to train on, only {found}; use --train')
+        raise InputError(
+            '; '.join([f'{root} has no COCO file to train on, only {found}', *map(str, faults)])
+            + '; use --train'
+        )
     path, content = files['train']
     size = median_size([(image['width'], image['height']) for image in content['images']])
     objects = [entry for _, file in files.values() for entry in file['annotations']]
@@ -114,7 +125,8 @@ def inspect_coco(root: Path, folders: Folders, files: dict[str, tuple[Path, dict
 
 def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Split:
     classes = {category['id']: category['name'] for category in content['categories']}
-    counts = Counter(classes.get(entry['category_id']) for entry in content['annotations'])
+    objects = [entry for entry in content['annotations'] if not entry['iscrowd']]
+    counts = Counter(classes.get(entry['category_id']) for entry in objects)
     names = [str(image['file_name']) for image in content['images']]
     inside = path.is_relative_to(root)
     listing = path.relative_to(root) if inside else path.resolve()
@@ -127,7 +139,10 @@ def _coco_split(root: Path, folders: Folders, path: Path, content: dict) -> Spli
         if number and (not own or split in (None, own)):  # splits may share file names
             scores[folder] = number, split == own
     if not scores:
-        raise InputError(f'no folder below {root} has the images of {path}, such as {names[0]}')
+        raise InputError(
+            f'no folder below {root} has the images of {path}, such as {names[0]}; its file_name '
+            'must be a path from one of the folders, in the same spelling'
+        )
     images = max(scores, key=scores.get).as_posix().removeprefix('.')
     objects = {name: counts[name] for name in classes.values()}
     return Split(images, names, listing=listing.as_posix(), objects=objects)

@@ -149,11 +149,16 @@ def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     small = 'camvid' if info.task == 'labels' else 'penn_fudan'
     shipped = read_config(f'_base_/datasets/{small}')
     pipelines = {name: shipped[name] for name in ('train_pipeline', 'test_pipeline')}
+    if info.task == 'labels':
+        pipelines['tta_pipeline'] = shipped.tta_pipeline
+        width = shipped.test_pipeline[1].scale[0]
+        for step in shipped.tta_pipeline[1].transforms[0]:
+            step.scale = tuple(round(side * step.scale[0] / width) for side in recipe.size)
     masks = recipe.head.endswith('maskrcnn')
     changes = {'scale': recipe.size, 'crop_size': recipe.size[::-1], 'with_mask': masks}
     for step in (step for pipeline in pipelines.values() for step in pipeline):
         step.update({key: value for key, value in changes.items() if key in step})
-    return {**pipelines, 'tta_pipeline': None} if info.task == 'labels' else pipelines
+    return pipelines
 
 
 def _data(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def inspect_folder(
     named = {split: file for split, file in (('train', train), ('val', val)) if file}
     faults: list[InputError] = []
     if files := find_coco_files(root, folders, named, faults):
-        info = inspect_coco(root, folders, files)
+        info = inspect_coco(root, folders, files, faults)
     elif splits := match_folders(root, folders):
         info = inspect_label_maps(root, folders, splits, classes)
     elif faults:

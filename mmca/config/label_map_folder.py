@@ -33,6 +33,7 @@ SAMPLES = 8  # images of a folder whose values are counted
 MAX_VALUES = 100  # distinct values in a label map; photographs have more
 IGNORED = 255  # label
 UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # byte order marks
+CONVERT = 'see "Color maps" in docs/own_data.md to replace values'
 CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
 
 
@@ -236,7 +237,7 @@ def _class_names(
     if last < 1:
         raise InputError(
             f'the label maps in {root} contain only 0 and {IGNORED} (ignored): write class '
-            'numbers starting at 0, such as 0 for background, 1 for objects'
+            f'numbers starting at 0, such as 0 for background, 1 for objects; {CONVERT}'
         )
     lists = (root / name for name in CLASS_LISTS)
     given = given or next((str(file) for file in lists if file.is_file()), None)
@@ -245,7 +246,7 @@ def _class_names(
         if last >= 2 * len(labels):
             raise InputError(
                 f'the label maps in {root} have {len(labels)} distinct labels, up to {last}: write '
-                'class numbers 0, 1, 2, ..., or list all names with --classes'
+                f'class numbers 0, 1, 2, ..., or list all names with --classes; {CONVERT}'
             )
         notes.append('the classes have no names: use --classes, or put classes.txt in the folder')
         names = [f'class_{value}' for value in range(first, last + 1)]
@@ -260,6 +261,7 @@ def _class_names(
             raise InputError(
                 f'{given} lists {len(names)} classes, but the label maps in {root} have label '
                 f'{last}: list {last + 1}, or write {IGNORED} for unlabeled pixels{hint}'
+                + (f'; {CONVERT}' if len(labels) <= len(names) else '')
             )
     if first:
         notes.append('no label map has 0: classes begin at 1 (reduce_zero_label=True)')

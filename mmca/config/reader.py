@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mmca.config.packages import require
 from mmca.config.shipped import LIBRARIES, find_config
-from mmca.errors import InputError
+from mmca.errors import InputError, warn
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+SHOWN = 4  # keys in a message
 # Top-level settings of the libraries; all other names there are the config's own variables.
 KEYS = (
     *('model', 'data_preprocessor', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline'),
@@ -25,6 +26,21 @@ KEYS = (
     *('log_processor', 'visualizer', 'default_scope', 'custom_imports', 'env_cfg', 'randomness'),
     *('sync_bn', 'find_unused_parameters', 'compile', 'runner_type'),
 )
+
+# Settings of the libraries before mmengine, which have no effect any more -> those of today.
+OUTDATED = {
+    'data': 'train_dataloader, val_dataloader and test_dataloader',
+    'optimizer': 'optim_wrapper.optimizer',
+    'optimizer_config': 'optim_wrapper',
+    'fp16': 'optim_wrapper.type',
+    'lr_config': 'param_scheduler',
+    'runner': 'train_cfg',
+    'total_epochs': 'train_cfg.max_epochs',
+    'evaluation': 'val_evaluator, train_cfg.val_interval and default_hooks.checkpoint',
+    'checkpoint_config': 'default_hooks.checkpoint',
+    'log_config': 'default_hooks.logger and visualizer',
+    'resume_from': 'load_from and resume',
+}
 
 
 def parse_options(pairs: Sequence[str]) -> dict:
@@ -70,6 +86,10 @@ def load_config(name: str, pairs: Sequence[str] = ()) -> Config:
 
     cfg = read_config(name, pairs)
     library_of(cfg, name)
+    for key in sorted(OUTDATED.keys() & cfg.keys()):
+        variable = isinstance(cfg[key], str) and key != 'resume_from'
+        if not variable and not _places(cfg, cfg[key]):
+            warn(f'config {name}: {key} has no effect in mmengine, which reads {OUTDATED[key]}')
     try:
         import_modules_from_strings(**(cfg.get('custom_imports') or {'imports': []}))
     except Exception as error:  # a module of the user's may raise anything
@@ -108,12 +128,37 @@ def read_config(name: str, pairs: Sequence[str] = (), environment: bool = True) 
             near = get_close_matches(first, [*KEYS, *cfg], 1)
             hint = f', did you mean {near[0]}?' if near else ''
             raise InputError(f'--cfg-options {key}: {name} has no {first!r}{hint}')
+        if first not in KEYS:
+            places = ', '.join(_places(cfg, cfg[first])[:SHOWN])
+            warn(
+                f'--cfg-options {key} changes a variable, and no setting that was computed from it'
+                + (f'; the same value is in {places}' if places else '')
+            )
     try:
         cfg.merge_from_dict(options)
     except Exception as error:
         reason = ' '.join(str(error).split())
         raise InputError(f'cannot apply --cfg-options to {name}: {reason}') from error
     return cfg
+
+
+def _places(cfg: Config, value: Any) -> list[str]:
+    """The settings with this value, or a dict with its items, as keys of --cfg-options."""
+
+    def has_it(node: Any) -> bool:
+        if isinstance(node, dict) and isinstance(value, dict):
+            return all(node.get(k, ...) == v for k, v in value.items() if k != '_delete_')
+        return node == value and type(node) is type(value)
+
+    def search(node: Any, key: str) -> Iterator[str]:
+        if has_it(node):
+            yield key
+        elif isinstance(node, (dict, list, tuple)):
+            pairs = node.items() if isinstance(node, dict) else enumerate(node)
+            for name, child in pairs:
+                yield from search(child, f'{key}.{name}')
+
+    return [place for key in KEYS if key in cfg for place in search(cfg[key], key)]
 
 
 def library_of(cfg: Config, name: str) -> str:

@@ -6,19 +6,21 @@ from typing import Any, ClassVar
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 
 from mmca.checks import (
     check_batch_labels,
     check_classes,
     check_data,
+    check_normalization,
     check_trained_classes,
     check_weights,
     splits_of,
 )
 from mmca.engine.rehearsal import rehearse_validation
+from mmca.errors import InputError
 from mmca.registry import HOOKS
 
 
@@ -45,7 +47,7 @@ class CheckHook(Hook):
     """
 
     priority = 'VERY_HIGH'
-    started: ClassVar[bool] = False  # whether a test of this process has begun
+    started: ClassVar[bool] = False  # whether a test of this process has passed its first image
 
     def __init__(self) -> None:
         self.trained: list[str] = []  # classes of the checkpoint whose heads are used as they are
@@ -63,14 +65,22 @@ class CheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check training and validation data, and rehearse a validation."""
         self._check(runner, train=runner.train_loop, val=runner.val_loop)
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop) and not len(loop.dataloader):
+            raise InputError(
+                f'an epoch has no iteration: the {len(loop.dataloader.dataset)} images are less '
+                'than a batch, and drop_last leaves them out; lower train_dataloader.batch_size'
+            )
         rehearse_validation(runner)
 
     def before_test(self, runner: Runner) -> None:
         """Check the test data."""
         self._check(runner, test=runner.test_loop)
 
-    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note that the test has begun."""
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Note that the first image has been tested."""
         CheckHook.started = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -83,8 +93,11 @@ class CheckHook(Hook):
         splits = splits_of(loops)
         check_data(splits)
         check_classes(_bare(runner.model), splits)
+        check_normalization(_bare(runner.model), splits)
         check_trained_classes(self.trained, str(runner.cfg.get('load_from')), splits)
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # --tta
+        model = model.module
+    return model

@@ -8,6 +8,7 @@ from them what a config has derived from mmdet's.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
@@ -18,7 +19,9 @@ from mmdet.datasets import api_wrappers
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.fileio import get_local_path
 
-from mmca.io import read_coco
+from mmca.checks.coco import CocoUse, examine
+from mmca.errors import InputError
+from mmca.io import COCO_FIELDS, check_coco_fields, read_coco
 
 
 class COCO(api_wrappers.COCO):
@@ -73,8 +76,32 @@ def by_names(kind: type) -> Callable:
 def _build_dataset(kind: type, **settings: Any) -> Any:
     dataset = object.__new__(kind)
     dataset.COCOAPI = COCO  # of the object, not of the class, which loading processes import
-    dataset.__init__(**settings)
+    try:
+        dataset.__init__(**settings)
+    except InputError:
+        raise
+    except Exception:
+        _explain(dataset)
+        raise
     return dataset
+
+
+def _explain(dataset: Any) -> None:
+    """Raise an InputError if the file of a data set that cannot be built is the reason."""
+    path = getattr(dataset, 'ann_file', '')
+    if not hasattr(dataset, 'pipeline') or not os.path.isfile(path):  # the pipeline comes first
+        return
+    content = read_coco(path)
+    try:
+        check_coco_fields(content)
+        use = CocoUse(trained=not dataset.test_mode)
+        found = examine(content, dataset.metainfo.get('classes') or (), use)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+    if not dataset.data_list:
+        counts = [f'{len(content.get(key) or ())} {key}' for key in COCO_FIELDS]
+        reasons = '; '.join([f'{path} has {", ".join(counts)}', *found])
+        raise InputError(f'no image is left: {reasons}; filter_cfg drops images, too')
 
 
 class CocoMetric(MMDetCocoMetric):
@@ -87,9 +114,15 @@ class CocoMetric(MMDetCocoMetric):
         self, ann_file: str | None = None, *args: Any, sort_categories: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(None, *args, **kwargs)
+        self.iou_thrs = np.atleast_1d(self.iou_thrs)  # pycocotools compares it with numbers
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=self.backend_args) as path:
                 self._coco_api = COCO(path)  # as in mmdet 3.5.1, which reads the file here, too
+
+    @property
+    def file_images(self) -> dict:
+        """Id -> entry of the images in `ann_file`; empty without one."""
+        return self._coco_api.imgs if self._coco_api else {}
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Evaluate predictions; leave out classes that the file lacks.

@@ -1,8 +1,8 @@
 """Errors of a run: one line during set-up, the traceback and a line of advice afterward.
 
 1. `InputError`: its line, exit status 2.
-2. Anything else raised before the first iteration: `error: TYPE: message`, exit status 2. The
-   traceback goes to the log file.
+2. Anything else raised before the end of the first iteration, which fails if settings do not fit
+   each other: `error: TYPE: message`, exit status 2. The traceback goes to the log file.
 3. Anything raised later: the traceback, then how to resume, exit status 1.
 
 With MMCA_TRACEBACK=1 (`--traceback` of the commands), exceptions are raised unchanged.
@@ -26,11 +26,21 @@ TRACEBACK = 'MMCA_TRACEBACK'  # '1' asks for tracebacks; '0': a command of mmca,
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def linked(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
-    """Find the nearest exception of a kind in a chain of causes and contexts."""
-    while error is not None and not isinstance(error, kind):
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error
+
+
+def linked(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Find the nearest exception of a kind in a chain of causes and contexts."""
+    return next((one for one in _chain(error) if isinstance(one, kind)), None)
+
+
+def _source_line(error: BaseException) -> str:
+    """The line that raised an exception without a message, such as a bare assert."""
+    *_, last = traceback.extract_tb(error.__traceback__) or [None]
+    return f'{last.line} in {last.filename}, line {last.lineno}' if last else ''
 
 
 def describe(error: BaseException) -> str:
@@ -44,8 +54,11 @@ def describe(error: BaseException) -> str:
         >>> describe(KeyError('mask')), describe(InputError('no such file: a.json'))
         ("KeyError: 'mask'", 'no such file: a.json')
     """
-    known, part = linked(error, InputError), getattr(error, 'mmca_part', '')
-    text = str(known or error).strip()
+    known = linked(error, InputError)
+    # mmengine raises what a hook raises again, with the hook's name and without ours.
+    error = next((one for one in _chain(error) if hasattr(one, 'mmca_part')), error)
+    part = getattr(error, 'mmca_part', '')
+    text = str(known or error).strip() or _source_line(error)
     if 'Traceback (most recent' in text:  # torch quotes the traceback of a loading process
         kind, _, text = text.splitlines()[-1].partition(': ')
         text = text if known else f'{kind}: {text}'
@@ -63,7 +76,7 @@ def reported(
     """Handle exceptions by the policy of this module.
 
     Args:
-        started: whether the first iteration has begun.
+        started: whether the first iteration has ended.
         advice: how to resume.
 
     Raises:
@@ -80,12 +93,13 @@ def reported(
         expected = linked(error, InputError)
         if started() and not expected:
             traceback.print_exception(type(error), error, error.__traceback__)
-            print_line('error', f'{_advice(error)}{advice()}')
+            print_line('error', f'{_advice(error) or _others_advice()}{advice()}')
             raise SystemExit(1) from error
         if not started():
             _log(error)
         flag = '--traceback' if TRACEBACK in os.environ else f'{TRACEBACK}=1'
-        print_line('error', describe(error) + ('' if expected else f' ({flag} shows where)'))
+        text = describe(error) if expected else f'{_advice(error)}{describe(error)}'
+        print_line('error', text + ('' if expected else f' ({flag} shows where)'))
         raise SystemExit(2) from error
 
 
@@ -99,6 +113,10 @@ def _advice(error: BaseException) -> str:
     system = linked(error, OSError)
     if system is not None and system.errno in DISK_FULL:
         return f'no space left for {system.filename or "a file"}: free some space; '
+    return ''
+
+
+def _others_advice() -> str:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return 'if another process of this run failed first, its own output shows the reason; '
     return ''

@@ -14,12 +14,14 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
@@ -33,6 +35,7 @@ from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
 from mmca.engine.failures import reported
 from mmca.engine.hooks.drawing import keep_subfolders
+from mmca.errors import InputError
 from mmca.registry import RUNNERS
 
 # Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
@@ -46,7 +49,7 @@ HOOKS = {
 LONG = 10  # lines; a report on loaded weights is shorter, a config is longer
 # Functions that log the libraries' notes: mmengine's `print_log`, and its runner's on SyncBN.
 NOTES = ('print_log', 'wrap_model')
-FIRST_ITERATIONS = ('before_train_iter', 'before_val_iter', 'before_test_iter')
+FIRST_ITERATIONS = ('after_train_iter', 'after_val_iter', 'after_test_iter')
 
 
 def _naming(method: str, part: str) -> Callable:
@@ -78,7 +81,7 @@ class Runner(MMEngineRunner):
         runner.train()
     """
 
-    started = False  # whether the first iteration has begun
+    started = False  # whether the first iteration has ended
     trains = False  # whether it was asked to train, not to test
 
     @classmethod
@@ -141,7 +144,7 @@ class Runner(MMEngineRunner):
         return logger
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call all hooks, and note the first iteration."""
+        """Call all hooks, and note the end of the first iteration."""
         self.started = self.started or fn_name in FIRST_ITERATIONS
         super().call_hook(fn_name, **kwargs)
 
@@ -240,7 +243,26 @@ def _by_names(node: Any, registry: Registry) -> Any:
         base.__module__.startswith('mmdet.') for base in kind.__mro__
     ):
         node['type'] = import_module('mmca.engine.coco').by_names(kind)
+    elif isinstance(kind, type) and issubclass(kind, BaseDataset):
+        node['type'] = partial(_build_dataset, kind)
     return node
+
+
+def _build_dataset(kind: type[BaseDataset], **settings: Any) -> BaseDataset:
+    """Build a data set; one without images is named."""
+    dataset = object.__new__(kind)
+    try:
+        dataset.__init__(**settings)
+    except ValueError as error:
+        if not hasattr(dataset, 'pipeline') or dataset.data_list:  # the pipeline comes first
+            raise
+        places = [place for place in (dataset.ann_file, *dataset.data_prefix.values()) if place]
+        suffix = getattr(dataset, 'img_suffix', '')
+        raise InputError(
+            f'no image{suffix and f" named *{suffix}"} in {", ".join(places)}; correct data_prefix'
+            + (', or img_suffix' * bool(suffix))
+        ) from error
+    return dataset
 
 
 def import_library(library: str | None) -> None:

@@ -40,11 +40,18 @@ def install() -> None:
         def load_from_fileobj(self, file: IO[bytes], **kwargs: Any) -> Any:
             return DataUnpickler(file, **kwargs).load()
 
+    class TupleLoader(getattr(yaml, 'CSafeLoader', yaml.SafeLoader)):
+        """Reads the tuples that mmengine writes, too."""
+
+    TupleLoader.add_constructor(
+        'tag:yaml.org,2002:python/tuple',
+        lambda loader, node: tuple(loader.construct_sequence(node, deep=True)),
+    )
+
     @register_handler(['yaml', 'yml'])
     class SafeYamlHandler(YamlHandler):
         def load_from_fileobj(self, file: IO[str], **kwargs: Any) -> Any:
-            loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
-            return super().load_from_fileobj(file, **{**kwargs, 'Loader': loader})
+            return super().load_from_fileobj(file, **{**kwargs, 'Loader': TupleLoader})
 
 
 def refuse_code() -> None:

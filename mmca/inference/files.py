@@ -21,7 +21,7 @@ from mmca.inference.drawing import draw
 from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
 from mmca.inference.predictor import Predictor, Result
 from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
-from mmca.io import IMAGE_SUFFIXES, image_size
+from mmca.io import IMAGE_SUFFIXES, image_size, is_hidden
 
 VIDEOS = (  # in folders; a file that is named may have any suffix
     *('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts'),
@@ -120,7 +120,10 @@ class _Job:
         self.summary = Summary(
             with_truth=len(self.entries),
             skipped=skipped,
-            failures=[(text, 'no such image or video') for text in missing],
+            failures=[
+                (text, f'no {"" if os.path.isdir(text) else "such "}image or video')
+                for text in missing
+            ],
         )
 
     def steps(self) -> Iterator[None]:
@@ -238,14 +241,14 @@ def find_sources(inputs: Iterable[str | Path]) -> tuple[list[Source], list[str],
 
 
 def _expand(text: str) -> tuple[Path, list[Path]]:
-    """Return the file or folder that an input names, and its files."""
+    """Return the file or folder that an input names, and its files that are not hidden."""
     root = path = Path(os.path.abspath(os.path.expanduser(text)))
     if path.is_file():
         return path, [path]
     found = path.rglob('*') if path.is_dir() else map(Path, glob.iglob(str(path), recursive=True))
     while glob.has_magic(str(root)) and not root.is_dir():
         root = root.parent
-    return root, sorted(item for item in found if item.is_file())
+    return root, sorted(p for p in found if p.is_file() and not is_hidden(p, root))
 
 
 def _is_video(path: Path) -> bool:

@@ -10,6 +10,8 @@ from textwrap import shorten
 from typing import Any, Union
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import torch
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
@@ -61,7 +63,7 @@ class Segmentation:
     palette: np.ndarray
 
 
-Image = Union[str, Path, np.ndarray]
+Image = Union[str, Path, np.ndarray, PIL.Image.Image]
 Result = Union[Detections, Segmentation]
 
 
@@ -170,7 +172,9 @@ class Predictor:
         """Predict.
 
         Args:
-            images: a file or an array (H, W, 3), BGR from 0 to 255, uint8 or float32; or a list.
+            images: a file, an image of Pillow, or an array (H, W, 3), BGR from 0 to 255, uint8 or
+                float; or a list of them. Gray arrays, (H, W) or (H, W, 1), and those with an alpha
+                channel, (H, W, 4), become BGR.
             batch_size: the largest number of images, or of a detector's tiles, per forward pass.
                 Images of different sizes get separate passes, since padding to a common size
                 would change results.
@@ -179,7 +183,7 @@ class Predictor:
             One result, or a list for a list of images.
 
         Raises:
-            InputError: a file cannot be read, or an array has another shape or dtype.
+            InputError: a file cannot be read, or an array has another shape, dtype or range.
         """
         if not isinstance(images, (list, tuple)):
             return self([images])[0]
@@ -188,7 +192,7 @@ class Predictor:
         return self._whole(images, batch_size)
 
     def _tiled(self, image: Image, batch_size: int) -> Detections:
-        values = image if isinstance(image, np.ndarray) else self.read(image)
+        values = self._as_array(image)
         shape, tile = values.shape[:2], self.tile
         corners = tile_corners(shape, tile, self.overlap)
         parts = [values[y : y + tile, x : x + tile] for y, x in corners]
@@ -211,14 +215,34 @@ class Predictor:
         Returns:
             'inputs', (3, H', W'), resized and not yet normalized, and 'data_samples'.
         """
-        values = image if isinstance(image, np.ndarray) else self.read(image)
-        if values.shape[2:] != (3,) or values.dtype not in (np.uint8, np.float32):
-            raise InputError(
-                'an image must be (H, W, 3), BGR, uint8 or float32, '
-                f'got {values.shape} {values.dtype}'
-            )
+        values = self._as_array(image)
         with DefaultScope.overwrite_default_scope(self.library):
             return self._prepare({'img': values})
+
+    def _as_array(self, image: Image) -> np.ndarray:
+        """Return an image as (H, W, 3), BGR, uint8 or float32."""
+        if isinstance(image, (str, Path)):
+            return self.read(image)
+        if isinstance(image, PIL.Image.Image):
+            image = np.asarray(PIL.ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
+        if not isinstance(image, np.ndarray):
+            raise InputError(
+                f'an image must be a file, an array or an image of Pillow, got {type(image)}'
+                + (', as cv2.imread returns for files that it cannot read' * (image is None))
+            )
+        values = image.astype(np.float32) if image.dtype == np.float64 else image
+        if values.ndim == 2 or values.shape[2:] == (1,):
+            values = np.stack([values.reshape(values.shape[:2])] * 3, 2)
+        values = values[..., :3] if values.shape[2:] == (4,) else values
+        known = values.dtype in (np.uint8, np.float32) and values.shape[2:] == (3,)
+        if not known or not values.size:
+            raise InputError(
+                'an image must be (H, W, 3), BGR, uint8 or float32, '
+                f'got {image.shape} {image.dtype}'
+            )
+        if values.dtype == np.float32 and 0 < values.max() <= 1:
+            raise InputError('the values of a float image must be from 0 to 255, got 0 to 1')
+        return values
 
     @torch.no_grad()
     def forward(self, data: Sequence[dict]) -> list[Result]:

@@ -239,7 +239,7 @@ def test_init_weights(tmp_path):
     for options, kind, message in (
         ({'checkpoint': 'x.pth'}, InputError, r'checkpoint not found: x\.pth'),
         ({'checkpoint': str(path), 'min_share': 1.1}, InputError, r'at least 110\.0%'),
-        ({'prefix': 'backbone.'}, TypeError, 'prefix'),
+        ({'checkpoint': str(path), 'prefix': 'x'}, InputError, "no tensor .* begins with 'x'"),
     ):
         with pytest.raises(kind, match=message):
             PVT(PVT_ARCH, init_cfg={'type': 'Pretrained', **options}).init_weights()
@@ -261,6 +261,33 @@ def test_position_embeddings_must_agree(prefix, tmp_path):
     assert deit_options(read_checkpoint(path)) == {'pos_embed': False, 'with_cls_token': False}
     with pytest.raises(InputError, match=r'lacks the .* set .*\.pos_embed=False$'):
         load_pretrained(model, path)
+
+
+def test_a_prefix_selects_the_backbone_as_in_the_libraries(tmp_path):
+    teacher, student = CAPVT(PVT_ARCH).state_dict(), CAPVT(PVT_ARCH).state_dict()
+    both = {
+        f'{kind}.{name}': t
+        for kind, own in (('s', student), ('t', teacher))
+        for name, t in own.items()
+    }
+    path = save({'state_dict': both}, tmp_path / 'both.pth')
+    for prefix in ('t', 't.'):
+        init_cfg = {'type': 'Pretrained', 'checkpoint': str(path), 'prefix': prefix}
+        model = CAPVT(PVT_ARCH, init_cfg=init_cfg)
+        model.init_weights()
+        assert_loaded(model, teacher)
+
+
+@pytest.mark.parametrize('name', ['model_state_dict', 'net', 'params_ema'])
+def test_a_state_dict_under_any_name(name, tmp_path):
+    """As training loops of their own save it, perhaps compiled, beside their optimizer."""
+    weights = {'_orig_mod.fc.weight': torch.ones(2, 2)}
+    optimizer = {'state': {0: {'exp_avg': torch.zeros(2, 2)}}, 'param_groups': []}
+    path = save({'epoch': 1, name: weights, 'optimizer_state_dict': optimizer}, tmp_path / 'a.pth')
+    assert list(read_checkpoint(path).tensors) == ['fc.weight']
+    path = save({name: weights, 'teacher': weights}, tmp_path / 'b.pth')
+    with pytest.raises(InputError, match=f'several state dicts: {name}, teacher; save one alone'):
+        read_checkpoint(path)
 
 
 def test_bad_files_are_named(tmp_path):

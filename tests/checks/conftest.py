@@ -50,7 +50,7 @@ def ade(tmp_path):
         )
         prefix = dict(img_path=str(files.images), seg_map_path=str(files.maps))
         with DefaultScope.overwrite_default_scope('mmseg'):
-            return kind(data_prefix=prefix, **options)
+            return kind(**{'data_prefix': prefix, **options})
 
     return SimpleNamespace(files=files, build=build)
 

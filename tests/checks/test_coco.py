@@ -22,7 +22,7 @@ def test_a_good_file_passes_in_silence(coco, check):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (annotation(category_id=77), '1 of 6 annotations reference an unknown category_id (the '),
+        (annotation(category_id='2'), 'an unknown category_id (the first is number 2, id 102, cat'),
         (annotation(image_id=77), 'reference an unknown image_id'),
         (annotation(area=0), 'have a box smaller than 1 pixel or no area'),
         (annotation(bbox=[4, 6, 0.5, 30]), 'have a box smaller than 1 pixel or no area'),
@@ -37,6 +37,10 @@ def test_what_is_dropped_is_a_warning(change, words, coco, check):
     (line,) = check(coco.build())
     assert words in line
     assert f'train_dataloader.dataset: {coco.files.json}: ' in line
+
+
+def each_annotation(**values):
+    return edit(lambda content: [entry.update(values) for entry in content['annotations']])
 
 
 @edit
@@ -63,6 +67,9 @@ def two_figs(content):
         (one('categories', id=1), '2 categories share the id 1'),
         (one('categories', name='date'), 'are not among its 2 categories: hazelnut'),
         (two_figs, 'two categories have the same name'),
+        (annotation(segmentation=[[4, 6], [28, 6], [28, 36]]), 'have a segmentation of unknown'),
+        (each_annotation(bbox=[0.1, 0.1, 0.4, 0.6]), 'no object is left to train on; 6 of 6 anno'),
+        (each_annotation(iscrowd=1), '6 of 6 annotations are crowds (iscrowd=1), which training'),
     ],
 )
 def test_what_would_train_wrongly_is_refused(change, words, coco, check):
@@ -87,6 +94,12 @@ def test_what_is_legitimate_passes(change, coco, check):
     change(coco.files)
     assert check(coco.build()) == []
     assert len(coco.build()[0]['gt_bboxes']) > 0
+
+
+def test_most_objects_are_crowds(coco, check):
+    edit(lambda c: [entry.update(iscrowd=1) for entry in c['annotations'][:4]])(coco.files)
+    (line,) = check(coco.build())
+    assert '4 of 6 annotations are crowds' in line
 
 
 def test_boxes_alone_need_no_masks(coco, check):

@@ -1,13 +1,16 @@
 """Data sets of a run: wrappers, images, label maps and classes."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mmseg
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Normalize
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
@@ -15,11 +18,19 @@ from mmengine.structures import PixelData
 from mmseg.datasets import ADE20KDataset
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
+from PIL import Image
 from torch import nn
 
-from mmca.checks import Split, check_batch_labels, check_classes, check_data, check_every_image
+from mmca.checks import (
+    Split,
+    check_batch_labels,
+    check_classes,
+    check_data,
+    check_every_image,
+    check_normalization,
+)
 from mmca.errors import InputError
-from tests.stress.good_data import HEIGHT, NAMES, WIDTH, photo
+from tests.stress.good_data import HEIGHT, NAMES, WIDTH, Files, photo, write_good
 from tests.stress.malformed import (
     IMAGE_ERRORS,
     IMAGE_FINE,
@@ -71,6 +82,29 @@ def test_results_of_images_of_one_name_are_not_overwritten(ade, tmp_path):
         check_data([Split('test_dataloader.dataset', dataset, writes)])
 
 
+def test_an_evaluator_has_the_images_of_its_data_set(coco):
+    dataset = coco.build()
+    metric = SimpleNamespace(default_prefix='', file_images={})
+    split = Split('val_dataloader.dataset', dataset, SimpleNamespace(metrics=[metric]))
+    metric.file_images = {i: {'file_name': f'val/{i}.jpg'} for i in range(3)}
+    check_data([split])
+    for images in ({0: {'file_name': '0.jpg'}}, {i: {'file_name': 'a.jpg'} for i in range(3)}):
+        metric.file_images = images
+        with pytest.raises(InputError, match=r'^val_evaluator.ann_file has .* set it to .*json$'):
+            check_data([split])
+
+
+def test_one_class_has_no_iou(ade):
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        evaluator = Evaluator(dict(type='IoUMetric'))
+    dataset = ade.build(metainfo=dict(classes=['fig']), reduce_zero_label=False)
+    split = Split('val_dataloader.dataset', dataset, evaluator)
+    for path in ade.files.maps.iterdir():
+        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)
+    with pytest.raises(InputError, match=r"metainfo\.classes=.'background', 'fig'.*num_classes=2"):
+        check_data([split])
+
+
 def test_classes_of_splits(coco, ade, check):
     assert check(coco.build(), coco.build(test_mode=True)) == []
     own = dict(classes=('fig', 'date', 'hazelnut'))
@@ -107,6 +141,30 @@ def test_unusual_images_pass(change, coco, ade, check):
             pytest.skip(f'OpenCV {cv2.__version__} cannot read it')
         assert check(data.build()) == []
         assert data.build()[2]['img'].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_every_file_exists(ade, check):
+    write_good(ade.files.images.parents[1] / 'large', 'ade', 70)
+    files = Files(
+        *(ade.files.images.parents[1] / f'large/{name}/train' for name in ('images', 'x', 'maps'))
+    )
+    dataset = ade.build(data_prefix=dict(img_path=str(files.images), seg_map_path=str(files.maps)))
+    assert check(dataset) == []
+    number = next(i for i in range(70) if i not in {j * 69 // 63 for j in range(64)})
+    path = dataset.get_data_info(number)['seg_map_path']
+    Path(path).unlink()  # not among the samples
+    with pytest.raises(InputError, match=f'1 files of its 70 images do not exist, such as {path}'):
+        check(dataset)
+
+
+@pytest.mark.parametrize(('largest', 'warned'), [(4095, True), (65535, False)])
+def test_images_of_12_bits(largest, warned, coco, check):
+    values = np.linspace(0, largest, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    Image.fromarray(values).save(coco.files.images / '1.png')
+    one('images', file_name='1.png')(coco.files)
+    lines = check(coco.build())
+    assert len(lines) == warned
+    assert all('1.png has 16 bits with values up to 4095' in line for line in lines)
 
 
 def test_turned_images_and_listed_sizes(coco, check, capsys):
@@ -219,7 +277,22 @@ def test_labels_of_a_batch():
     check_batch_labels([torch.zeros(1)], model)
 
 
-# --- Classes of heads
+# --- The model's heads and preprocessor
+
+
+def test_normalization(coco, capsys):
+    model = nn.Module()
+    model.data_preprocessor = head(None, mean=torch.full((3,), 120.0), std=torch.full((3,), 60.0))
+    split = Split('train_dataloader.dataset', coco.build())
+    check_normalization(model, [split])
+    assert capsys.readouterr().err == ''
+    split.dataset.pipeline.transforms.append(Normalize([0] * 3, [1] * 3))
+    check_normalization(model, [split])
+    assert 'train_dataloader.dataset normalizes images, and mod' in capsys.readouterr().err
+    model.data_preprocessor.mean /= 255
+    model.data_preprocessor.std /= 255
+    check_normalization(model, [])
+    assert 'multiply both by 255' in capsys.readouterr().err
 
 
 def test_classes_of_heads(ade, coco):
@@ -237,5 +310,10 @@ def test_classes_of_heads(ade, coco):
     assert 'has 3 classes, but model.roi_head.bbox_head.1.num_classes=4; for 3' in str(caught.value)
     assert 'model.decode_head.num_classes=3' in str(caught.value)
     model.roi_head = head(80)
+    model.decode_head = head(2, out_channels=1)
+    for use_sigmoid in (True, False):
+        model.decode_head.loss_decode = head(None, use_sigmoid=use_sigmoid)
+        with nullcontext() if use_sigmoid else pytest.raises(InputError, match='use_sigmoid=True'):
+            check_classes(model, [])
     model.decode_head = head(2, out_channels=1)
     check_classes(model, splits)

@@ -184,6 +184,14 @@ def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, 
     forget()
     cfg.load_from = checkpoint
     metrics = Runner.from_cfg(cfg).test()
+    if layout is not folders.as_coco:  # as `mmca test --tta`
+        forget()
+        pipeline = cfg.tta_pipeline
+        datasets = cfg.test_dataloader.dataset.get('datasets', [cfg.test_dataloader.dataset])
+        for dataset in datasets:
+            dataset.pipeline = pipeline
+        cfg.tta_model.module, cfg.model = cfg.model, cfg.tta_model
+        assert Runner.from_cfg(cfg).test()['mIoU'] > 0
     if layout is folders.as_coco:
         assert {'coco/bbox_mAP', 'coco/segm_mAP'} - metrics.keys() == (
             set() if 'mask' in model else {'coco/segm_mAP'}

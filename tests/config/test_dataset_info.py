@@ -112,6 +112,22 @@ def test_boxes_are_trained_where_some_objects_have_no_mask(tmp_path):
     assert info.notes == ['1 of 5 objects have no mask, so only boxes are trained']
 
 
+def test_a_file_without_objects_is_named(tmp_path):
+    folders.as_coco(tmp_path)
+    file = tmp_path / 'annotations/instances_val2017.json'
+    file.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
+    notes = inspect_folder(tmp_path).notes
+    assert notes[0].startswith('no file for validation')
+    assert notes[1] == f'left out: {file} has images, but no annotations'
+
+
+def test_crowds_are_no_objects(tmp_path):
+    folders.as_coco(tmp_path)
+    file = tmp_path / 'annotations/instances_train2017.json'
+    file.write_text(file.read_text().replace('"iscrowd": 0', '"iscrowd": 1', 1))
+    assert inspect_folder(tmp_path).splits['train'].objects == {'fig': 2, 'date': 0}
+
+
 @pytest.mark.parametrize('text', ['', '{"a": 1', '[1]', '{"images": [1], "annotations": [2]}'])
 @pytest.mark.parametrize('name', ['notes.json', 'train/notes.json'])
 @pytest.mark.parametrize('layout', [folders.as_flat_files, folders.as_ade])
@@ -150,6 +166,12 @@ def changed(name, old, new):
     return layout
 
 
+def results(data):
+    folders.as_coco(data)
+    file = data / 'annotations/instances_train2017.json'
+    file.write_text(json.dumps(json.loads(file.read_text())['annotations']))
+
+
 def color_maps(data):
     folders.as_ade(data)
     for file in (data / 'annotations').rglob('*.png'):
@@ -165,6 +187,18 @@ def color_maps(data):
         (no_images, {}, 'no folder below .* has the images of .*val2017'),
         (changed('val', '{', ''), {}, 'cannot read .*instances_val2017.json'),
         (changed('train', 'file_name', 'path'), {}, 'train2017.json is malformed: .* file_name'),
+        (changed('train', '"width": 64, ', ''), {}, 'malformed: number 0 of its images has no wi'),
+        (
+            changed('val', '[4, 4, 16, 16]', '["4", 4]'),
+            {},
+            r"has the bbox \['4', 4\]: write \[x, y",
+        ),
+        (
+            changed('train', '_name": "', '_name": "/home/'),
+            {},
+            'as /home/0.jpg; its file_name must',
+        ),
+        (results, {}, 'train2017.json is a list of annotations without their images; use --train'),
         (folders.as_coco, {'train': 'absent.json'}, 'cannot read absent.json'),
         (folders.as_coco, {'val': 'annotations/captions_train2017.json'}, 'is not a COCO file'),
         (lambda data: write_labels(data / 'x/val', data / 'y/val'), {}, 'needs train and val'),

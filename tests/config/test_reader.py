@@ -1,9 +1,11 @@
 """Reading configs: one clear line for whatever is wrong with one or with its options."""
 
+import re
+
 import pytest
 
 from mmca.config import packages
-from mmca.config.reader import parse_options
+from mmca.config.reader import load_config, parse_options, read_config
 from tests.helpers import CLS, DET, SEG
 
 
@@ -42,6 +44,26 @@ def test_bad_config(fail, tmp_path, name, text, expected):
 )
 def test_bad_options(fail, pair, expected):
     assert expected in fail('train', DET, '--cfg-options', pair)
+
+
+def test_an_option_that_changes_nothing_is_named(capsys):
+    read_config('mini/maskrcnn_ca_pvt_mini', ['train_pipeline.2.scale=(9,9)'])
+    expected = 'train_pipeline.2.scale changes a variable, .* in train_dataloader.dataset.pipeline'
+    assert re.search(expected, capsys.readouterr().err)
+    read_config('mini/maskrcnn_ca_pvt_mini', ['train_dataloader.dataset.pipeline.2.scale=(9,9)'])
+    assert capsys.readouterr().err == ''
+
+
+def test_settings_of_older_libraries_are_named(tmp_path, capsys):
+    path = tmp_path / 'old.py'
+    path.write_text(f'_base_ = {DET!r}\noptimizer_config = dict(cumulative_iters=4)')
+    load_config(str(path))
+    expected = 'optimizer_config has no effect in mmengine, which reads optim_wrapper'
+    assert expected in capsys.readouterr().err
+    text = "optimizer = dict(_delete_=True, type='SGD')\noptim_wrapper = dict(optimizer=optimizer)"
+    path.write_text(f'_base_ = {DET!r}\n{text}')
+    load_config(str(path))
+    assert capsys.readouterr().err == ''
 
 
 def test_options_read_as_the_libraries_do():

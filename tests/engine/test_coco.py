@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from mmca.engine import Runner
 from mmca.engine.launch import find_tool
 from tests.helpers import ROOT, error_line, python
 from tests.stress.good_data import HEIGHT, NAMES, WIDTH, write_config, write_good
-from tests.stress.malformed import edit
+from tests.stress.malformed import annotation, edit
 
 SHUFFLED = {1: 9, 2: 3, 3: 5}  # category id -> another
 
@@ -34,8 +35,8 @@ def renamed(to):
     def change(content):
         for category in content['categories']:
             category['id'] = to(category['id'])
-        for annotation in content['annotations']:
-            annotation['category_id'] = to(annotation['category_id'])
+        for entry in content['annotations']:
+            entry['category_id'] = to(entry['category_id'])
 
     return edit(change)
 
@@ -43,8 +44,8 @@ def renamed(to):
 def text_image_ids(content):
     for image in content['images']:
         image['id'] = f'image {image["id"]}'
-    for annotation in content['annotations']:
-        annotation['image_id'] = f'image {annotation["image_id"]}'
+    for entry in content['annotations']:
+        entry['image_id'] = f'image {entry["image_id"]}'
 
 
 def reverse(files):
@@ -197,6 +198,47 @@ def test_the_librarys_own_tool_orders_labels_by_name(tmp_path, monkeypatch, capf
         test()
     classes = "metainfo.classes=('hazelnut', 'date', 'fig')"
     assert f'in a different order: set {classes}' in error_line(capfd.readouterr().err)
+
+
+def test_a_broken_pipeline_is_not_the_files_fault(tmp_path, capfd):
+    write_good(tmp_path, 'coco', 2)
+    config = write_config(tmp_path, 'coco', "steps[2]['img_scale'] = steps[2].pop('scale')")
+    with pytest.raises(SystemExit, match='2'):
+        Runner.from_cfg(Config.fromfile(config)).train()
+    assert "unexpected keyword argument 'img_scale'" in error_line(capfd.readouterr().err)
+
+
+EMPTY = 'no image is left: .*train.json has 2 images, 0 annotations, 3 categories'
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (
+            annotation(bbox=[4, 6]),
+            r'json: number 2 of its annotations has the bbox \[4, 6\]: write',
+        ),
+        (annotation(bbox=...), 'json: number 2 of its annotations has no bbox'),
+        (
+            each('images', lambda i, entry: entry.pop('width')),
+            'number 0 of its images has no width',
+        ),
+        (edit(lambda content: content.update(annotations=[])), EMPTY),
+        (
+            each('annotations', lambda i, entry: entry.update(image_id=str(entry['image_id']))),
+            "no object is left to train on; 4 of 4 .* unknown image_id .*, image_id '0'.: they are",
+        ),
+        (
+            each('categories', lambda i, entry: entry.update(name=f'new {i}')),
+            'json: 3 of 3 class names in metainfo.classes are not among its 3 categories',
+        ),
+    ],
+)
+def test_a_file_that_leaves_no_image_is_explained(change, message, tmp_path, capfd):
+    change(write_good(tmp_path, 'coco', 2)['train'])
+    with pytest.raises(SystemExit, match='2'):
+        Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco'))).train()
+    assert re.search(message, error_line(capfd.readouterr().err))
 
 
 @pytest.mark.parametrize('elsewhere', [False, True])

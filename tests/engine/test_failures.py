@@ -22,6 +22,10 @@ class Raise(Hook):
         if self.point == 'before':
             raise self.error
 
+    def before_train_iter(self, runner, **kwargs):
+        if self.point == 'first':
+            raise self.error
+
     def after_train_iter(self, runner, **kwargs):
         if self.point == 'during' and runner.iter == 7:
             raise self.error
@@ -34,8 +38,9 @@ def run(point, error, work_dir, capfd):
     return stop.value.code, capfd.readouterr().err
 
 
-def test_during_set_up_an_error_is_one_line_and_the_log_has_the_traceback(tmp_path, capfd):
-    code, err = run('before', RuntimeError('several\nlines'), tmp_path, capfd)
+@pytest.mark.parametrize('point', ['before', 'first'])
+def test_during_set_up_an_error_is_one_line_and_the_log_has_the_traceback(point, tmp_path, capfd):
+    code, err = run(point, RuntimeError('several\nlines'), tmp_path, capfd)
     assert code == 2
     assert error_line(err) == ('error: RuntimeError: several lines (MMCA_TRACEBACK=1 shows where)')
     (log,) = tmp_path.glob('*/*.log')
@@ -65,6 +70,22 @@ def test_during_the_run_the_traceback_comes_first(error, advice, tmp_path, capfd
     last = err.splitlines()[-1]
     assert last.startswith(advice)
     assert last.endswith(f'resume with the same command and --resume (checkpoints in {tmp_path})')
+
+
+def test_memory_for_the_first_iteration(tmp_path, capfd):
+    _, err = run('first', torch.cuda.OutOfMemoryError('2 GiB'), tmp_path, capfd)
+    assert error_line(err).startswith('error: out of memory: lower the batch size')
+
+
+def test_an_assertion_without_a_message_shows_its_line(tmp_path, capfd):
+    class Bare(Hook):
+        def before_train(self, runner):
+            raise AssertionError
+
+    with pytest.raises(SystemExit, match='2'):
+        build(tmp_path, Bare()).train()
+    expected = f'error: AssertionError: raise AssertionError in {__file__}, line '
+    assert error_line(capfd.readouterr().err).startswith(expected)
 
 
 def test_an_interrupt_ends_with_130(tmp_path, capfd):

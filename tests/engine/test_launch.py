@@ -83,6 +83,8 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_segmentor, tmp_path):
     assert 'mIoU' in out + err
     assert 'warning:' not in err
     assert len(list(images.glob('**/*.png'))) == 2
+    out, err = mmca('test', config, work / 'epoch_2.pth', '--tta', *options)
+    assert 'mIoU' in out + err
 
 
 @pytest.mark.parametrize('door', [find_tool('mmseg', 'train'), ROOT / 'tools/train.py'], ids=str)

@@ -41,6 +41,33 @@ def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys
     assert message in error_line(capsys.readouterr().err)
 
 
+def test_a_segmentors_folder_without_images_is_named(tmp_path, capsys):
+    write_good(tmp_path, 'ade', 2)
+    config = write_config(tmp_path, 'ade', "train_dataloader['dataset']['img_suffix'] = '.tif'")
+    with pytest.raises(SystemExit, match='2'):
+        Runner.from_cfg(Config.fromfile(config)).train()
+    expected = f'error: no image named *.tif in {tmp_path}/images/train, {tmp_path}/maps/train; '
+    assert error_line(capsys.readouterr().err).startswith(expected)
+
+
+def test_an_epoch_without_iterations_is_refused(tmp_path, capsys):
+    write_good(tmp_path, 'coco', 2)
+    text = 'train_dataloader.update(batch_size=9, drop_last=True, batch_sampler=None)'
+    with pytest.raises(SystemExit, match='2'):
+        Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco', text))).train()
+    assert 'an epoch has no iteration: the 2 images' in error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('threshold', ['[0.5]', '0.5'])
+def test_one_iou_threshold(threshold, tmp_path):
+    write_good(tmp_path, 'coco', 2)
+    text = f"val_evaluator.update(iou_thrs={threshold})\ntrain_cfg['val_interval'] = 1"
+    runner = Runner.from_cfg(Config.fromfile(write_config(tmp_path, 'coco', text)))
+    runner.train()
+    scores = runner.message_hub.log_scalars
+    assert scores['val/coco/bbox_mAP'].current() == scores['val/coco/bbox_mAP_50'].current() >= 0
+
+
 def test_a_rehearsal_leaves_no_trace(tmp_path, capfd):
     write_good(tmp_path, 'coco', 3)
     text = """val_evaluator = [

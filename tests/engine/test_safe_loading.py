@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine import fileio
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
@@ -88,6 +89,12 @@ def test_yaml_builds_no_objects(tag, tmp_path):
     with pytest.raises(InputError, match='could not determine a constructor for the tag'):
         read_config(str(tmp_path / 'config.py'))
     assert not (tmp_path / 'planted').exists()
+
+
+def test_a_dumped_config_is_read(tmp_path):
+    config = Config({'default_scope': 'mmdet', 'sizes': [(1, 2), {'x': (3,)}]})
+    config.dump(tmp_path / 'a.yaml')
+    assert read_config(str(tmp_path / 'a.yaml')).sizes == config.sizes
 
 
 def test_a_pickle_of_the_libraries_runs_nothing(tmp_path):

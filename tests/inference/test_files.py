@@ -234,7 +234,9 @@ def test_label_maps(seg, segmentor):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ('a/1.jpg', 'a/sub/1.JPG', 'a/notes.txt', 'b/1.png', 'b/1.jpg', 'b/1.mp4'):
+    hidden = 'a/._1.jpg', 'a/.ipynb_checkpoints/1-checkpoint.jpg'
+    names = 'a/1.jpg', 'a/sub/1.JPG', 'a/notes.txt', 'b/1.png', 'b/1.jpg', 'b/1.mp4'
+    for name in (*names, *hidden):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

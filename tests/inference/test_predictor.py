@@ -80,6 +80,19 @@ def test_arrays_and_files_agree(det, detector):
     assert np.array_equal(detector.read(path), cv2.imread(str(path)))
 
 
+def test_images_of_other_libraries(detector):
+    gray, alpha = noise(0)[..., :1], np.dstack([noise(0), noise(1)[..., 0]])
+    expected = detector(np.repeat(gray, 3, 2))
+    for image in (gray, gray[..., 0], Image.fromarray(gray[..., 0])):
+        assert_equal(detector(image), expected)
+    expected = detector(noise(0))
+    turned = Image.fromarray(np.rot90(noise(0)[..., ::-1]))
+    turned.getexif()[0x0112] = 6
+    for image in (alpha, turned):
+        assert_equal(detector(image), expected)
+    assert len(detector(noise(0).astype(float)).scores) == len(expected.scores)
+
+
 def test_classes_of_the_checkpoint_come_first(seg, tmp_path):
     content = torch.load(seg.checkpoint)
     names = [f'class {i}' for i in range(150)]
@@ -109,9 +122,13 @@ def test_bad_input(det, detector, tmp_path):
         Predictor(det.config, det.checkpoint, 'gpu')
     with pytest.raises(InputError, match=r'no such image: nowhere\.jpg'):
         detector('nowhere.jpg')
-    for values in (np.zeros((4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8), np.zeros((4, 4, 3))):
+    for values in (noise(0)[None], noise(0).astype(np.uint16), np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(InputError, match=r'an image must be \(H, W, 3\)'):
             detector(values)
+    with pytest.raises(InputError, match='from 0 to 255, got 0 to 1'):
+        detector(noise(0) / 255)
+    with pytest.raises(InputError, match=r'got .*NoneType.* cv2\.imread returns'):
+        detector(cv2.imread('nowhere.jpg'))
     whole = (det.images / '0.jpg').read_bytes()
     for name, content in (('half', whole[: len(whole) // 2]), ('empty', b''), ('text', b'hello')):
         path = tmp_path / f'{name}.jpg'

@@ -17,7 +17,8 @@ from mmca.errors import warn
 from mmca.registry import HOOKS
 
 VALIDATED = 'validated_iter'  # in the message hub: when the model was last validated
-EXTENT = 'extent'  # in a checkpoint's meta: what decides how many iterations a training has
+EXTENT = 'extent'  # in a checkpoint's meta: what decides on iterations and learning rates
+RATES = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr')  # settings
 
 
 def batches_done(runner: Runner) -> int:
@@ -54,8 +55,9 @@ class ResumeHook(Hook):
     mmengine restarts the epoch and skips an interrupted validation. This hook skips the batches
     that the run has already seen, without loading them, and runs the validation.
 
-    If the number of images, batch size, processes or epochs has changed, it resumes after the same
-    fraction of the epoch, with the learning rate of the new settings.
+    If the number of images, batch size, processes, epochs, the optimizer or the schedule has
+    changed, it resumes after the same fraction of the epoch, with the learning rate of the new
+    settings.
     """
 
     priority = 'LOWEST'  # the others must be ready for a validation
@@ -109,7 +111,7 @@ def _validation_is_due(runner: Runner) -> bool:
     return due and runner.message_hub.runtime_info.get(VALIDATED) != loop.iter
 
 
-def _extent(runner: Runner) -> dict[str, int | None]:
+def _extent(runner: Runner) -> dict[str, int | str | None]:
     loop = runner.train_loop
     dataset, sampler = loop.dataloader.dataset, loop.dataloader.batch_sampler
     return {
@@ -118,6 +120,7 @@ def _extent(runner: Runner) -> dict[str, int | None]:
         'processes': get_world_size(),
         'max_epochs': loop.max_epochs,
         'max_iters': loop.max_iters,
+        **{key: str(runner.cfg.get(key)) for key in RATES},
     }
 
 
@@ -126,8 +129,8 @@ def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
     meta, loop, new = checkpoint['meta'], runner.train_loop, _extent(runner)
     # mmengine itself records the last two, so checkpoints of any run have them.
     old = {**new, **{key: info[key] for key in new if key in info}, **meta.get(EXTENT, {})}
-    changes = [f'{key} {old[key]} -> {new[key]}' for key in new if old[key] != new[key]]
-    if not changes:
+    changed = [key for key in new if old[key] != new[key]]
+    if not changed:
         return
     before = meta['iter']
     if isinstance(loop, EpochBasedTrainLoop):
@@ -137,11 +140,15 @@ def _adapt(runner: Runner, checkpoint: dict, info: dict) -> None:
     if info.get(VALIDATED) == before:
         info[VALIDATED] = meta['iter']
     schedule = ''
-    if any(old[key] != new[key] for key in ('max_epochs', 'max_iters')):
+    if {'max_epochs', 'max_iters', *RATES} & {*changed}:
         schedule = _reschedule(runner, checkpoint)
     if is_main_process():
+        changes = ', '.join(
+            f'{key} changed' if key in RATES else f'{key} {old[key]} -> {new[key]}'
+            for key in changed
+        )
         warn(
-            f'resume: {", ".join(changes)}: resuming at iteration {meta["iter"]} (saved at '
+            f'resume: {changes}: resuming at iteration {meta["iter"]} (saved at '
             f'{before}){schedule}; results will differ from an uninterrupted run'
         )
 

@@ -155,6 +155,22 @@ def test_one_process_resumes_what_two_began(tmp_path, capfd):
     assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(12, 27)})
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'optim_wrapper': {'optimizer': {'type': 'Adam', 'lr': 0.01}}}, 'optim_wrapper'),
+        ({'param_scheduler': [dict(type='MultiStepLR', milestones=[1, 2])]}, 'param_scheduler'),
+    ],
+)
+def test_another_learning_rate_takes_effect(change, message, tmp_path, capfd):
+    _, whole = train(tmp_path / 'whole', **change)
+    train(tmp_path / 'broken', 7)
+    capfd.readouterr()
+    _, resumed = train(tmp_path / 'broken', resume=True, **change)
+    assert f'warning: resume: {message} changed: resuming at' in capfd.readouterr().err
+    assert resumed.rates == pytest.approx({i: whole.rates[i] for i in range(7, 15)})
+
+
 def test_no_warning_without_changes(tmp_path, capfd):
     train(tmp_path, 7)
     train(tmp_path, resume=True)
