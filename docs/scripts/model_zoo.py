@@ -43,7 +43,8 @@ If your total batch size differs from the recipe's, scale the learning rate
 - **Weights**: we do not publish weights. [Weights](weights.md) lists compatible third-party files.
 - **GMACs** (billions of multiply-adds) are our own counts and include DFTs (`mmca flops CONFIG`).
   They agree with published counts within 1 %, except for FLatten-PVT-T: we count 212 GMACs with
-  Mask R-CNN (published: 244) and 128 with Semantic FPN (published: 169).
+  Mask R-CNN (published: 244) and 128 with Semantic FPN (published: 169, which is
+  our count for FLatten-PVT-S). The stages that the published models used are not known.
 """
 RUNS_HEAD = """\
 # Runs
