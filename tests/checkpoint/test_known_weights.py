@@ -66,7 +66,7 @@ def test_names_are_downloaded_from_a_mirror_and_checked(cache, server, monkeypat
         ('swin_tinny', 'closest names in `mmca weights`: swin_tiny, cswin_tiny, mm_swin_tiny'),
         ('PVT_small', 'closest names in `mmca weights`: pvt_small'),
         ('work_dirs/x/epoch_1.pth', r'^checkpoint not found: work_dirs/x/epoch_1\.pth$'),
-        ('torchvision://resnet50', r'not found: torchvision://resnet50; only http and https'),
+        ('torchvision://resnet50', r'not found: torchvision://resnet50; mmca reads only http'),
     ],
 )
 def test_an_unknown_name_gives_the_nearest(name, expected, cache):

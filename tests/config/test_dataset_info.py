@@ -117,7 +117,7 @@ def test_a_file_without_objects_is_named(tmp_path):
     file = tmp_path / 'annotations/instances_val2017.json'
     file.write_text(json.dumps({**json.loads(file.read_text()), 'annotations': []}))
     notes = inspect_folder(tmp_path).notes
-    assert notes[0].startswith('no file for validation')
+    assert notes[0].startswith('no validation file')
     assert notes[1] == f'left out: {file} has images, but no annotations'
 
 

@@ -74,7 +74,7 @@ def test_during_the_run_the_traceback_comes_first(error, advice, tmp_path, capfd
 
 def test_memory_for_the_first_iteration(tmp_path, capfd):
     _, err = run('first', torch.cuda.OutOfMemoryError('2 GiB'), tmp_path, capfd)
-    assert error_line(err).startswith('error: out of memory: lower the batch size')
+    assert error_line(err).startswith('error: out of memory: reduce the batch size')
 
 
 def test_an_assertion_without_a_message_shows_its_line(tmp_path, capfd):
