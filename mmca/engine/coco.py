@@ -20,6 +20,7 @@ from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmengine.fileio import get_local_path
 
 from mmca.checks.coco import CocoUse, examine
+from mmca.engine.dataset import build_dataset
 from mmca.errors import InputError
 from mmca.io import COCO_FIELDS, check_coco_fields, read_coco
 
@@ -64,7 +65,8 @@ def by_names(kind: type) -> Callable:
         kind: any class; mmdet's `CocoDataset` and `CocoMetric` and their subclasses change.
     """
     if getattr(kind, 'COCOAPI', None) is api_wrappers.COCO:
-        return partial(_build_dataset, kind)
+        # Of the object, not of the class, which loading processes import.
+        return partial(build_dataset, kind, _explain, {'COCOAPI': COCO})
     if kind is MMDetCocoMetric:
         return CocoMetric
     if issubclass(kind, MMDetCocoMetric) and not issubclass(kind, CocoMetric):
@@ -73,31 +75,18 @@ def by_names(kind: type) -> Callable:
     return kind
 
 
-def _build_dataset(kind: type, **settings: Any) -> Any:
-    dataset = object.__new__(kind)
-    dataset.COCOAPI = COCO  # of the object, not of the class, which loading processes import
-    try:
-        dataset.__init__(**settings)
-    except InputError:
-        raise
-    except Exception:
-        _explain(dataset)
-        raise
-    return dataset
-
-
-def _explain(dataset: Any) -> None:
+def _explain(dataset: Any, error: Exception) -> None:
     """Raise an InputError if the file of a data set that cannot be built is the reason."""
     path = getattr(dataset, 'ann_file', '')
-    if not hasattr(dataset, 'pipeline') or not os.path.isfile(path):  # the pipeline comes first
+    if not os.path.isfile(path):
         return
     content = read_coco(path)
     try:
         check_coco_fields(content)
         use = CocoUse(trained=not dataset.test_mode)
         found = examine(content, dataset.metainfo.get('classes') or (), use)
-    except InputError as error:
-        raise InputError(f'{path}: {error}') from error
+    except InputError as fault:
+        raise InputError(f'{path}: {fault}') from fault
     if not dataset.data_list:
         counts = [f'{len(content.get(key) or ())} {key}' for key in COCO_FIELDS]
         reasons = '; '.join([f'{path} has {", ".join(counts)}', *found])

@@ -33,9 +33,9 @@ from torch.utils.data import DataLoader
 from mmca.config.reader import LIBRARIES
 from mmca.engine.check_hook import Checked, StopHook
 from mmca.engine.checkpoint_hook import LAST, find_last
+from mmca.engine.dataset import build_dataset, explain_missing_images
 from mmca.engine.failures import reported
 from mmca.engine.hooks.drawing import keep_subfolders
-from mmca.errors import InputError
 from mmca.registry import RUNNERS
 
 # Name in default_hooks -> the hook that every config gets; None in a config leaves it out.
@@ -244,25 +244,8 @@ def _by_names(node: Any, registry: Registry) -> Any:
     ):
         node['type'] = import_module('mmca.engine.coco').by_names(kind)
     elif isinstance(kind, type) and issubclass(kind, BaseDataset):
-        node['type'] = partial(_build_dataset, kind)
+        node['type'] = partial(build_dataset, kind, explain_missing_images, {})
     return node
-
-
-def _build_dataset(kind: type[BaseDataset], **settings: Any) -> BaseDataset:
-    """Build a data set; one without images is named."""
-    dataset = object.__new__(kind)
-    try:
-        dataset.__init__(**settings)
-    except ValueError as error:
-        if not hasattr(dataset, 'pipeline') or dataset.data_list:  # the pipeline comes first
-            raise
-        places = [place for place in (dataset.ann_file, *dataset.data_prefix.values()) if place]
-        suffix = getattr(dataset, 'img_suffix', '')
-        raise InputError(
-            f'no image{suffix and f" named *{suffix}"} in {", ".join(places)}; correct data_prefix'
-            + (', or img_suffix' * bool(suffix))
-        ) from error
-    return dataset
 
 
 def import_library(library: str | None) -> None:
