@@ -17,6 +17,7 @@ ONE_CHANNEL = (  # a head, as in the released CA-DeiT
     'model.backbone.attn_cfg.circulant.scale=sqrt',
 )
 KEYED = ('model.backbone.attn=K',)
+FIVE_WINDOWS = ('model.backbone.attn=WWWWWKKKKKKK',)
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -118,6 +119,7 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
         ),
         Row('keyed_converted', 'with keys, converted', circulant, CONVERTED, KEYED),
         Row('five_keyed_converted', 'CCCCCKKKKKKK, converted', circulant, CONVERTED, FIVE_KEYED),
+        Row('windows_converted', 'WWWWWKKKKKKK, converted', circulant, CONVERTED, FIVE_WINDOWS),
         *(
             Row(f'{start.name}', start.label, circulant, start, start.options)
             for start in (*CALIBRATED, *DISTILLED)
@@ -225,6 +227,7 @@ MIXTURES = {
     'heads': ('CA-DeiT-T, d = 64', HEADS_OF_SOFTMAX),
     'keyed': ('with keys', KEYED),
     'five_keyed': ('CCCCCKKKKKKK', FIVE_KEYED),
+    'windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
 }
 CALIBRATED = tuple(
     Transfer(f'{name}_calibrated', f'{label}, calibrated', ('--iters', '0'), options)

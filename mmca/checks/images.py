@@ -21,66 +21,25 @@ UPRIGHT = ('color', 'grayscale')  # color types that follow the EXIF orientation
 
 
 def check_sample(key: str, dataset: Any) -> None:
-    """Check some evenly spaced files of a data set.
+    """Check that all files of a data set exist, and read some of them, evenly spaced.
 
     Raises:
-        InputError: a file is broken or does not match its annotations.
+        InputError: a file is missing, broken or does not match its annotations.
     """
-    loaders = _loaders(dataset)
+    files = _Files(dataset)
+    files.check_presence(key)
     for info in sample(dataset):
         try:
-            check_image(info, dataset, loaders)
+            files.check(info)
         except InputError as error:
             raise InputError(
                 f'{key}: {error} (--images of mmca check lists all such files)'
             ) from error
-    check_presence(key, dataset, loaders)
-    _warn_of_dark_images(key, dataset, loaders)
-
-
-def check_presence(key: str, dataset: Any, loaders: list) -> None:
-    """Look for all files of a data set; each folder is listed once.
-
-    Raises:
-        InputError: some do not exist, and training would end where it meets the first.
-    """
-    reader = next((step for step in loaders if _reads_local_files(step)), None)
-    names = ['img_path'] if reader else []
-    names += ['seg_map_path' for step in loaders if getattr(step, 'with_seg', False)]
-    folders: dict[str, set[str]] = {}
-    absent = []
-    for index in range(len(dataset) if names else 0):
-        info = dataset.get_data_info(index)
-        for path in (info.get(name) for name in names):
-            if not isinstance(path, str) or '://' in path:
-                continue
-            folder, file = os.path.split(path)
-            if folder not in folders:
-                folders[folder] = {*os.listdir(folder or '.')} if os.path.isdir(folder) else set()
-            if file not in folders[folder] and not os.path.isfile(path):  # in another case
-                absent.append(path)
-    if absent:
-        raise InputError(
-            f'{key}: {len(absent)} files of its {len(dataset)} images do not exist, such as '
-            f'{absent[0]}; add them, or remove their entries'
-        )
-
-
-def _warn_of_dark_images(key: str, dataset: Any, loaders: list) -> None:
-    """Warn of images of 10 to 14 bits in 16, of which OpenCV keeps the upper 8."""
-    from PIL import Image
-
-    reader = next((step for step in loaders if _reads_local_files(step)), None)
-    if reader is None or reader.imdecode_backend != 'cv2' or reader.color_type not in UPRIGHT:
-        return
-    for path in (info['img_path'] for info in sample(dataset)):
-        largest = None
-        with suppress(OSError, ValueError), Image.open(path) as image:  # Pillow may not know it
-            largest = np.asarray(image).max() if image.mode.startswith('I;16') else None
-        if largest is not None and largest < DARK:
+    for info in sample(dataset):
+        if (largest := files.largest_of_dark(info)) is not None:
             warn(
-                f'{key}: {path} has 16 bits with values up to {largest}, and OpenCV reads value / '
-                '256; scale the images to 8 bits, or training sees them nearly black'
+                f'{key}: {info["img_path"]} has 16 bits with values up to {largest}, and OpenCV '
+                'reads value / 256; scale the images to 8 bits, or training sees them nearly black'
             )
             return
 
@@ -91,36 +50,6 @@ def sample(dataset: Any) -> Iterator[dict]:
     count = min(number, SAMPLES)
     for index in range(count):
         yield dataset.get_data_info(index * (number - 1) // max(count - 1, 1))
-
-
-def check_image(info: dict, dataset: Any, loaders: list) -> None:
-    """Compare an image file with its annotations: an entry of the data set and its loaders.
-
-    Raises:
-        InputError: the image or its label map is broken, or the sizes differ.
-    """
-    path = info.get('img_path')
-    reader = next((step for step in loaders if _reads_local_files(step)), None)
-    if not isinstance(path, (str, os.PathLike)) or '://' in str(path) or reader is None:
-        return
-    upright = reader.color_type in UPRIGHT
-    size = image_size(path, upright)
-    listed = info.get('width'), info.get('height')
-    if None not in listed and listed != size:
-        advice = 'correct width and height in the file, and the boxes if they fit that size'
-        if upright and listed == image_size(path, upright=False):
-            advice = (
-                'its EXIF data rotates it: if the boxes refer to stored pixels, set '
-                'color_type=color_ignore_orientation of LoadImageFromFile'
-            )
-        raise InputError(
-            f'{path} is {size[0]} x {size[1]}, but its annotations say {listed[0]} x {listed[1]}; '
-            f'{advice}'
-        )
-    map_loader = next((step for step in loaders if getattr(step, 'with_seg', False)), None)
-    # In mmdet, label maps have ids of other things than the classes.
-    if info.get('seg_map_path') and map_loader and hasattr(dataset, 'reduce_zero_label'):
-        check_label_map(info, dataset, map_loader, size)
 
 
 def check_every_image(key: str, dataset: Any) -> list[str]:
@@ -134,17 +63,24 @@ def check_every_image(key: str, dataset: Any) -> list[str]:
 
     # For few images, starting processes takes longer than reading.
     workers = min(MAX_PROCESSES, os.cpu_count() or 1, len(dataset) // 200)
-    results = DataLoader(_Problems(dataset), batch_size=None, num_workers=workers)
+    results = DataLoader(_Files(dataset), batch_size=None, num_workers=workers)
     progress = track(results, key, len(dataset), console=Console(stderr=True))
     return [problem for problem in progress if problem]
 
 
-class _Problems(Dataset):
-    """One line for each image of a data set that cannot be used, else ''."""
+class _Files(Dataset):
+    """The images and label maps of a data set; its items are problems, '' for none."""
 
     def __init__(self, dataset: Any) -> None:
+        from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+
+        steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
         self.dataset = dataset
-        self.loaders = _loaders(dataset)
+        self.loaders = [s for s in steps if isinstance(s, (LoadImageFromFile, LoadAnnotations))]
+        # The loaders whose files are known: mmcv's own image loader, and one of label maps.
+        self.reader = next((step for step in self.loaders if _reads_local_files(step)), None)
+        self.maps = next((step for step in self.loaders if getattr(step, 'with_seg', False)), None)
+        self.upright = self.reader is not None and self.reader.color_type in UPRIGHT
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -153,7 +89,7 @@ class _Problems(Dataset):
         info = self.dataset.get_data_info(index)
         path = info.get('img_path')
         try:
-            check_image(info, self.dataset, self.loaders)
+            self.check(info)
             for step in self.loaders:
                 info = step(info)
         except InputError as error:
@@ -161,6 +97,57 @@ class _Problems(Dataset):
         except Exception as error:  # whatever a decoder raises, the file cannot be used
             return f'{path}: {type(error).__name__}: {" ".join(str(error).split())}'
         return ''
+
+    def check_presence(self, key: str) -> None:
+        """Refuse missing files, at which training would end; list each folder once."""
+        names = ['img_path'] * bool(self.reader) + ['seg_map_path'] * bool(self.maps)
+        folders: dict[str, set[str]] = {}
+        absent = []
+        for index in range(len(self) if names else 0):
+            info = self.dataset.get_data_info(index)
+            for path in filter(_is_local, (info.get(name) for name in names)):
+                folder, file = os.path.split(path)
+                if folder not in folders:
+                    exists = os.path.isdir(folder or '.')
+                    folders[folder] = {*os.listdir(folder or '.')} if exists else set()
+                if file not in folders[folder] and not os.path.isfile(path):  # in another case
+                    absent.append(path)
+        if absent:
+            raise InputError(
+                f'{key}: {len(absent)} files of its {len(self)} images do not exist, such as '
+                f'{absent[0]}; add them, or remove their entries'
+            )
+
+    def check(self, info: dict) -> None:
+        """Refuse an image or label map that is broken, or of another size than annotated."""
+        path = info.get('img_path')
+        if self.reader is None or not _is_local(path):
+            return
+        size, listed = image_size(path, self.upright), (info.get('width'), info.get('height'))
+        if None not in listed and listed != size:
+            advice = 'correct width and height in the file, and the boxes if they fit that size'
+            if self.upright and listed == image_size(path, upright=False):
+                advice = (
+                    'its EXIF data rotates it: if the boxes refer to stored pixels, set '
+                    'color_type=color_ignore_orientation of LoadImageFromFile'
+                )
+            raise InputError(
+                f'{path} is {size[0]} x {size[1]}, but its annotations say {listed[0]} x '
+                f'{listed[1]}; {advice}'
+            )
+        # In mmdet, label maps have ids of other things than the classes.
+        if info.get('seg_map_path') and self.maps and hasattr(self.dataset, 'reduce_zero_label'):
+            check_label_map(info, self.dataset, self.maps, size)
+
+    def largest_of_dark(self, info: dict) -> int | None:
+        """The largest value of an image of 10 to 14 bits in 16; OpenCV keeps only the upper 8."""
+        from PIL import Image
+
+        if self.upright and self.reader.imdecode_backend == 'cv2':
+            with suppress(OSError, ValueError), Image.open(info['img_path']) as image:
+                largest = np.asarray(image).max() if image.mode.startswith('I;16') else DARK
+                return largest if largest < DARK else None
+        return None
 
 
 def _reads_local_files(step: Any) -> bool:
@@ -175,9 +162,5 @@ def _reads_local_files(step: Any) -> bool:
     )
 
 
-def _loaders(dataset: Any) -> list:
-    """The transforms of a data set that read files."""
-    from mmcv.transforms import LoadAnnotations, LoadImageFromFile
-
-    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
-    return [step for step in steps if isinstance(step, (LoadImageFromFile, LoadAnnotations))]
+def _is_local(path: Any) -> bool:
+    return isinstance(path, (str, os.PathLike)) and '://' not in str(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,10 @@ def check_label_map(info: dict, dataset: Any, loader: Any, size: tuple[int, int]
         size: width and height of the image in training.
 
     Raises:
-        InputError: the file is missing or broken, a color image, of another size, deeper than 8
-            bits, or has labels beyond the classes.
+        InputError: the file is broken, a color image, of another size, deeper than 8 bits, or has
+            labels beyond the classes.
     """
     path = info['seg_map_path']
-    if not os.path.isfile(path):
-        raise InputError(f'{info["img_path"]} has no label map {path}')
     try:
         labels = loader({**info, 'seg_fields': []})['gt_seg_map']
     except Exception as error:  # whatever a decoder raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from mmca.layers.padding import crop, pad_to_multiple
 from mmca.ops.layout import check_tokens, to_maps
 
 
-@register_attention('window')
+@register_attention('window', letter='W')
 class WindowAttention(Attention):
     """Multi-head attention in (shifted) windows with relative positions (Swin, arXiv 2103.14030).
 
@@ -74,7 +75,9 @@ class WindowAttention(Attention):
 
     @classmethod
     def from_spec(cls, spec: StageSpec, **options: Any) -> WindowAttention:
-        return super().from_spec(spec, **{'shift': spec.block % 2 == 1, **options})
+        """The defaults are the family's windows, or the pre-training grid as one window."""
+        place = {'window_size': spec.window_size or spec.grid_size, 'shift': spec.block % 2 == 1}
+        return super().from_spec(spec, **{**place, **options})
 
     def forward(self, x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """(B, N, C) -> (B, N, C), N = H * W.
@@ -99,6 +102,13 @@ class WindowAttention(Attention):
             bias = bias.masked_fill(far, float('-inf'))  # (n, h, M^2, M^2)
         drop = self.attn_drop if self.training else 0.0
         return self.proj(softmax_attention(*self._heads(windows), bias, drop))
+
+    @classmethod
+    def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
+        """The softmax attention's projections, and its relative position bias or zeros."""
+        rows = (2 * (spec.window_size or spec.grid_size) - 1) ** 2
+        bias = tensors['proj.weight'].new_zeros(rows, spec.num_heads)
+        return {'relative_position_bias_table': bias, **tensors}
 
     def attention_weights(self, x: Tensor, hw_shape: tuple[int, int], token: int) -> Tensor:
         """(B, num_heads, H, W): zero outside the query's window."""
