@@ -140,3 +140,17 @@ def test_linear_attention_takes_projections_and_positions_of_stripes():
         assert torch.equal(new[f'{path}.attns.0.get_v.weight'], torch.cat(halves))
     assert {name.split('.attns.')[1].split('.')[0] for name in unused} == {'1'}
     assert 'stage1.0.attns.0.get_v.weight' in made
+
+
+def test_windows_as_large_as_the_grid_are_softmax_attention():
+    state, images = softmax_state(backbones.DeiT, SHORT_DEIT), torch.randn(1, 3, 64, 64).double()
+    models = [
+        backbones.DeiT(SHORT_DEIT, attn=attn, pretrain_img_size=64).double().eval()
+        for attn in ('S', 'W')
+    ]
+    state['pos_embed'] = models[0].pos_embed.detach()
+    for model in models:
+        model.load_state_dict(start_from_softmax(state, model)[0])
+    (expected,), (out,) = (model(images) for model in models)
+    torch.testing.assert_close(out, expected)
+    assert not models[1].blocks[0].attn.relative_position_bias_table.any()
