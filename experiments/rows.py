@@ -18,6 +18,7 @@ ONE_CHANNEL = (  # a head, as in the released CA-DeiT
 )
 KEYED = ('model.backbone.attn=K',)
 FIVE_WINDOWS = ('model.backbone.attn=WWWWWKKKKKKK',)
+WINDOWS = ('model.backbone.attn=WWKWWKWWKWWK',)  # every third block global, as in ViTDet
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -110,16 +111,10 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
         Row('deit_t', 'DeiT-T (softmax)', softmax, CONVERTED),
         Row('ca_converted', 'CA-DeiT-T, converted', circulant, CONVERTED),
         Row('ca_transferred', 'CA-DeiT-T, distilled', circulant, LONG['circulant']),
-        Row(
-            'heads_converted',
-            'CA-DeiT-T, d = 64, converted',
-            circulant,
-            CONVERTED,
-            HEADS_OF_SOFTMAX,
+        *(
+            Row(f'{name}_converted', f'{label}, converted', circulant, CONVERTED, options)
+            for name, (label, options) in MIXTURES.items()
         ),
-        Row('keyed_converted', 'with keys, converted', circulant, CONVERTED, KEYED),
-        Row('five_keyed_converted', 'CCCCCKKKKKKK, converted', circulant, CONVERTED, FIVE_KEYED),
-        Row('windows_converted', 'WWWWWKKKKKKK, converted', circulant, CONVERTED, FIVE_WINDOWS),
         *(
             Row(f'{start.name}', start.label, circulant, start, start.options)
             for start in (*CALIBRATED, *DISTILLED)
@@ -227,7 +222,8 @@ MIXTURES = {
     'heads': ('CA-DeiT-T, d = 64', HEADS_OF_SOFTMAX),
     'keyed': ('with keys', KEYED),
     'five_keyed': ('CCCCCKKKKKKK', FIVE_KEYED),
-    'windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
+    'five_windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
+    'windows': ('WWKWWKWWKWWK', WINDOWS),
 }
 CALIBRATED = tuple(
     Transfer(f'{name}_calibrated', f'{label}, calibrated', ('--iters', '0'), options)

@@ -143,9 +143,9 @@ def test_linear_attention_takes_projections_and_positions_of_stripes():
 
 
 def test_windows_as_large_as_the_grid_are_softmax_attention():
-    state, images = softmax_state(backbones.DeiT, SHORT_DEIT), torch.randn(1, 3, 64, 64).double()
+    state, images = softmax_state(backbones.DeiT, SHORT_DEIT), torch.randn(1, 3, 112, 112).double()
     models = [
-        backbones.DeiT(SHORT_DEIT, attn=attn, pretrain_img_size=64).double().eval()
+        backbones.DeiT(SHORT_DEIT, attn=attn, pretrain_img_size=112).double().eval()
         for attn in ('S', 'W')
     ]
     state['pos_embed'] = models[0].pos_embed.detach()
