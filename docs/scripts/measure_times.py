@@ -20,7 +20,15 @@ from benchmarks.measurement import MODES, execute, prepare
 from benchmarks.models import build_backbone
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
-BACKBONES = {'DeiT-T': 'deit_t', 'CA-DeiT-T': 'ca_deit_t', 'CCCCCKKKKKKK': 'deit_t@CCCCCKKKKKKK'}
+BACKBONES = {  # label -> name, see benchmarks.models.build_backbone
+    'DeiT-T': 'deit_t',
+    'CA-DeiT-T': 'ca_deit_t',
+    'CA-DeiT-T, d = 64': 'deit_t@C',
+    **{
+        mixture: f'deit_t@{mixture}'
+        for mixture in ('K', 'CCCCCKKKKKKK', 'WWWWWKKKKKKK', 'WWKWWKWWKWWK', 'SCCSSSSSSSSS', 'L')
+    },
+}
 ROUNDS = {224: 20, 512: 8, 1024: 4, 1536: 3}  # image side in pixels -> rounds
 SIDES = (56, 112, 224, 512)  # of the grids of single layers
 ARGS = Namespace(
