@@ -19,6 +19,7 @@ ONE_CHANNEL = (  # a head, as in the released CA-DeiT
 KEYED = ('model.backbone.attn=K',)
 FIVE_WINDOWS = ('model.backbone.attn=WWWWWKKKKKKK',)
 WINDOWS = ('model.backbone.attn=WWKWWKWWKWWK',)  # every third block global, as in ViTDet
+SMALL_WINDOWS = (*WINDOWS, 'model.backbone.attn_cfg.window.window_size=7')
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -224,6 +225,7 @@ MIXTURES = {
     'five_keyed': ('CCCCCKKKKKKK', FIVE_KEYED),
     'five_windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
     'windows': ('WWKWWKWWKWWK', WINDOWS),
+    'small_windows': ('WWKWWKWWKWWK with 7 x 7 windows', SMALL_WINDOWS),
 }
 CALIBRATED = tuple(
     Transfer(f'{name}_calibrated', f'{label}, calibrated', ('--iters', '0'), options)

@@ -99,7 +99,7 @@ class DeiT(Backbone):
                 nn.init.trunc_normal_(embedding, std=0.02)
         heads, ratio = self.arch['num_heads'], self.arch['mlp_ratio']
         self.blocks = nn.ModuleList(
-            self.build_blocks(i, dims, heads, ratio, grid_size=grid_size)[0]
+            self.build_blocks(i, dims, heads, ratio, grid_size=grid_size, window_size=None)[0]
             for i in range(self.num_stages)
         )
         self.norm = nn.LayerNorm(dims, self.norm_eps)
