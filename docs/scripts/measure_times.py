@@ -18,6 +18,7 @@ from benchmarks.cases import Workload
 from benchmarks.layers import layer_cases
 from benchmarks.measurement import MODES, execute, prepare
 from benchmarks.models import build_backbone
+from experiments.run import cpu_name
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
 BACKBONES = {  # label -> name, see benchmarks.models.build_backbone
@@ -82,7 +83,7 @@ if __name__ == '__main__':
             record = {
                 'command': f'python -m docs.scripts.measure_times {name}',
                 'date': str(date.today()),
-                'machine': 'AMD EPYC, 2 cores, shared; one thread, float32',
+                'machine': f'one thread of a CPU, {cpu_name()}',
                 'torch': torch.__version__,
                 'seconds': times(),
             }

@@ -114,8 +114,8 @@ class _Files(Dataset):
                     absent.append(path)
         if absent:
             raise InputError(
-                f'{key}: {len(absent)} files of its {len(self)} images do not exist, such as '
-                f'{absent[0]}; add them, or remove their entries'
+                f'{key}: {absent[0]} does not exist ({len(absent)} missing, {len(self)} images); '
+                'add the files, or remove their entries'
             )
 
     def check(self, info: dict) -> None:

@@ -54,8 +54,9 @@ def test_weights_are_compared(capsys, refused, data):
 
 
 def test_problems_are_one_line(refused, data):
-    (data / 'coco/train2017/1.jpg').unlink()
-    assert f'no such image: {data}/coco/train2017/1.jpg' in refused('check', DET)
+    image = data / 'coco/train2017/1.jpg'
+    image.unlink()
+    assert f'{image} does not exist (1 missing, 3 images)' in refused('check', DET)
     file = data / 'coco/annotations/instances_train2017.json'
     file.unlink()
     expected = f'error: train_dataloader: not found: {file}; correct the path in the config, or '

@@ -8,6 +8,7 @@ from mmca.config import adapt
 from mmca.config.adaptation import plan
 from mmca.config.reader import read_config
 from mmca.errors import InputError
+from tests.helpers import needs_mmpretrain
 
 FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50-caffe_fpn_1x_coco'
 DINO = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco'
@@ -91,6 +92,7 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
+@needs_mmpretrain
 @pytest.mark.parametrize('backbone', ['ca_pvt_t', 'ca_deit_t'])
 @pytest.mark.parametrize(
     'base',
