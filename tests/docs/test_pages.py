@@ -73,7 +73,7 @@ def parser_of(config: str, tool: str):
     if not shipped:  # a placeholder (CONFIG), a file of the checkout, or the reader's own file
         own = config.endswith('.py') and ('/' not in config or (ROOT / config).is_file())
         assert config.isupper() or own, config
-    elif config.startswith('imagenet') and not find_spec('mmpretrain'):
+    elif config.startswith(('imagenet', 'mini/pretrain')) and not find_spec('mmpretrain'):
         return lambda: True
     library = library_of(load_config(config), config) if shipped else 'mmdet'
     return runpy.run_path(str(find_tool(library, tool)))['parse_args']
