@@ -43,8 +43,19 @@ def build_on_meta(model: ConfigDict) -> nn.Module:
     import torch
     from mmengine.registry import MODELS
 
+    model = copy.deepcopy(model)
+    _replace_sync_norms(model)
     try:
         with torch.device('meta'):
             return MODELS.build(copy.deepcopy(model))
     except (RuntimeError, NotImplementedError):  # its constructor reads a tensor's value
-        return MODELS.build(copy.deepcopy(model))
+        return MODELS.build(model)
+
+
+def _replace_sync_norms(node: Any) -> None:
+    """Replace mmcv's SyncBN, which needs a process group, by BN, which has the same shapes."""
+    if isinstance(node, Mapping) and node.get('type') == 'MMSyncBN':
+        node['type'] = 'BN'
+    children = node.values() if isinstance(node, Mapping) else node
+    for child in children if isinstance(node, (Mapping, list, tuple)) else ():
+        _replace_sync_norms(child)

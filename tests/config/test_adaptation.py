@@ -92,6 +92,13 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
+def test_norms_that_need_a_process_group_stay():
+    base = 'mmdet::strong_baselines/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco'
+    cfg = adapt(read_config(base), 'ca_pvt_t')
+    assert cfg.model.roi_head.bbox_head.norm_cfg.type == 'MMSyncBN'
+    assert cfg.model.neck.in_channels == [64, 128, 320, 512]
+
+
 @needs_mmpretrain
 @pytest.mark.parametrize('backbone', ['ca_pvt_t', 'ca_deit_t'])
 @pytest.mark.parametrize(
