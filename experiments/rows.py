@@ -131,14 +131,43 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
     label = 'CA-DeiT-T, distilled in 1,000 iterations'
+    small_batch = (
+        *HEADS_OF_SOFTMAX,
+        *HALF_AS_LONG,
+        'train_dataloader.batch_size=1',
+        'optim_wrapper.optimizer.lr=1.4e-4',
+    )
     return (
+        Row(
+            'small_batch',
+            'CA-DeiT-T, d = 64, converted, batch size 1',
+            name,
+            CONVERTED,
+            small_batch,
+        ),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
     )
 
 
 def _more_on_camvid() -> tuple[Row, ...]:
+    small_batch = (
+        *HEADS_OF_SOFTMAX,
+        'train_dataloader.batch_size=2',
+        'optim_wrapper.optimizer.lr=2e-4',
+        'train_cfg.max_iters=2400',
+        'train_cfg.val_interval=600',
+        'default_hooks.checkpoint.interval=600',
+        'param_scheduler.1.end=2400',
+    )
     return (
+        Row(
+            'small_batch',
+            'CA-DeiT-T, d = 64, converted, batch size 2, 2,400 iterations',
+            CA_DEIT,
+            CONVERTED,
+            small_batch,
+        ),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),

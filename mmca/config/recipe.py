@@ -34,17 +34,17 @@ class Budget(NamedTuple):
     """The training budget of a task on a device; None keeps the shipped config's value."""
 
     folders: tuple[str, ...]  # of shipped configs, in order of preference
-    batch: int  # images per iteration
+    batch: int  # images per iteration; on a CPU, few, because time depends on the images
     seen: int  # minimum of training images, counting repetitions
     epochs: int  # minimum; large data sets get the published schedules
-    lr: float | None  # for that batch
+    lr: float | None  # for that batch; grows with the square root of the batch
     lr_from_weights: float | None
     pixels: int | None  # largest image area
 
 
 BUDGETS = {
-    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 2, 1200, 4, 4e-4, 2e-4, 400 * 300),
-    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 4, 4800, 4, 3e-4, 3e-4, 320 * 240),
+    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 1, 1200, 4, 2.8e-4, 1.4e-4, 400 * 300),
+    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 2, 4800, 4, 2e-4, 2e-4, 320 * 240),
     ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None),
     ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None),
 }
@@ -115,14 +115,15 @@ def choose(
     usual = f'{DEVICES[device]}; most are about {info.size[0]} x {info.size[1]}'
     why_size = '--size' if size else usual
     size = tuple(size) if size else _size(info, budget)
-    lr = budget.lr_from_weights if weights else budget.lr
+    if lr := budget.lr_from_weights if weights else budget.lr:
+        lr = float(f'{lr * (batch / budget.batch) ** 0.5:.2g}')
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
         'start': weights or 'from scratch; --weights imagenet starts from ImageNet weights',
         'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
-        'schedule': f'{epochs} epoch{"s" * (epochs > 1)}, {iterations} iterations of {batch} '
-        f'images: {why_epochs}',
+        'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
+        f'{_count(batch, "image")}: {why_epochs}',
         'lr': f'{lr:g}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
@@ -169,6 +170,10 @@ def _base(task: str, budget: Budget, model: str | None, backbone: str) -> tuple[
         f'no shipped {model or " or ".join(heads)} has the backbone {backbone}: choose from '
         f'{", ".join(sorted(known))}'
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}{"s" * (number > 1)}'
 
 
 def _size(info: DatasetInfo, budget: Budget) -> tuple[int, int] | None:

@@ -41,13 +41,14 @@ def test_a_detector_on_a_cpu(make):
     cfg, recipe = make(folders.as_roboflow)
     assert recipe.base == 'penn_fudan/maskrcnn_ca_pvt_t'
     assert recipe.epochs == cfg.train_cfg.max_epochs == 400  # 1,200 images, 3 of them different
-    assert recipe.iterations == 800  # the last batch of an epoch counts
+    assert recipe.iterations == 1200
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.train_dataloader.dataset.pipeline[2].scale == (64, 48)
     loaders = cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader
     assert [loader.dataset.data_prefix.img for loader in loaders] == ['train', 'valid', 'test']
     assert cfg.test_evaluator.ann_file == 'fruits/test/_annotations.coco.json'
-    assert cfg.optim_wrapper.optimizer.lr == 4e-4
+    assert cfg.optim_wrapper.optimizer.lr == 2.8e-4
+    assert recipe.reasons['schedule'].startswith('400 epochs, 1200 iterations of 1 image: ')
 
 
 def test_a_segmentor_on_a_cpu(make):
@@ -57,7 +58,7 @@ def test_a_segmentor_on_a_cpu(make):
     assert dataset.data_prefix == dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
     assert (dataset.img_suffix, dataset.seg_map_suffix)[1] == '_gtFine_labelTrainIds.png'
     assert cfg.model.decode_head.num_classes == 2
-    assert cfg.train_cfg.max_iters == recipe.iterations == 1200
+    assert cfg.train_cfg.max_iters == recipe.iterations == 2400
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
 
 
@@ -106,11 +107,13 @@ def rates_of(cfg, iterations, epoch=1):
 
 def test_arguments_replace_choices(make):
     options = {'backbone': 'ca_swin_t', 'model': 'cascade_maskrcnn', 'size': (80, 64)}
-    cfg, _ = make(folders.as_coco, **options, epochs=7, batch_size=3)
+    cfg, recipe = make(folders.as_coco, **options, epochs=7, batch_size=4)
     assert [head.num_classes for head in cfg.model.roi_head.bbox_head] == [2, 2, 2]
     assert cfg.model.backbone.type == 'mmca.CASwin'
     assert cfg.train_cfg.max_epochs == 7
-    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 3
+    assert cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 4
+    assert recipe.iterations == 7  # the last batch of an epoch counts
+    assert cfg.optim_wrapper.optimizer.lr == 5.6e-4  # for a batch of one, 2.8e-4
     assert cfg.train_dataloader.dataset.pipeline[2].scale == (80, 64)
 
 
@@ -124,7 +127,7 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     assert cfg.model.backbone.pos_embed is pos_embed
     options = {'head_dim': 'softmax', 'scale': 'paper'}
     assert cfg.model.backbone.attn_cfg == {'circulant': options}
-    assert cfg.optim_wrapper.optimizer.lr == 2e-4
+    assert cfg.optim_wrapper.optimizer.lr == 1.4e-4
 
 
 @pytest.mark.parametrize(
