@@ -34,7 +34,7 @@ class Budget(NamedTuple):
     """The training budget of a task on a device; None keeps the shipped config's value."""
 
     folders: tuple[str, ...]  # of shipped configs, in order of preference
-    batch: int  # images per iteration; on a CPU, few, because time depends on the images
+    batch: int  # images per iteration; few on a CPU, where a step's time grows with them
     seen: int  # minimum of training images, counting repetitions
     epochs: int  # minimum; large data sets get the published schedules
     lr: float | None  # for that batch; grows with the square root of the batch
