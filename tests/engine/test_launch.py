@@ -104,8 +104,8 @@ def tiny_classifier(tmp_path, monkeypatch):
                 values += np.uint8(120 * (name == 'light'))
                 write_image(tmp_path / 'imagenet' / split / name / f'{i}.png', values)
     monkeypatch.setenv('MMCA_DATA_ROOT', str(tmp_path))
-    (tmp_path / 'tiny.py').write_text(TINY_CLASSIFIER)
-    return [str(tmp_path / 'tiny.py'), '--work-dir', str(tmp_path / 'work')]
+    (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER)
+    return [str(tmp_path / 'classifier.py'), '--work-dir', str(tmp_path / 'work')]
 
 
 @needs_mmpretrain

@@ -44,8 +44,6 @@ def test_a_validation_that_would_fail_is_refused(text, message, tmp_path, capsys
 def test_a_segmentors_folder_without_images_is_named(tmp_path, capsys):
     write_good(tmp_path, 'ade', 2)
     text = "train_dataloader['dataset']['img_suffix'] = '.tif'"
-    # mmengine names a run by the second, and takes the scope of an earlier run of that name.
-    text += "\nexperiment_name = 'segmentor'"
     config = write_config(tmp_path, 'ade', text)
     with pytest.raises(SystemExit, match='2'):
         Runner.from_cfg(Config.fromfile(config)).train()

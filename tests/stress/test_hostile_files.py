@@ -141,7 +141,8 @@ def test_data_files_and_configs_execute_nothing(site):
     for file in ('hostile.pkl', 'hostile.yaml', 'good.pkl'):
         data = dataset.format(str(site.folder / file))
         config = site.config.with_name('reads.py')
-        config.write_text(f"_base_ = 'tiny.py'\ntrain_dataloader = dict(dataset={data})\n")
+        base = f'_base_ = {site.config.name!r}\n'
+        config.write_text(f'{base}train_dataloader = dict(dataset={data})\n')
         outcome = forked.run(lambda path=str(config): forked.mmca(['train', path]), site.folder)
         assert outcome.refused, outcome.text
         assert ('which could run code' in outcome.text) == (file == 'hostile.pkl')

@@ -20,7 +20,7 @@ def train(tmp_path_factory):
         root = tmp_path_factory.mktemp('case')
         change(write_good(root, kind)[split])
         config = write_config(root, kind)
-        config.with_name('case.py').write_text(f"_base_ = 'tiny.py'\n{text}\n")
+        config.with_name('case.py').write_text(f'_base_ = {config.name!r}\n{text}\n')
         return forked.run(lambda: forked.mmca(['train', str(root / 'case.py')]), root)
 
     return start
