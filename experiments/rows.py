@@ -128,23 +128,22 @@ def _from_deit(folder: str, head: str, *shared: str) -> tuple[Row, ...]:
     return tuple(replace(row, options=(*row.options, *shared)) for row in rows)
 
 
+def _small_batches(folder: str, head: str, label: str, *options: str) -> Iterator[Row]:
+    circulant = f'{folder}/{head}_ca_deit_t'
+    for name, start, config, model in (
+        ('deit_t_small_batch', 'DeiT-T (softmax)', f'{folder}/{head}_deit_t', ()),
+        ('small_batch', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX),
+        ('small_windows_small_batch', MIXTURES['small_windows'][0], circulant, SMALL_WINDOWS),
+    ):
+        yield Row(name, f'{start}, converted, {label}', config, CONVERTED, (*model, *options))
+
+
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
     label = 'CA-DeiT-T, distilled in 1,000 iterations'
-    small_batch = (
-        *HEADS_OF_SOFTMAX,
-        *HALF_AS_LONG,
-        'train_dataloader.batch_size=1',
-        'optim_wrapper.optimizer.lr=1.4e-4',
-    )
+    small_batch = ('train_dataloader.batch_size=1', 'optim_wrapper.optimizer.lr=1.4e-4')
     return (
-        Row(
-            'small_batch',
-            'CA-DeiT-T, d = 64, converted, batch size 1',
-            name,
-            CONVERTED,
-            small_batch,
-        ),
+        *_small_batches('penn_fudan', 'maskrcnn', 'batch size 1', *HALF_AS_LONG, *small_batch),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
     )
@@ -152,7 +151,6 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
 
 def _more_on_camvid() -> tuple[Row, ...]:
     small_batch = (
-        *HEADS_OF_SOFTMAX,
         'train_dataloader.batch_size=2',
         'optim_wrapper.optimizer.lr=2e-4',
         'train_cfg.max_iters=2400',
@@ -161,13 +159,7 @@ def _more_on_camvid() -> tuple[Row, ...]:
         'param_scheduler.1.end=2400',
     )
     return (
-        Row(
-            'small_batch',
-            'CA-DeiT-T, d = 64, converted, batch size 2, 2,400 iterations',
-            CA_DEIT,
-            CONVERTED,
-            small_batch,
-        ),
+        *_small_batches('camvid', 'fpn', 'batch size 2, 2,400 iterations', *small_batch),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
