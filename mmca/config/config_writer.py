@@ -12,7 +12,7 @@ from typing import Any
 
 from mmca.config.adaptation import Adaptation
 from mmca.config.folders import DatasetInfo
-from mmca.config.models import class_counts
+from mmca.config.models import channel_keys, class_counts
 from mmca.config.reader import read_config
 from mmca.config.recipe import Recipe
 from mmca.config.shipped import config_root, find_config
@@ -196,9 +196,10 @@ def _dataset(info: DatasetInfo, name: str, recipe: Recipe) -> dict[str, Any]:
 
 def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     cfg = read_config(recipe.base)
-    keys = class_counts(cfg.model)
-    cfg.merge_from_dict(dict.fromkeys(keys, len(info.classes)))
-    places = (re.split(r'\.\d', key)[0] for key in keys)  # configs replace lists as a whole
+    values = dict.fromkeys(channel_keys(cfg.model), recipe.channels) if recipe.channels else {}
+    values |= dict.fromkeys(class_counts(cfg.model), len(info.classes))
+    cfg.merge_from_dict(values)
+    places = (re.split(r'\.\d', key)[0] for key in values)  # configs replace lists as a whole
     model = {place: reduce(getitem, place.split('.'), cfg) for place in places}
     if info.task == 'labels' and recipe.size:
         model['model.data_preprocessor.size'] = recipe.size[::-1]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 # Parts whose num_classes is the data set's; RPN and semantic heads count others.
 HEADS = ('bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor')
 
+CHANNELS = ('in_channels', 'out_channels', 'feat_channels', 'conv_out_channels')
+PYRAMID = 256  # channels of a feature pyramid by default
+
 
 def class_counts(model: ConfigDict) -> dict[str, int]:
     """Find the numbers of classes in a model's config.
@@ -24,18 +27,45 @@ def class_counts(model: ConfigDict) -> dict[str, int]:
         >>> class_counts({'decode_head': {'num_classes': 3}, 'rpn_head': {'num_classes': 1}})
         {'model.decode_head.num_classes': 3}
     """
-    return dict(_class_counts(model, 'model'))
+    return {
+        f'{key}.num_classes': node['num_classes']
+        for key, node in _nodes(model, 'model')
+        if 'num_classes' in node and _name(key) in HEADS
+    }
 
 
-def _class_counts(node: Any, key: str) -> Iterator[tuple[str, int]]:
+def channel_keys(model: ConfigDict) -> list[str]:
+    """Find the channels of a detector's feature pyramid in its config, and all that equal them.
+
+    Returns:
+        Keys of the neck and the heads, as in --cfg-options; change all of them to one number.
+
+    Example:
+        >>> channel_keys({'neck': {'out_channels': 256}, 'bbox_head': {'in_channels': 256}})
+        ['model.neck.out_channels', 'model.bbox_head.in_channels']
+    """
+    width = model['neck'].get('out_channels', PYRAMID)
+    heads = {name: part for name, part in model.items() if name not in ('neck', 'backbone')}
+    return ['model.neck.out_channels'] + [
+        f'{key}.{name}'
+        for key, node in _nodes(heads, 'model')
+        for name in CHANNELS
+        if node.get(name) == width
+    ]
+
+
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping]]:
+    """Key -> mapping, for all mappings inside."""
     children = enumerate(node) if isinstance(node, (list, tuple)) else ()
     if isinstance(node, Mapping):
         children = node.items()
-        name = next(part for part in reversed(key.split('.')) if not part.isdigit())
-        if name in HEADS and 'num_classes' in node:
-            yield f'{key}.num_classes', node['num_classes']
+        yield key, node
     for name, child in children:
-        yield from _class_counts(child, f'{key}.{name}')
+        yield from _nodes(child, f'{key}.{name}')
+
+
+def _name(key: str) -> str:
+    return next(part for part in reversed(key.split('.')) if not part.isdigit())
 
 
 def build_on_meta(model: ConfigDict) -> nn.Module:

@@ -40,13 +40,14 @@ class Budget(NamedTuple):
     lr: float | None  # for that batch; grows with the square root of the batch
     lr_from_weights: float | None
     pixels: int | None  # largest image area
+    channels: int | None  # of a detector's neck and heads, whose convolutions dominate on a CPU
 
 
 BUDGETS = {
-    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 1, 1200, 4, 2.8e-4, 1.4e-4, 400 * 300),
-    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 2, 4800, 4, 2e-4, 2e-4, 320 * 240),
-    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None),
-    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None),
+    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 1, 2400, 4, 2.8e-4, 1.4e-4, 400 * 300, 128),
+    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 2, 4800, 4, 2e-4, 2e-4, 320 * 240, None),
+    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None, None),
+    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None, None),
 }
 
 
@@ -58,6 +59,7 @@ class Recipe:
     head: str  # key of `HEADS`
     weights: str | None  # name or file of the backbone's weights; None trains from scratch
     options: dict[str, Any]  # of the backbone, required by the weights
+    channels: int | None  # of a detector's neck and heads
     size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
     batch: int  # images per iteration
     epochs: int
@@ -117,16 +119,30 @@ def choose(
     size = tuple(size) if size else _size(info, budget)
     if lr := budget.lr_from_weights if weights else budget.lr:
         lr = float(f'{lr * (batch / budget.batch) ** 0.5:.2g}')
+    narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
         'start': weights or 'from scratch; --weights imagenet starts from ImageNet weights',
+        **(narrow if budget.channels else {}),
         'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
         'lr': f'{lr:g}' if lr else f'the rate of {base}, scaled to the batch size',
     }
-    return Recipe(base, head, weights, options, size, batch, epochs, iterations, lr, reasons)
+    return Recipe(
+        base=base,
+        head=head,
+        weights=weights,
+        options=options,
+        channels=budget.channels,
+        size=size,
+        batch=batch,
+        epochs=epochs,
+        iterations=iterations,
+        lr=lr,
+        reasons=reasons,
+    )
 
 
 def _backbone(given: str | None, weights: str | None) -> tuple[str, str | None, str]:

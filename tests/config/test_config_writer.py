@@ -10,16 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, PARAM_SCHEDULERS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from mmca.backbones import DeiT
 from mmca.checkpoint import KNOWN
 from mmca.config.config_writer import schedule, write
 from mmca.config.dataset_info import inspect_folder
-from mmca.config.recipe import Recipe, choose
+from mmca.config.recipe import choose
 from mmca.distill.config import distill_config
 from mmca.errors import InputError
 from tests.config import folders
+from tests.configs.table import demo_data
 from tests.helpers import ROOT, empty_weights
 
 
@@ -40,15 +42,15 @@ def make(tmp_path, monkeypatch):
 def test_a_detector_on_a_cpu(make):
     cfg, recipe = make(folders.as_roboflow)
     assert recipe.base == 'penn_fudan/maskrcnn_ca_pvt_t'
-    assert recipe.epochs == cfg.train_cfg.max_epochs == 400  # 1,200 images, 3 of them different
-    assert recipe.iterations == 1200
+    assert recipe.epochs == cfg.train_cfg.max_epochs == 800  # 2,400 images, 3 of them different
+    assert recipe.iterations == 2400
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.train_dataloader.dataset.pipeline[2].scale == (64, 48)
     loaders = cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader
     assert [loader.dataset.data_prefix.img for loader in loaders] == ['train', 'valid', 'test']
     assert cfg.test_evaluator.ann_file == 'fruits/test/_annotations.coco.json'
     assert cfg.optim_wrapper.optimizer.lr == 2.8e-4
-    assert recipe.reasons['schedule'].startswith('400 epochs, 1200 iterations of 1 image: ')
+    assert recipe.reasons['schedule'].startswith('800 epochs, 2400 iterations of 1 image: ')
 
 
 def test_a_segmentor_on_a_cpu(make):
@@ -74,7 +76,8 @@ def test_a_gpu_gets_the_published_recipe(layout, make):
 @pytest.mark.parametrize(('task', 'epoch'), [('labels', 1), ('boxes', 1), ('boxes', 7)])
 def test_every_schedule_reaches_its_peak_rate(task, epoch):
     for epochs in range(1, 101):
-        recipe = Recipe('', '', None, {}, None, 1, epochs, epochs * epoch, 1e-3, {})
+        numbers = {'batch': 1, 'epochs': epochs, 'iterations': epochs * epoch, 'lr': 1e-3}
+        recipe = SimpleNamespace(**numbers)
         rates = rates_of(schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
         assert max(rates) == pytest.approx(1e-3), epochs
 
@@ -103,6 +106,33 @@ def rates_of(cfg, iterations, epoch=1):
             if not scheduler.by_epoch or iteration % epoch == 0:
                 scheduler.step()
     return rates
+
+
+@pytest.mark.parametrize(
+    ('model', 'backbone'),
+    [
+        ('maskrcnn', 'ca_pvt_t'),
+        ('cascade_maskrcnn', 'ca_swin_t'),
+        ('fasterrcnn', 'ca_deit_t'),
+        ('retinanet', 'ca_deit_t'),
+    ],
+)
+def test_on_a_cpu_neck_and_heads_have_few_channels(model, backbone, make):
+    cfg, recipe = make(folders.as_coco, model=model, backbone=backbone)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        detector = MODELS.build(cfg.model)
+    wide = {
+        path
+        for path, module in detector.named_modules()
+        if not path.startswith('backbone') and getattr(module, 'in_channels', None) == 256
+    }
+    assert not wide
+    assert recipe.channels == cfg.model.neck.out_channels == 128
+    optimizer = torch.optim.SGD(detector.parameters(), lr=0)
+    batch = demo_data(cfg, 1, 64, 96)
+    batch['data_samples'][0].gt_instances.labels.zero_()  # they have 80 classes
+    log = detector.train_step(batch, OptimWrapper(optimizer))
+    assert torch.isfinite(log['loss'])
 
 
 def test_arguments_replace_choices(make):
