@@ -138,12 +138,48 @@ def _small_batches(folder: str, head: str, label: str, *options: str) -> Iterato
         yield Row(name, f'{start}, converted, {label}', config, CONVERTED, (*model, *options))
 
 
+def _epochs(number: int, *drops: int) -> tuple[str, ...]:
+    return (
+        f'train_cfg.max_epochs={number}',
+        'train_cfg.val_interval=3',
+        f'param_scheduler.1.milestones=[{",".join(map(str, drops))}]',
+        f'param_scheduler.1.end={number}',
+    )
+
+
+def _channels(number: int) -> tuple[str, ...]:
+    parts = (
+        'neck.out_channels',
+        'rpn_head.in_channels',
+        'rpn_head.feat_channels',
+        'roi_head.bbox_roi_extractor.out_channels',
+        'roi_head.bbox_head.in_channels',
+        'roi_head.mask_roi_extractor.out_channels',
+        'roi_head.mask_head.in_channels',
+        'roi_head.mask_head.conv_out_channels',
+    )
+    linear = f'model.roi_head.bbox_head.fc_out_channels={8 * number}'
+    return (*(f'model.{part}={number}' for part in parts), linear)
+
+
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
     label = 'CA-DeiT-T, distilled in 1,000 iterations'
     small_batch = ('train_dataloader.batch_size=1', 'optim_wrapper.optimizer.lr=1.4e-4')
+    small = (*HEADS_OF_SOFTMAX, *SIZE_320, *small_batch)
+    start = 'CA-DeiT-T, d = 64, converted, batch size 1'
     return (
         *_small_batches('penn_fudan', 'maskrcnn', 'batch size 1', *HALF_AS_LONG, *small_batch),
+        *(
+            Row(
+                f'channels_{channels}',
+                f'{start}, {channels} channels, {epochs[0]} epochs',
+                name,
+                CONVERTED,
+                (*small, *_channels(channels), *_epochs(*epochs)),
+            )
+            for channels, epochs in ((128, (13, 10, 12)), (64, (21, 16, 19)))
+        ),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
     )
@@ -189,15 +225,13 @@ def _unlabeled() -> Iterator[Row]:
 
 
 CA_DEIT = 'camvid/fpn_ca_deit_t'
-HALF_AS_LONG = (  # 6 epochs at 320 x 240 instead of 12 at 400 x 300
+SIZE_320 = (
     'train_dataloader.dataset.pipeline.2.scale=(320,240)',
     'val_dataloader.dataset.pipeline.1.scale=(320,240)',
     'test_dataloader.dataset.pipeline.1.scale=(320,240)',
-    'train_cfg.max_epochs=6',
-    'train_cfg.val_interval=3',
-    'param_scheduler.1.milestones=[4,5]',
-    'param_scheduler.1.end=6',
 )
+# 6 epochs at 320 x 240 instead of 12 at 400 x 300.
+HALF_AS_LONG = (*SIZE_320, *_epochs(6, 4, 5))
 A_QUARTER = (  # of the images: a Swin takes more than twice as long as a PVT
     'train_dataloader.batch_size=2',
     'train_cfg.max_iters=600',
