@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     timed = add('time', _time, 'time training iterations of the rows of tables')
     for option in (run, timed):
         option('tables', nargs='+', choices=TABLES, metavar='TABLE', help=', '.join(TABLES))
-    run('--rows', nargs='+', default=[], help='names of rows; default all')
+        option('--rows', nargs='+', default=[], help='names of rows; default all')
     timed('--rounds', type=int, default=5, help='iterations per row; default 5')
     transfer = add('transfer', _transfer, 'distill DeiT-T, for tables and ablations')
     names = ', '.join(TRANSFERS)
@@ -105,8 +105,9 @@ def _transfer(args: argparse.Namespace) -> None:
     run_transfers(lab, [TRANSFERS[name] for name in args.names], args.jobs)
 
 
-def _time(args: argparse.Namespace) -> None:
-    time_rows([TABLES[name] for name in args.tables], args.rounds, RESULTS / SECONDS)
+def _time(args: argparse.Namespace) -> Iterator[str]:
+    tables = [TABLES[name] for name in args.tables]
+    return time_rows(tables, args.rounds, RESULTS / SECONDS, args.rows)
 
 
 def _zero_shot(args: argparse.Namespace) -> Iterator[str]:

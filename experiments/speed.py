@@ -2,28 +2,36 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from statistics import median
 
 from experiments.rows import Row, Table
 from experiments.run import cpu_name
 
 
-def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
+def time_rows(
+    tables: Sequence[Table], rounds: int, path: Path, only: Sequence[str] = ()
+) -> Iterator[str]:
     """Time training iterations of every trained row on one thread, and write the seconds.
 
     Args:
         tables: the tables to time; `path` keeps the others.
         rounds: timed iterations per row, after one warm-up.
         path: JSON, table -> seconds -> row -> seconds of every round.
+        only: names of the rows to time; nothing is written then.
+
+    Yields:
+        A line for each row, with its median.
     """
     import torch
 
     torch.set_num_threads(1)
     record = json.loads(path.read_text()) if path.exists() else {}
     for table in tables:
-        steps = {row.name: training_step(row) for row in table.rows if row.teacher is None}
+        rows = [row for row in table.rows if row.teacher is None]
+        steps = {row.name: training_step(row) for row in rows if not only or row.name in only}
         seconds: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(rounds + 1):
             for name, step in steps.items():
@@ -37,8 +45,10 @@ def time_rows(tables: Sequence[Table], rounds: int, path: Path) -> None:
             'torch': str(torch.__version__),
             'seconds': {name: [round(s, 4) for s in v[1:]] for name, v in seconds.items()},
         }
-        print(f'{table.name}: {len(steps)} rows', flush=True)
-    path.write_text(json.dumps(record, indent=1) + '\n')
+        for name, values in seconds.items():
+            yield f'{table.name} {name}: {median(values[1:]):.3f} s'
+    if not only:
+        path.write_text(json.dumps(record, indent=1) + '\n')
 
 
 def training_step(row: Row) -> Callable[[], object]:
