@@ -37,17 +37,36 @@ class Budget(NamedTuple):
     batch: int  # images per iteration; few on a CPU, where a step's time grows with them
     seen: int  # minimum of training images, counting repetitions
     epochs: int  # minimum; large data sets get the published schedules
-    lr: float | None  # for that batch; grows with the square root of the batch
-    lr_from_weights: float | None
-    pixels: int | None  # largest image area
-    channels: int | None  # of a detector's neck and heads, whose convolutions dominate on a CPU
+    lr: float | None = None  # for that batch; grows with the square root of the batch
+    lr_from_weights: float | None = None
+    backbone_share: float = 1.0  # of that rate, for a backbone that starts from weights
+    pixels: int | None = None  # largest image area
+    channels: int | None = None  # of a detector's neck and heads, which take most of a CPU's time
 
 
 BUDGETS = {
-    ('objects', 'cpu'): Budget(('penn_fudan', 'coco'), 1, 2400, 4, 2.8e-4, 1.4e-4, 400 * 300, 128),
-    ('labels', 'cpu'): Budget(('camvid', 'ade20k'), 2, 4800, 4, 2e-4, 2e-4, 320 * 240, None),
-    ('objects', 'cuda'): Budget(('coco',), 4, 24000, 12, None, None, None, None),
-    ('labels', 'cuda'): Budget(('ade20k', 'camvid'), 8, 48000, 32, None, None, None, None),
+    ('objects', 'cpu'): Budget(
+        folders=('penn_fudan', 'coco'),
+        batch=1,
+        seen=2400,
+        epochs=4,
+        lr=2.8e-4,
+        lr_from_weights=4.2e-4,
+        backbone_share=0.33,
+        pixels=400 * 300,
+        channels=128,
+    ),
+    ('labels', 'cpu'): Budget(
+        folders=('camvid', 'ade20k'),
+        batch=2,
+        seen=4800,
+        epochs=4,
+        lr=2e-4,
+        lr_from_weights=2e-4,
+        pixels=320 * 240,
+    ),
+    ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
+    ('labels', 'cuda'): Budget(folders=('ade20k', 'camvid'), batch=8, seen=48000, epochs=32),
 }
 
 
@@ -65,6 +84,7 @@ class Recipe:
     epochs: int
     iterations: int
     lr: float | None
+    backbone_share: float  # of lr, for the backbone
     reasons: dict[str, str]  # setting -> the choice and its reason
 
 
@@ -119,6 +139,8 @@ def choose(
     size = tuple(size) if size else _size(info, budget)
     if lr := budget.lr_from_weights if weights else budget.lr:
         lr = float(f'{lr * (batch / budget.batch) ** 0.5:.2g}')
+    share = budget.backbone_share if weights else 1
+    slower = f'; {lr * share:.2g} for the backbone, which starts from weights' if share < 1 else ''
     narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
@@ -128,7 +150,7 @@ def choose(
         'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
-        'lr': f'{lr:g}' if lr else f'the rate of {base}, scaled to the batch size',
+        'lr': f'{lr:g}{slower}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(
         base=base,
@@ -141,6 +163,7 @@ def choose(
         epochs=epochs,
         iterations=iterations,
         lr=lr,
+        backbone_share=share,
         reasons=reasons,
     )
 

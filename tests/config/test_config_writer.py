@@ -76,8 +76,8 @@ def test_a_gpu_gets_the_published_recipe(layout, make):
 @pytest.mark.parametrize(('task', 'epoch'), [('labels', 1), ('boxes', 1), ('boxes', 7)])
 def test_every_schedule_reaches_its_peak_rate(task, epoch):
     for epochs in range(1, 101):
-        numbers = {'batch': 1, 'epochs': epochs, 'iterations': epochs * epoch, 'lr': 1e-3}
-        recipe = SimpleNamespace(**numbers)
+        numbers = {'batch': 1, 'epochs': epochs, 'iterations': epochs * epoch}
+        recipe = SimpleNamespace(**numbers, lr=1e-3, backbone_share=1)
         rates = rates_of(schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
         assert max(rates) == pytest.approx(1e-3), epochs
 
@@ -157,7 +157,8 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     assert cfg.model.backbone.pos_embed is pos_embed
     options = {'head_dim': 'softmax', 'scale': 'paper'}
     assert cfg.model.backbone.attn_cfg == {'circulant': options}
-    assert cfg.optim_wrapper.optimizer.lr == 1.4e-4
+    assert cfg.optim_wrapper.optimizer.lr == 4.2e-4
+    assert cfg.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.33
 
 
 @pytest.mark.parametrize(
