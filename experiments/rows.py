@@ -180,6 +180,13 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
             )
             for channels, epochs in ((128, (13, 10, 12)), (64, (21, 16, 19)))
         ),
+        Row(
+            'head_rate',
+            f'{start}, 128 channels, 13 epochs, three times the learning rate in neck and heads',
+            name,
+            CONVERTED,
+            (*small, *_channels(128), *_epochs(13, 10, 12), *HEAD_RATE),
+        ),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
     )
@@ -232,6 +239,10 @@ SIZE_320 = (
 )
 # 6 epochs at 320 x 240 instead of 12 at 400 x 300.
 HALF_AS_LONG = (*SIZE_320, *_epochs(6, 4, 5))
+HEAD_RATE = (
+    'optim_wrapper.optimizer.lr=4.2e-4',
+    'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.3333',
+)
 A_QUARTER = (  # of the images: a Swin takes more than twice as long as a PVT
     'train_dataloader.batch_size=2',
     'train_cfg.max_iters=600',
