@@ -162,6 +162,11 @@ def _channels(number: int) -> tuple[str, ...]:
     return (*(f'model.{part}={number}' for part in parts), linear)
 
 
+def _head_rate(rate: str) -> tuple[str, ...]:
+    share = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.3333'
+    return f'optim_wrapper.optimizer.lr={rate}', share
+
+
 def _more_on_penn_fudan() -> tuple[Row, ...]:
     name = 'penn_fudan/maskrcnn_ca_deit_t'
     label = 'CA-DeiT-T, distilled in 1,000 iterations'
@@ -185,7 +190,7 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
             f'{start}, 128 channels, 13 epochs, three times the learning rate in neck and heads',
             name,
             CONVERTED,
-            (*small, *_channels(128), *_epochs(13, 10, 12), *HEAD_RATE),
+            (*small, *_channels(128), *_epochs(13, 10, 12), *_head_rate('4.2e-4')),
         ),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
@@ -203,6 +208,18 @@ def _more_on_camvid() -> tuple[Row, ...]:
     )
     return (
         *_small_batches('camvid', 'fpn', 'batch size 2, 2,400 iterations', *small_batch),
+        Row(
+            'head_rate',
+            'CA-DeiT-T, d = 64, converted, batch size 2, 2,400 iterations, three times the learning '
+            'rate in neck and heads',
+            CA_DEIT,
+            CONVERTED,
+            (
+                *HEADS_OF_SOFTMAX,
+                *small_batch,
+                *_head_rate('6e-4'),
+            ),
+        ),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
@@ -239,10 +256,6 @@ SIZE_320 = (
 )
 # 6 epochs at 320 x 240 instead of 12 at 400 x 300.
 HALF_AS_LONG = (*SIZE_320, *_epochs(6, 4, 5))
-HEAD_RATE = (
-    'optim_wrapper.optimizer.lr=4.2e-4',
-    'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.3333',
-)
 A_QUARTER = (  # of the images: a Swin takes more than twice as long as a PVT
     'train_dataloader.batch_size=2',
     'train_cfg.max_iters=600',
