@@ -206,19 +206,15 @@ def _more_on_camvid() -> tuple[Row, ...]:
         'default_hooks.checkpoint.interval=600',
         'param_scheduler.1.end=2400',
     )
+    size = 'batch size 2, 2,400 iterations'
     return (
-        *_small_batches('camvid', 'fpn', 'batch size 2, 2,400 iterations', *small_batch),
+        *_small_batches('camvid', 'fpn', size, *small_batch),
         Row(
             'head_rate',
-            'CA-DeiT-T, d = 64, converted, batch size 2, 2,400 iterations, three times the learning '
-            'rate in neck and heads',
+            f'CA-DeiT-T, d = 64, converted, {size}, three times the learning rate in neck and head',
             CA_DEIT,
             CONVERTED,
-            (
-                *HEADS_OF_SOFTMAX,
-                *small_batch,
-                *_head_rate('6e-4'),
-            ),
+            (*HEADS_OF_SOFTMAX, *small_batch, *_head_rate('6e-4')),
         ),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
