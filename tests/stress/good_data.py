@@ -131,7 +131,8 @@ work_dir = root + '/work'
 
 def write_config(root: Path, kind: str, text: str = '') -> Path:
     """Write the config of a tiny model for the data set in `root`, with more lines of text."""
-    # mmengine names a run by its config and the second, and reuses the scope of that name.
-    path = root / f'{kind}.py'
+    # mmengine names a run by its config and the second. A name that exists already brings back
+    # no scope, so that the last one, of any run, remains.
+    path = root / f'{root.name}.py'
     path.write_text(f'root = {str(root)!r}{_CONFIGS[kind]}{_RUN}{text}')
     return path
