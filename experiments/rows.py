@@ -162,9 +162,24 @@ def _channels(number: int) -> tuple[str, ...]:
     return (*(f'model.{part}={number}' for part in parts), linear)
 
 
-def _head_rate(rate: str) -> tuple[str, ...]:
-    share = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.3333'
-    return f'optim_wrapper.optimizer.lr={rate}', share
+def _head_rate(backbone: float, factor: int) -> tuple[str, ...]:
+    share = f'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult={1 / factor:.4f}'
+    return f'optim_wrapper.optimizer.lr={backbone * factor:.1e}', share
+
+
+def _head_rates(folder: str, head: str, rate: float, recipe: str, *options: str) -> Iterator[Row]:
+    """Rows with higher learning rates in neck and heads than in the backbone."""
+    circulant = f'{folder}/{head}_ca_deit_t'
+    for name, start, config, model, factor in (
+        ('head_rate', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX, 3),
+        ('head_rate_10', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX, 10),
+        ('deit_t_head_rate', 'DeiT-T (softmax)', f'{folder}/{head}_deit_t', (), 3),
+        ('keyed_head_rate', MIXTURES['keyed'][0], circulant, KEYED, 3),
+        ('small_windows_head_rate', MIXTURES['small_windows'][0], circulant, SMALL_WINDOWS, 3),
+    ):
+        times = f'{factor} times the learning rate in neck and heads'
+        label = f'{start}, converted, {recipe}, {times}'
+        yield Row(name, label, config, CONVERTED, (*model, *options, *_head_rate(rate, factor)))
 
 
 def _more_on_penn_fudan() -> tuple[Row, ...]:
@@ -185,12 +200,12 @@ def _more_on_penn_fudan() -> tuple[Row, ...]:
             )
             for channels, epochs in ((128, (13, 10, 12)), (64, (21, 16, 19)))
         ),
-        Row(
-            'head_rate',
-            f'{start}, 128 channels, 13 epochs, three times the learning rate in neck and heads',
-            name,
-            CONVERTED,
-            (*small, *_channels(128), *_epochs(13, 10, 12), *_head_rate('4.2e-4')),
+        *_head_rates(
+            'penn_fudan',
+            'maskrcnn',
+            1.4e-4,
+            'batch size 1, 128 channels, 13 epochs',
+            *(*SIZE_320, *small_batch, *_channels(128), *_epochs(13, 10, 12)),
         ),
         Row('ca_scratch', 'CA-DeiT-T from scratch', name, options=HALF_AS_LONG),
         Row('ca_iters_1000', label, name, TRANSFERS['iters_1000'], HALF_AS_LONG),
@@ -209,13 +224,7 @@ def _more_on_camvid() -> tuple[Row, ...]:
     size = 'batch size 2, 2,400 iterations'
     return (
         *_small_batches('camvid', 'fpn', size, *small_batch),
-        Row(
-            'head_rate',
-            f'CA-DeiT-T, d = 64, converted, {size}, three times the learning rate in neck and head',
-            CA_DEIT,
-            CONVERTED,
-            (*HEADS_OF_SOFTMAX, *small_batch, *_head_rate('6e-4')),
-        ),
+        *_head_rates('camvid', 'fpn', 2e-4, size, *small_batch),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
