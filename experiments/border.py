@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmengine.registry import MODELS
+
 from experiments.run import Lab
 from mmca import find_config
 from mmca.config.reader import library_of, load_config
@@ -36,7 +38,7 @@ def border_table(
     cfg = load_config(config, options)
     key = DIVISORS.get(library_of(cfg, config), MMSEG)
     backbone = cfg.model.backbone
-    attn = backbone.get('attn', 'C' if 'CA' in str(backbone.type) else 'S')
+    attn = backbone.get('attn', MODELS.get(backbone.type).default_attn)
     kinds = {'': (config, [])}
     if set(attn) & set(LETTERS):
         letters = ''.join(LETTERS.get(letter, letter) for letter in attn)
