@@ -235,7 +235,7 @@ def schedule(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
             'optim_wrapper.clip_grad.max_norm': max_norm,
             'auto_scale_lr.base_batch_size': recipe.batch,
         }
-    if recipe.backbone_share < 1:
-        key = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
-        settings[key] = recipe.backbone_share
+    if recipe.head_factor > 1:
+        keys = 'optim_wrapper.paramwise_cfg.custom_keys'
+        settings |= {f'{keys}.{part}.lr_mult': recipe.head_factor for part in ('neck', 'head')}
     return settings

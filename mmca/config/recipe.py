@@ -39,7 +39,7 @@ class Budget(NamedTuple):
     epochs: int  # minimum; large data sets get the published schedules
     lr: float | None = None  # for that batch; grows with the square root of the batch
     lr_from_weights: float | None = None
-    backbone_share: float = 1.0  # of that rate, for a backbone that starts from weights
+    head_factor: float = 1.0  # of that rate, in neck and heads
     pixels: int | None = None  # largest image area
     channels: int | None = None  # of a detector's neck and heads, which take most of a CPU's time
 
@@ -51,8 +51,8 @@ BUDGETS = {
         seen=2400,
         epochs=4,
         lr=2.8e-4,
-        lr_from_weights=4.2e-4,
-        backbone_share=0.33,
+        lr_from_weights=1.4e-4,
+        head_factor=3,
         pixels=400 * 300,
         channels=128,
     ),
@@ -62,8 +62,8 @@ BUDGETS = {
         seen=4800,
         epochs=4,
         lr=2e-4,
-        lr_from_weights=6e-4,
-        backbone_share=0.33,
+        lr_from_weights=2e-4,
+        head_factor=3,
         pixels=320 * 240,
     ),
     ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
@@ -85,7 +85,7 @@ class Recipe:
     epochs: int
     iterations: int
     lr: float | None
-    backbone_share: float  # of lr, for the backbone
+    head_factor: float  # of lr, in neck and heads
     reasons: dict[str, str]  # setting -> the choice and its reason
 
 
@@ -140,8 +140,8 @@ def choose(
     size = tuple(size) if size else _size(info, budget)
     if lr := budget.lr_from_weights if weights else budget.lr:
         lr = float(f'{lr * (batch / budget.batch) ** 0.5:.2g}')
-    share = budget.backbone_share if weights else 1
-    slower = f'; {lr * share:.2g} for the backbone, which starts from weights' if share < 1 else ''
+    factor = budget.head_factor if weights else 1
+    faster = f'; {lr * factor:.2g} in neck and heads, which have no weights' if factor > 1 else ''
     narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
@@ -151,7 +151,7 @@ def choose(
         'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
-        'lr': f'{lr:g}{slower}' if lr else f'the rate of {base}, scaled to the batch size',
+        'lr': f'{lr:g}{faster}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(
         base=base,
@@ -164,7 +164,7 @@ def choose(
         epochs=epochs,
         iterations=iterations,
         lr=lr,
-        backbone_share=share,
+        head_factor=factor,
         reasons=reasons,
     )
 

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from mmca.backbones import DeiT
 from mmca.checkpoint import KNOWN
 from mmca.config.config_writer import schedule, write
 from mmca.config.dataset_info import inspect_folder
+from mmca.config.models import build_on_meta
 from mmca.config.recipe import choose
 from mmca.distill.config import distill_config
 from mmca.errors import InputError
@@ -77,7 +78,7 @@ def test_a_gpu_gets_the_published_recipe(layout, make):
 def test_every_schedule_reaches_its_peak_rate(task, epoch):
     for epochs in range(1, 101):
         numbers = {'batch': 1, 'epochs': epochs, 'iterations': epochs * epoch}
-        recipe = SimpleNamespace(**numbers, lr=1e-3, backbone_share=1)
+        recipe = SimpleNamespace(**numbers, lr=1e-3, head_factor=1)
         rates = rates_of(schedule(SimpleNamespace(task=task), recipe), epochs * epoch, epoch)
         assert max(rates) == pytest.approx(1e-3), epochs
 
@@ -157,8 +158,22 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     assert cfg.model.backbone.pos_embed is pos_embed
     options = {'head_dim': 'softmax', 'scale': 'paper'}
     assert cfg.model.backbone.attn_cfg == {'circulant': options}
-    assert cfg.optim_wrapper.optimizer.lr == 4.2e-4
-    assert cfg.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.33
+
+
+def test_a_backbone_with_weights_learns_slower_and_keeps_its_recipe(make, cache):
+    (path := KNOWN['swin_tiny'].path).parent.mkdir(parents=True)
+    path.write_bytes(empty_weights('swin_t'))
+    cfg, _ = make(folders.as_coco, weights='swin_tiny', model='fasterrcnn')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = build_on_meta(cfg.model)
+        groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    found = {id(group['params'][0]): group for group in groups}
+    for name, parameter in model.named_parameters():
+        group = found[id(parameter)]
+        assert group['lr'] == pytest.approx(1.4e-4 if 'backbone' in name else 4.2e-4), name
+        if name.startswith('backbone'):  # Swin's recipe
+            exempt = 'norm' in name or 'relative_position_bias_table' in name
+            assert (group['weight_decay'] == 0) == exempt, name
 
 
 @pytest.mark.parametrize(
