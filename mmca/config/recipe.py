@@ -63,7 +63,7 @@ BUDGETS = {
         epochs=4,
         lr=2e-4,
         lr_from_weights=2e-4,
-        head_factor=3,
+        head_factor=10,
         pixels=320 * 240,
     ),
     ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
