@@ -167,19 +167,24 @@ def _head_rate(backbone: float, factor: int) -> tuple[str, ...]:
     return f'optim_wrapper.optimizer.lr={backbone * factor:.1e}', share
 
 
-def _head_rates(folder: str, head: str, rate: float, recipe: str, *options: str) -> Iterator[Row]:
+def _head_rates(folder: str, head: str, rate: float, recipe: str, *shared: str) -> Iterator[Row]:
     """Rows with higher learning rates in neck and heads than in the backbone."""
     circulant = f'{folder}/{head}_ca_deit_t'
-    for name, start, config, model, factor in (
-        ('head_rate', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX, 3),
-        ('head_rate_10', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX, 10),
-        ('deit_t_head_rate', 'DeiT-T (softmax)', f'{folder}/{head}_deit_t', (), 3),
-        ('keyed_head_rate', MIXTURES['keyed'][0], circulant, KEYED, 3),
-        ('small_windows_head_rate', MIXTURES['small_windows'][0], circulant, SMALL_WINDOWS, 3),
+    heads, distilled = MIXTURES['heads'], TRANSFERS['heads_distilled']
+    for name, label, config, start, model in (
+        ('', f'{heads[0]}, converted', circulant, CONVERTED, heads[1]),
+        ('distilled_', distilled.label, circulant, distilled, heads[1]),
+        ('deit_t_', 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t', CONVERTED, ()),
+        *(
+            (f'{mixture}_', f'{MIXTURES[mixture][0]}, converted', circulant, CONVERTED, options)
+            for mixture, options in (('keyed', KEYED), ('small_windows', SMALL_WINDOWS))
+        ),
     ):
-        times = f'{factor} times the learning rate in neck and heads'
-        label = f'{start}, converted, {recipe}, {times}'
-        yield Row(name, label, config, CONVERTED, (*model, *options, *_head_rate(rate, factor)))
+        for factor, suffix in ((3, ''), (10, '_10')):
+            times = f'{factor} times the learning rate in neck and heads'
+            options = (*model, *shared, *_head_rate(rate, factor))
+            whole = f'{label}, {recipe}, {times}'
+            yield Row(f'{name}head_rate{suffix}', whole, config, start, options)
 
 
 def _more_on_penn_fudan() -> tuple[Row, ...]:
