@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mmca.inference.predictor import Detections
 
-OVERLAP = 0.5  # share of the common area from which two boxes are one object
+OVERLAP = 0.5  # share of the area from which two boxes are one object
 BORDER = 0.01  # of a tile's side: boxes that end this near to a border of the tile are cut
 
 
@@ -51,8 +51,10 @@ def merge_tiles(
     Only objects of the same class and of different tiles are merged. Complete objects come first:
     of two with an intersection over union above one half, the one with the higher score remains. A
     piece that is cut by the border of its tile is dropped if half of it is inside a complete
-    object. The remaining pieces belong to objects that every tile cuts. Pieces are joined by
-    intersection over the smaller area; box and mask grow to contain all of them.
+    object. The remaining pieces belong to objects that every tile cuts. SAHI joins pieces by the
+    intersection over the smaller area, which fails for objects that are long compared to the
+    overlap. Here they are joined if their intersection over union is above one half *within the
+    area that both tiles see*; box and mask grow to contain all of them.
 
     Args:
         results: the detections in each tile.
@@ -74,18 +76,20 @@ def merge_tiles(
     high = (boxes[:, 2:] > tile - margin) & (starts + tile < shape[::-1])
     cut = (low | high).any(1)
     boxes = boxes + np.tile(starts, 2)
+    seen = np.concatenate([starts, starts + tile], 1)
     free, groups = np.ones(len(boxes), bool), []
     for index in np.lexsort((-scores, cut)):
         if not free[index]:
             continue
         free[index], group = False, [index]
         others = (labels == labels[index]) & (owner != owner[index])
-        while (same := free & others & _overlap(boxes, index, cut)).any():
+        while (same := free & others & _overlap(boxes, index, cut, seen)).any():
             free[same] = False
             if cut[index]:
                 group += same.nonzero()[0].tolist()
-                boxes[index, :2] = boxes[group, :2].min(0)
-                boxes[index, 2:] = boxes[group, 2:].max(0)
+                for grown in (boxes, seen):
+                    grown[index, :2] = grown[group, :2].min(0)
+                    grown[index, 2:] = grown[group, 2:].max(0)
         groups.append(group)
     groups.sort(key=lambda group: -scores[group[0]])
     masks = None
@@ -102,11 +106,17 @@ def merge_tiles(
     )
 
 
-def _overlap(boxes: np.ndarray, index: int, cut: np.ndarray) -> np.ndarray:
+def _overlap(boxes: np.ndarray, index: int, cut: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """(N,), bool: whether one of the boxes (N, 4) and each of them are one object."""
-    box, areas = boxes[index], (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    common = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    common = common.clip(0).prod(1)
+    common = _common_area(boxes, boxes[index])
     if cut[index]:
-        return common > OVERLAP * np.minimum(areas, areas[index])
+        areas, area = _common_area(boxes, seen[index]), _common_area(seen, boxes[index])
+        return common > OVERLAP * (areas + area - common)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     return common > OVERLAP * np.where(cut, areas, areas + areas[index] - common)
+
+
+def _common_area(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """(N,): the area of the intersection of each of the boxes (N, 4) and another (4,)."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    return sides.clip(0).prod(1)
