@@ -81,10 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
     border('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
     tiles('--tile', type=int, default=128, help='pixels per side; default 128')
     tiles('--overlaps', nargs='+', type=float, default=[0.0, 0.2, 0.5])
+    size = {'nargs': 2, 'type': int, 'metavar': ('H', 'W')}
+    tiles('--size', **size, help='of the images in a mosaic; by default, of a tile')
     tiles('--whole', action='store_true', help='use only images without objects at a border')
-    exported('--size', nargs=2, type=int, metavar=('H', 'W'), help='fix the image size')
+    tiles('--flips', action='store_true', help='use every image four times, flipped')
+    exported('--size', **size, help='fix the image size')
     exported('--half', action='store_true', help='export in float16')
-    for option in (border, exported):
+    for option in (border, tiles, exported):
         option('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     adapted = add('adapted', _adapted, "train the libraries' own configs for one step")
     adapted('backbones', nargs='+', help='such as ca_pvt_t')
@@ -127,7 +130,15 @@ def _tiles(args: argparse.Namespace) -> Iterator[str]:
     from experiments.detectors import tiles_table  # and with it mmdet
 
     return tiles_table(
-        args.config, args.checkpoint, args.tile, args.overlaps, args.whole, args.work_dir
+        args.config,
+        args.checkpoint,
+        args.tile,
+        args.overlaps,
+        args.cfg_options,
+        args.work_dir,
+        tuple(args.size) if args.size else None,
+        args.whole,
+        args.flips,
     )
 
 

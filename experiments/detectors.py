@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -25,28 +26,39 @@ COMPARED = 3  # images that an export is compared on
 
 
 def tiles_table(
-    config: str, checkpoint: str, tile: int, overlaps: Sequence[float], whole: bool, work: Path
+    config: str,
+    checkpoint: str,
+    tile: int,
+    overlaps: Sequence[float],
+    options: Sequence[str],
+    work: Path,
+    size: tuple[int, int] | None = None,
+    whole: bool = False,
+    flips: bool = False,
 ) -> Iterator[str]:
     """Predict on the config's test images alone, and on mosaics of 4 x 4 of them in tiles.
 
     Args:
         config: a detector's config, whose test images have masks.
         checkpoint: its weights.
-        tile: photographs are cut or padded to this many pixels per side.
+        tile: side of a tile in pixels.
         overlaps: shares of a tile that the next one repeats.
-        whole: use only photographs whose objects touch no border.
+        options: `--cfg-options`.
         work: folder for mosaics and predictions.
+        size: photographs are cut or padded to (H, W); to a tile by default.
+        whole: use only photographs whose objects touch no border.
+        flips: use every photograph four times, flipped in both directions.
 
     Yields:
         A line for the photographs alone, for each overlap, and for mosaics without tiles.
     """
-    plain = Predictor(config, checkpoint)
+    plain = Predictor(config, checkpoint, cfg_options=options)
     runs = {'photographs alone': (1, plain)}
     for overlap in overlaps:
-        tiled = Predictor(config, checkpoint, tile=tile, overlap=overlap)
+        tiled = Predictor(config, checkpoint, cfg_options=options, tile=tile, overlap=overlap)
         runs[f'mosaics, overlap {overlap}'] = (CELLS, tiled)
     runs['mosaics, no tiles'] = (CELLS, plain)
-    photographs = list(cut_photographs(plain, tile, whole))
+    photographs = list(cut_photographs(plain, size or (tile, tile), whole, flips))
     mosaics = len(photographs) // CELLS**2
     for cells in (1, CELLS):
         used = photographs[: mosaics * CELLS**2]
@@ -60,19 +72,23 @@ def tiles_table(
         yield f'{name}: {figures}, {seconds:.1f} s per mosaic'
 
 
-def cut_photographs(predictor: Predictor, tile: int, whole: bool) -> Iterator[tuple]:
-    """Cut or pad test images; yields image (S, S, 3), labels (n,) and masks (n, S, S), n > 0."""
+def cut_photographs(
+    predictor: Predictor, size: tuple[int, int], whole: bool, flips: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Cut or pad test images; yields image (H, W, 3), labels (n,) and masks (n, H, W), n > 0."""
     truth, images = labeled_images(predictor)
-    for file, entry in images:
-        image, (objects, _) = predictor.read(file), truth.read(entry)
+    directions = (1, -1) if flips else (1,)
+    for (file, entry), y, x in product(images, directions, directions):
+        image, (objects, _) = predictor.read(file)[::y, ::x], truth.read(entry)
         if objects.masks is None:
             continue
-        padding = [(0, max(tile - side, 0)) for side in image.shape[:2]]
-        masks = np.pad(objects.masks[:, :tile, :tile], ((0, 0), *padding))
+        part = np.s_[..., : size[0], : size[1]]
+        padding = [(0, max(side - old, 0)) for side, old in zip(size, image.shape)]
+        masks = np.pad(objects.masks[:, ::y, ::x][part], ((0, 0), *padding))
         seen = masks.any((1, 2))
         touched = masks[:, [0, -1]].any() or masks[..., [0, -1]].any()
         if seen.any() and not (whole and touched):
-            image = np.pad(image[:tile, :tile], (*padding, (0, 0)))
+            image = np.pad(image[part[1:]], (*padding, (0, 0)))
             yield image, objects.labels[seen], masks[seen]
 
 
@@ -80,23 +96,24 @@ def write_mosaics(
     photographs: Sequence[tuple], names: tuple[str, ...], cells: int, out: Path
 ) -> None:
     """Write mosaics of cells x cells photographs, and their COCO file, truth.json."""
-    tile, table = len(photographs[0][0]), DetectionTable(names)
-    size = cells * tile
+    (height, width), table = photographs[0][0].shape[:2], DetectionTable(names)
+    shape = cells * height, cells * width
     shutil.rmtree(out, ignore_errors=True)  # with the images of a run on other photographs
     out.mkdir(parents=True)
     for index in range(len(photographs) // cells**2):
-        mosaic, all_masks = np.zeros((size, size, 3), np.uint8), []
+        mosaic, all_masks = np.zeros((*shape, 3), np.uint8), []
         group = photographs[index * cells**2 :]
         for (row, column), (image, _, parts) in zip(np.ndindex(cells, cells), group):
-            place = np.s_[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile]
-            mosaic[place] = image
-            all_masks.append(np.zeros((len(parts), size, size), bool))
-            all_masks[-1][:, place[0], place[1]] = parts
+            rows = slice(row * height, (row + 1) * height)
+            columns = slice(column * width, (column + 1) * width)
+            mosaic[rows, columns] = image
+            all_masks.append(np.zeros((len(parts), *shape), bool))
+            all_masks[-1][:, rows, columns] = parts
         masks = np.concatenate(all_masks)
         labels = np.concatenate([labels for _, labels, _ in group[: cells**2]])
         boxes = mask2bbox(torch.from_numpy(masks)).numpy()
         objects = Detections(boxes, np.ones(len(masks)), labels, names, masks)
-        table.add((size, size), objects, file_name=f'{index}.png')
+        table.add(shape, objects, file_name=f'{index}.png')
         cv2.imwrite(str(out / f'{index}.png'), mosaic)
     table.write(out / 'truth.json')
 
