@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         option('--work-dir', type=Path, default=WORK / name)
     border('--divisors', nargs='+', type=int, default=[32, 64, 128, 512])
     tiles('--tile', type=int, default=128, help='pixels per side; default 128')
-    tiles('--overlaps', nargs='+', type=float, default=[0.0, 0.2, 0.5])
+    tiles('--overlaps', nargs='*', type=float, default=[0.0, 0.2, 0.5])
     size = {'nargs': 2, 'type': int, 'metavar': ('H', 'W')}
     tiles('--size', **size, help='of the images in a mosaic; by default, of a tile')
     tiles('--whole', action='store_true', help='use only images without objects at a border')

@@ -170,16 +170,16 @@ def _head_rate(backbone: float, factor: int) -> tuple[str, ...]:
 def _head_rates(folder: str, head: str, rate: float, recipe: str, *shared: str) -> Iterator[Row]:
     """Rows with higher learning rates in neck and heads than in the backbone."""
     circulant = f'{folder}/{head}_ca_deit_t'
-    heads, distilled = MIXTURES['heads'], TRANSFERS['heads_distilled']
-    for name, label, config, start, model in (
-        ('', f'{heads[0]}, converted', circulant, CONVERTED, heads[1]),
-        ('distilled_', distilled.label, circulant, distilled, heads[1]),
-        ('deit_t_', 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t', CONVERTED, ()),
-        *(
-            (f'{mixture}_', f'{MIXTURES[mixture][0]}, converted', circulant, CONVERTED, options)
-            for mixture, options in (('keyed', KEYED), ('small_windows', SMALL_WINDOWS))
-        ),
-    ):
+    softmax = 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t'
+    models = [('deit_t_', *softmax, CONVERTED, ())]
+    for mixture in ('heads', 'keyed', 'small_windows'):
+        prefix = '' if mixture == 'heads' else f'{mixture}_'
+        label, options = MIXTURES[mixture]
+        models.append((prefix, f'{label}, converted', circulant, CONVERTED, options))
+        for transfer in ('calibrated', 'distilled'):
+            start = TRANSFERS[f'{mixture}_{transfer}']
+            models.append((f'{prefix}{transfer}_', start.label, circulant, start, options))
+    for name, label, config, start, model in models:
         for factor, suffix in ((3, ''), (10, '_10')):
             times = f'{factor} times the learning rate in neck and heads'
             options = (*model, *shared, *_head_rate(rate, factor))
