@@ -53,9 +53,10 @@ def draw(
 
 def _draw_objects(image, result, palette, score_thr, truth) -> np.ndarray:
     from mmdet.structures import DetDataSample
-    from mmdet.visualization import DetLocalVisualizer
 
-    visualizer = DetLocalVisualizer(line_width=2)
+    from mmca.inference.visualizer import ManyMasksVisualizer
+
+    visualizer = ManyMasksVisualizer(line_width=2)
     colors = [tuple(color) for color in palette.tolist()]
     visualizer.dataset_meta = {'classes': result.names, 'palette': colors}
     found = _to_instances(result, scores=result.scores)

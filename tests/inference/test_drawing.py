@@ -37,6 +37,27 @@ def test_drawings_are_reproducible_and_keep_the_random_state(dog):
     assert np.array_equal(np.random.get_state()[1], state)
 
 
+def test_masks_look_as_mmdet_draws_them():
+    mmdet = pytest.importorskip('mmdet.visualization')
+    from mmca.inference.visualizer import ManyMasksVisualizer
+
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    masks = np.zeros((4, 40, 60), bool)
+    masks[0, 10:30, 10:30] = masks[1, 20:40, 25:60] = True  # overlap; at the border
+    masks[2] = rng.random((40, 60)) < 0.5  # and the last one is empty
+    colors = [(255, 0, 0), (0, 0, 255), (9, 99, 199), (1, 2, 3)]
+    drawn = []
+    for visualizer in (mmdet.DetLocalVisualizer(), ManyMasksVisualizer()):
+        visualizer.set_image(image)
+        visualizer.draw_bboxes(np.array([[5, 5, 50, 35]]))
+        visualizer.draw_binary_masks(masks, colors, 0.8)
+        visualizer.draw_texts('dog', np.array([20, 20]))
+        drawn.append(visualizer.get_image().astype(int))
+    assert np.abs(drawn[0] - drawn[1]).max() <= 2  # rounding
+    assert np.abs(drawn[0] - image).max() > 100
+
+
 def test_label_map():
     labels = np.full((40, 60), 255, np.uint8)
     labels[:20] = 1
