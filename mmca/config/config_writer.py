@@ -107,9 +107,10 @@ def _config_text(info: DatasetInfo, recipe: Recipe) -> str:
         metainfo['palette'] = []  # or mmseg takes the base's colors
     names = {key.partition('.')[0] for key in data}
     aliases = {f'test{name[3:]}': Name(name) for name in sorted(names) if name.startswith('val')}
+    in_tests = '' if recipe.test_size == recipe.size else f', and {recipe.test_size} in tests'
     sections = {
         'Images and classes.': {'data_root': str(info.root), 'metainfo': metainfo},
-        f'Images become {recipe.size}, width and height.': _pipelines(info, recipe),
+        f'Images become {recipe.size}, width and height{in_tests}.': _pipelines(info, recipe),
         'Splits.': data,
         'Tests use the validation split.': {} if 'test' in info.splits else aliases,
         "The model's differences from the base.": _model(info, recipe),
@@ -143,7 +144,7 @@ def _expression(value: Any) -> str:
 
 
 def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
-    """Pipelines of a small shipped data set, at the recipe's size."""
+    """Pipelines of a small shipped data set, at the recipe's sizes."""
     if recipe.size is None:
         return {}
     small = 'camvid' if info.task == 'labels' else 'penn_fudan'
@@ -156,8 +157,11 @@ def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
             step.scale = tuple(round(side * step.scale[0] / width) for side in recipe.size)
     masks = recipe.head.endswith('maskrcnn')
     changes = {'scale': recipe.size, 'crop_size': recipe.size[::-1], 'with_mask': masks}
-    for step in (step for pipeline in pipelines.values() for step in pipeline):
-        step.update({key: value for key, value in changes.items() if key in step})
+    for name, pipeline in pipelines.items():
+        if name == 'test_pipeline':
+            changes['scale'] = recipe.test_size
+        for step in pipeline:
+            step.update({key: value for key, value in changes.items() if key in step})
     return pipelines
 
 

@@ -41,6 +41,7 @@ class Budget(NamedTuple):
     lr_from_weights: float | None = None
     head_factor: float = 1.0  # of that rate, in neck and heads
     pixels: int | None = None  # largest image area
+    test_factor: float = 1.0  # of the sides of images that were made smaller, in tests
     channels: int | None = None  # of a detector's neck and heads, which take most of a CPU's time
 
 
@@ -65,6 +66,7 @@ BUDGETS = {
         lr_from_weights=2e-4,
         head_factor=10,
         pixels=320 * 240,
+        test_factor=1.5,  # the largest in training
     ),
     ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
     ('labels', 'cuda'): Budget(folders=('ade20k', 'camvid'), batch=8, seen=48000, epochs=32),
@@ -81,6 +83,7 @@ class Recipe:
     options: dict[str, Any]  # of the backbone, required by the weights
     channels: int | None  # of a detector's neck and heads
     size: tuple[int, int] | None  # (width, height) that images are resized to, in pixels
+    test_size: tuple[int, int] | None  # the same in tests
     batch: int  # images per iteration
     epochs: int
     iterations: int
@@ -137,18 +140,19 @@ def choose(
         iterations = ceil(epochs * number / batch / STEP) * STEP
     usual = f'{DEVICES[device]}; most are about {info.size[0]} x {info.size[1]}'
     why_size = '--size' if size else usual
-    size = tuple(size) if size else _size(info, budget)
+    size, test_size = (tuple(size), tuple(size)) if size else _sizes(info, budget)
     if lr := budget.lr_from_weights if weights else budget.lr:
         lr = float(f'{lr * (batch / budget.batch) ** 0.5:.2g}')
     factor = budget.head_factor if weights else 1
     faster = f'; {lr * factor:.2g} in neck and heads, which have no weights' if factor > 1 else ''
+    in_tests = '' if test_size == size else ', {} x {} in tests'.format(*test_size)
     narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
         'backbone': f'{backbone}: {why_backbone}',
         'start': weights or 'from scratch; --weights imagenet starts from ImageNet weights',
         **(narrow if budget.channels else {}),
-        'images': f'{size[0]} x {size[1]}: {why_size}' if size else f'the size of {base}',
+        'images': f'{size[0]} x {size[1]}{in_tests}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
         'lr': f'{lr:g}{faster}' if lr else f'the rate of {base}, scaled to the batch size',
@@ -160,6 +164,7 @@ def choose(
         options=options,
         channels=budget.channels,
         size=size,
+        test_size=test_size,
         batch=batch,
         epochs=epochs,
         iterations=iterations,
@@ -216,11 +221,15 @@ def _count(number: int, noun: str) -> str:
     return f'{number} {noun}{"s" * (number > 1)}'
 
 
-def _size(info: DatasetInfo, budget: Budget) -> tuple[int, int] | None:
-    """Width and height within the budget, in the images' proportion."""
+def _sizes(
+    info: DatasetInfo, budget: Budget
+) -> tuple[tuple[int, int], tuple[int, int]] | tuple[None, None]:
+    """Width and height in training, within the budget and in the images' proportion; in tests."""
     if budget.pixels is None:
-        return None
+        return None, None
     factor = (budget.pixels / (info.size[0] * info.size[1])) ** 0.5
     if factor >= 1:
-        return info.size
-    return tuple(max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in info.size)
+        return info.size, info.size
+    size = tuple(max(MULTIPLE, round(side * factor / MULTIPLE) * MULTIPLE) for side in info.size)
+    larger = min(budget.test_factor, 1 / factor)
+    return size, tuple(round(side * larger) for side in size)

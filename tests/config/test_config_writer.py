@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,6 +147,29 @@ def test_arguments_replace_choices(make):
     assert recipe.iterations == 7  # the last batch of an epoch counts
     assert cfg.optim_wrapper.optimizer.lr == 5.6e-4  # for a batch of one, 2.8e-4
     assert cfg.train_dataloader.dataset.pipeline[2].scale == (80, 64)
+
+
+@pytest.mark.parametrize(
+    ('size', 'train', 'test'),
+    [
+        ((480, 360), (320, 240), (480, 360)),
+        ((1280, 960), (320, 240), (480, 360)),
+        ((360, 270), (320, 240), (360, 270)),  # not enlarged
+        ((64, 48), (64, 48), (64, 48)),
+    ],
+)
+def test_segmentors_on_cpus_test_on_larger_images_than_they_train_on(size, train, test, make):
+    make(folders.as_ade)
+    info = replace(inspect_folder('fruits'), size=size)
+    recipe = choose(info, device='cpu')
+    assert (recipe.size, recipe.test_size) == (train, test)
+    write(info, recipe, 'large.py')
+    cfg = Config.fromfile('large.py')
+    assert cfg.train_dataloader.dataset.pipeline[2].scale == train
+    assert cfg.train_dataloader.dataset.pipeline[3].crop_size == train[::-1]
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.pipeline[1].scale == test
+    assert choose(info, device='cpu', size=(100, 80)).test_size == (100, 80)
 
 
 @pytest.mark.parametrize('pos_embed', [True, False])
