@@ -156,10 +156,9 @@ def _pipelines(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
         for step in shipped.tta_pipeline[1].transforms[0]:
             step.scale = tuple(round(side * step.scale[0] / width) for side in recipe.size)
     masks = recipe.head.endswith('maskrcnn')
-    changes = {'scale': recipe.size, 'crop_size': recipe.size[::-1], 'with_mask': masks}
     for name, pipeline in pipelines.items():
-        if name == 'test_pipeline':
-            changes['scale'] = recipe.test_size
+        scale = recipe.test_size if name == 'test_pipeline' else recipe.size
+        changes = {'scale': scale, 'crop_size': recipe.size[::-1], 'with_mask': masks}
         for step in pipeline:
             step.update({key: value for key, value in changes.items() if key in step})
     return pipelines
