@@ -20,6 +20,7 @@ KEYED = ('model.backbone.attn=K',)
 FIVE_WINDOWS = ('model.backbone.attn=WWWWWKKKKKKK',)
 WINDOWS = ('model.backbone.attn=WWKWWKWWKWWK',)  # every third block global, as in ViTDet
 SMALL_WINDOWS = (*WINDOWS, 'model.backbone.attn_cfg.window.window_size=7')
+EXACT_WINDOWS = ('model.backbone.attn=X',)
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -172,7 +173,7 @@ def _head_rates(folder: str, head: str, rate: float, recipe: str, *shared: str) 
     circulant = f'{folder}/{head}_ca_deit_t'
     softmax = 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t'
     models = [('deit_t_', *softmax, CONVERTED, ())]
-    for mixture in ('heads', 'keyed', 'small_windows'):
+    for mixture in ('heads', 'keyed', 'small_windows', 'exact_windows'):
         prefix = '' if mixture == 'heads' else f'{mixture}_'
         label, options = MIXTURES[mixture]
         models.append((prefix, f'{label}, converted', circulant, CONVERTED, options))
@@ -314,6 +315,7 @@ MIXTURES = {
     'five_keyed': ('CCCCCKKKKKKK', FIVE_KEYED),
     'five_windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
     'windows': ('WWKWWKWWKWWK', WINDOWS),
+    'exact_windows': ('with exact windows', EXACT_WINDOWS),
     'small_windows': ('WWKWWKWWKWWK with 7 x 7 windows', SMALL_WINDOWS),
 }
 CALIBRATED = tuple(

@@ -1,4 +1,4 @@
-"""One small input of every op that has a backward pass of its own, and its comparison."""
+"""One small input of every op, and its comparison."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,7 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmca.ops import circulant_attention, circulant_self_attention, focused_linear_attention
+from mmca.ops import (
+    circulant_attention,
+    circulant_self_attention,
+    focused_linear_attention,
+    windowed_circulant_attention,
+)
 
 TOKENS = (2, 35, 8)
 OPS = {
@@ -14,6 +19,10 @@ OPS = {
     'keys': (
         lambda q, k, v, b: circulant_attention(q, k, v, (5, 7), 4, key_logits=b),
         [*[TOKENS] * 3, (2, 2, 35)],
+    ),
+    'windows': (
+        lambda q, k, v: windowed_circulant_attention(q, k, v, (5, 7), 4, window_size=3),
+        [TOKENS] * 3,
     ),
     'circulant_self_attention': (
         partial(circulant_self_attention, hw_shape=(5, 7)),

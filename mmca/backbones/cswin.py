@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone
-from mmca.layers.padding import pad_to_minimum
 from mmca.ops.layout import to_maps, to_tokens
+from mmca.ops.padding import pad_to_minimum
 from mmca.registry import MODELS
 
 STRIDE = 4

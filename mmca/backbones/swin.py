@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmca.backbones.base import Backbone
 from mmca.layers import PatchEmbed
-from mmca.layers.padding import pad_to_multiple
+from mmca.ops.padding import pad_to_multiple
 from mmca.registry import MODELS
 
 PATCH_SIZE = 4

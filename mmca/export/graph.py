@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmca.errors import InputError
 from mmca.inference.predictor import Predictor
-from mmca.layers.padding import pad_to_multiple
+from mmca.ops.padding import pad_to_multiple
 
 PROBE = 256  # side of an image, a multiple of all strides
 DETECTOR_HEADS = ('rpn_head', 'roi_head', 'bbox_head')

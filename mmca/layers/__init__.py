@@ -19,6 +19,7 @@ from mmca.layers.patch_embed import PatchEmbed
 from mmca.layers.spatial_reduction import SpatialReductionAttention
 from mmca.layers.stripes import StripesAttention
 from mmca.layers.window import WindowAttention
+from mmca.layers.windowed_circulant import WindowedCirculantAttention
 
 __all__ = [
     'Attention',
@@ -35,6 +36,7 @@ __all__ = [
     'StageSpec',
     'StripesAttention',
     'WindowAttention',
+    'WindowedCirculantAttention',
     'build_attention',
     'register_attention',
     'registered_attentions',

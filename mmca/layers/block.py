@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmca.layers.chunks import in_chunks
+from mmca.ops.chunks import in_chunks
 from mmca.ops.layout import to_maps, to_tokens
 
 
@@ -39,7 +39,7 @@ class Mlp(nn.Module):
     """fc1, GELU, fc2; in PVTv2 (arXiv 2106.13797, section 3.3) with a convolution after fc1.
 
     The hidden layer is the largest tensor of a transformer block, and autograd keeps it twice.
-    To save memory on CPUs, large inputs run through :func:`mmca.layers.chunks.in_chunks`.
+    To save memory on CPUs, large inputs run through :func:`mmca.ops.chunks.in_chunks`.
 
     Args:
         embed_dims: C.

@@ -10,8 +10,8 @@ from torch.nn.modules import module as torch_module
 
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, register_attention
-from mmca.layers.chunks import in_chunks
 from mmca.ops import circulant_attention, circulant_kernel, circulant_self_attention
+from mmca.ops.chunks import in_chunks
 from mmca.ops.circulant import Scale, logit_scale
 from mmca.ops.dft import dft_macs, matrix_macs
 from mmca.ops.layout import check_tokens

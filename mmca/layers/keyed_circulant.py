@@ -5,14 +5,14 @@ from itertools import product
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
 from mmca.layers.circulant import GATE_ONE
+from mmca.layers.special_tokens import join_special, special_logits
 from mmca.ops import circulant_attention, circulant_kernel
 from mmca.ops.dft import dft_macs, matrix_macs
-from mmca.ops.layout import check_tokens, merge_heads, split_heads
+from mmca.ops.layout import check_tokens, split_heads
 from mmca.ops.naive import bccb
 from mmca.ops.precision import wide_dtype, without_autocast
 
@@ -104,8 +104,7 @@ class KeyedCirculantAttention(Attention):
         out, lse = circulant_attention(
             *grid, hw_shape, self.head_dim, 'paper', key_logits=keys, return_lse=True
         )
-        if special:
-            out = self._join_special(q, k, v, out, lse, special)
+        out = join_special(q, k, v, out, lse)
         return out if self.gate is None else out * self.gate(x)
 
     def _project(self, x: Tensor, special: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,25 +122,6 @@ class KeyedCirculantAttention(Attention):
             key_logits = key_logits * self.head_dim**-0.5
             q = q.unflatten(2, (self.num_heads, -1)) * kernel_gain[:, None].to(q.dtype)
             return q.flatten(2), key_logits * key_gain[:, None]
-
-    def _join_special(
-        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, special: int
-    ) -> Tensor:
-        """Attention to and from the first T of all tokens, joined with attention in the grid."""
-        q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
-        logits = torch.cat([lse[..., None], self._special_logits(q, k, special)], 3)
-        weights = logits.softmax(3).to(v.dtype)
-        grid = weights[..., :1] * split_heads(out, self.num_heads)
-        grid = grid + weights[..., 1:] @ v[:, :, :special]
-        first = F.scaled_dot_product_attention(q[:, :, :special], k, v)
-        return merge_heads(torch.cat([first, grid], 2))
-
-    def _special_logits(self, q: Tensor, k: Tensor, special: int) -> Tensor:
-        """Of the grid's queries and the special keys, (B, h, T + N, d) twice -> (B, h, N, T)."""
-        dtype = wide_dtype(q.dtype)
-        with without_autocast(q.device):
-            q, k = q[:, :, special:].to(dtype), k[:, :, :special].to(dtype)
-            return q @ k.mT * self.head_dim**-0.5
 
     @classmethod
     def from_softmax(cls, tensors: Mapping[str, Tensor], spec: StageSpec) -> dict[str, Tensor]:
@@ -200,4 +180,4 @@ class KeyedCirculantAttention(Attention):
         logits = kernel.clamp(min=torch.finfo(kernel.dtype).tiny).log()
         logits = logits - logits.mean((2, 3), keepdim=True)
         q, k = split_heads(q, self.num_heads), split_heads(k, self.num_heads)
-        return logits, keys, self._special_logits(q, k, special)
+        return logits, keys, special_logits(q, k, special)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mmca.layers.padding import pad_to_minimum, pad_to_multiple
 from mmca.ops.layout import to_tokens
+from mmca.ops.padding import pad_to_minimum, pad_to_multiple
 
 
 class PatchEmbed(nn.Module):

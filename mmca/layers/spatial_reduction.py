@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from mmca.layers.attention import Attention, check_heads, register_attention
 from mmca.layers.global_attention import softmax_attention, softmax_weights
-from mmca.layers.padding import pad_to_minimum
 from mmca.ops.layout import check_tokens, split_heads, to_maps, to_tokens
+from mmca.ops.padding import pad_to_minimum
 
 
 @register_attention('spatial_reduction')

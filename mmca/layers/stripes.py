@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mmca.errors import InputError
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
 from mmca.layers.global_attention import softmax_attention, softmax_weights
-from mmca.layers.padding import crop
 from mmca.ops.layout import check_tokens
+from mmca.ops.padding import crop
 
 Sides = tuple[int, int]  # of a grid or a window, (H, W)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mmca.layers.attention import Attention, StageSpec, check_heads, register_attention
-from mmca.layers.chunks import in_chunks
 from mmca.layers.global_attention import softmax_attention, softmax_weights
-from mmca.layers.padding import crop, pad_to_multiple
+from mmca.ops.chunks import in_chunks
 from mmca.ops.layout import check_tokens, to_maps
+from mmca.ops.padding import crop, pad_to_multiple
 
 
 @register_attention('window', letter='W')

@@ -11,6 +11,7 @@ from mmca.ops.circulant import (
     circulant_self_attention,
 )
 from mmca.ops.focused_linear import focused_linear_attention
+from mmca.ops.windowed_circulant import windowed_circulant_attention
 
 __all__ = [
     'choose_backend',
@@ -20,4 +21,5 @@ __all__ = [
     'circulant_self_attention',
     'focused_linear_attention',
     'use_backend',
+    'windowed_circulant_attention',
 ]

@@ -141,6 +141,19 @@ def circulant_attention_reference(
         True
     """
     check_qkv(q, k, v, hw_shape, head_dim, key_logits)
+    out, lse, _ = _reference(q, k, v, hw_shape, head_dim, scale, key_logits)
+    return (out, lse) if return_lse else out
+
+
+def _reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+    scale: Scale,
+    key_logits: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     with without_autocast(q.device):
         logits = _kernel_logits(q, k, hw_shape, head_dim, scale)
         lse = logits.flatten(2).logsumexp(2, keepdim=True)  # (B, heads, 1)
@@ -156,8 +169,7 @@ def circulant_attention_reference(
             out = correlate(kernel[:, :, None], weights[:, :, None] * v_map)
             out = out / total.unflatten(2, hw_shape)[:, :, None]
             lse = lse + largest + total.log()
-        out = to_tokens(out.flatten(1, 2)).to(v.dtype)
-        return (out, lse) if return_lse else out
+        return to_tokens(out.flatten(1, 2)).to(v.dtype), lse, logits
 
 
 def circulant_attention(
@@ -215,14 +227,43 @@ def circulant_attention(
         >>> torch.allclose(out, v[:, 4:5].expand_as(v), atol=1e-4)
         True
     """
+    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
+    out, lse, _ = _attend(q, k, v, hw_shape, head_dim, scale, key_logits, return_lse)
+    return (out, lse) if return_lse else out
+
+
+def circulant_attention_and_logits(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+    scale: Scale,
+    key_logits: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`circulant_attention` with `return_lse`, and the mean-free logits a.
+
+    Returns:
+        (B, N, C) in the dtype of v, (B, C / d, N) and (B, C / d, H, W), at least float32.
+    """
+    return _attend(q, k, v, hw_shape, head_dim, scale, key_logits, details=True)
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+    scale: Scale,
+    key_logits: Tensor | None,
+    details: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     exporting = torch.onnx.is_in_onnx_export()
     if not exporting and choose_backend() == 'eager':
-        return circulant_attention_reference(
-            q, k, v, hw_shape, head_dim, scale, key_logits, return_lse
-        )
-    check_qkv(q, k, v, hw_shape, head_dim, key_logits)
+        return _reference(q, k, v, hw_shape, head_dim, scale, key_logits)
     dtype = wide_dtype(torch.promote_types(q.dtype, v.dtype))
-    tokens, heads = q.shape[1], q.shape[2] // head_dim
+    tokens, heads, lse, logits = q.shape[1], q.shape[2] // head_dim, None, None
     with without_autocast(q.device):
         q, k, values = (x.to(dtype).mT for x in (q, k, v))  # (B, C, N)
         q = q * (logit_scale(scale, tokens, head_dim) / tokens)
@@ -233,15 +274,18 @@ def circulant_attention(
             values = torch.cat([values, weights[:, :, None] / tokens], 2).flatten(1, 2)
         x = torch.cat([q, k, values], 1).unflatten(2, hw_shape)
         attend = real_form if exporting else FusedCirculantAttention.apply
-        out, lse = attend(x, None, heads, head_dim)
-        out, lse = out.flatten(2), lse[..., None]
+        out = attend(x, None, heads, head_dim, details)
+        if details:
+            out, logits = out
+            lse = logits.flatten(2).logsumexp(2, keepdim=True).expand(-1, -1, tokens)
+            logits = logits.flip((2, 3)).roll((1, 1), (2, 3))  # a_m = r_{-m}
+        out = out.flatten(2)
         if key_logits is not None:
             out, total = out.unflatten(1, (heads, -1)).split([head_dim, 1], 2)
             total = _safe_divisor(total[:, :, 0])
             out = (out / total[:, :, None]).flatten(1, 2)
-            lse = lse + largest + total.log()
-    out = out.mT.contiguous().to(v.dtype)
-    return (out, lse.expand(-1, -1, tokens)) if return_lse else out
+            lse = lse + largest + total.log() if details else None
+    return out.mT.contiguous().to(v.dtype), lse, logits
 
 
 def _key_weights(key_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -304,5 +348,5 @@ def circulant_self_attention(
         scaled = torch.cat([w_q * (factor / tokens), w_k, w_v / tokens])
         x_map = to_maps(x.to(dtype), hw_shape).contiguous()
         heads = channels // head_dim
-        out, _ = FusedCirculantAttention.apply(x_map, scaled, heads, head_dim)
+        out = FusedCirculantAttention.apply(x_map, scaled, heads, head_dim)
     return to_tokens(out).contiguous().to(x.dtype)

@@ -1,5 +1,7 @@
 """Circulant attention in real numbers and matrix products alone, for export formats without FFT."""
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -9,7 +11,9 @@ Planes = tuple[Tensor, Tensor]
 Waves = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def real_form(x: Tensor, weight: None, heads: int, head_dim: int) -> tuple[Tensor, Tensor]:
+def real_form(
+    x: Tensor, weight: None, heads: int, head_dim: int, return_logits: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
     """`mmca.ops.fused_circulant.FusedCirculantAttention` by separable DFT matrices.
 
     Takes O(N (H + W)) multiply-adds per channel and is slower than the FFT on large grids.
@@ -19,10 +23,10 @@ def real_form(x: Tensor, weight: None, heads: int, head_dim: int) -> tuple[Tenso
     Args:
         x: (B, D, H, W), float32 or float64; the channels of q, k and the values as there.
         weight: None.
-        heads, head_dim: as there.
+        heads, head_dim, return_logits: as there.
 
     Returns:
-        The values (B, V, H, W), and log sum_m exp(a_m) of the mean-free logits, (B, heads).
+        As there.
     """
     channels = heads * head_dim
     value_dim = x.shape[1] // heads - 2 * head_dim
@@ -34,7 +38,8 @@ def real_form(x: Tensor, weight: None, heads: int, head_dim: int) -> tuple[Tenso
     logits = logits - logits.mean((2, 3), keepdim=True)  # softmax ignores it; preserves precision
     weights = logits.flatten(2).softmax(2).reshape(logits.shape)
     weights_hat = tuple(x.repeat_interleave(value_dim, 1) for x in _forward(weights, waves))
-    return _inverse(_times(weights_hat, v_hat), waves), logits.flatten(2).logsumexp(2)
+    out = _inverse(_times(weights_hat, v_hat), waves)
+    return (out, logits) if return_logits else out
 
 
 def dft_macs(num_tokens: int, embed_dims: int, head_dim: int = 1, keys: bool = False) -> int:

@@ -21,34 +21,42 @@ CHUNK = 1 << 18  # numbers inverted at a time
 
 
 class FusedCirculantAttention(torch.autograd.Function):
-    """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W), logsumexp of the logits (B, h).
+    """x (B, C, H, W) and the weight (D, C) -> values (B, V, H, W).
 
     The D projected channels belong to q and k, heads * head_dim each, and to the values, V.
-    Without a weight, x holds them.
+    Without a weight, x holds them. With `return_logits`, the reversed logits follow, (B, h, H, W).
     """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor | None, heads: int, head_dim: int
-    ) -> tuple[Tensor, Tensor]:
-        out, lse, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim)
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor | None,
+        heads: int,
+        head_dim: int,
+        return_logits: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        out, logits, x_hat, kernel = as_node(_attend)(x, weight, heads, head_dim)
         ctx.save_for_backward(x_hat, weight, kernel)
         ctx.head_dim = head_dim
-        return out, lse
+        return (out, logits) if return_logits else out
 
     @staticmethod
     @first_order_backward
-    def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: FunctionCtx, grad_out: Tensor, grad_logits: Tensor | None = None
+    ) -> tuple[Tensor | None, ...]:
         x_hat, weight, kernel = ctx.saved_tensors
+        grads = grad_out, grad_logits
         grad_x, grad_weight = as_node(_attend_backward)(*grads, x_hat, weight, kernel, ctx.head_dim)
-        return grad_x, None if weight is None else grad_weight, None, None
+        return grad_x, None if weight is None else grad_weight, None, None, None
 
 
 @opaque
 def _attend(
     x: Tensor, weight: Tensor | None, heads: int, head_dim: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two results, and for the backward pass the spectrum of x and the reversed kernels."""
+    """Values and reversed logits; for the backward pass the spectrum of x, reversed kernels."""
     x_hat = torch.fft.rfft2(x)
     q_hat, k_hat, v_hat = _split(_project(weight, x_hat), heads * head_dim, 1)
     logits_hat = _sum_heads(_mul_conj(q_hat, k_hat), head_dim)
@@ -57,19 +65,22 @@ def _attend(
     lse = logits.flatten(2).logsumexp(2)
     kernel = (logits - lse[..., None, None]).exp_()
     out_hat = _spread_heads(torch.fft.rfft2(kernel), v_hat.shape[1] // heads).mul_(v_hat)
-    return _inverse(out_hat, x.shape[3]), lse, x_hat, kernel
+    return _inverse(out_hat, x.shape[3]), logits, x_hat, kernel
 
 
 @opaque
 def _attend_backward(
     grad_out: Tensor,
-    grad_lse: Tensor,
+    given: Tensor | None,
     x_hat: Tensor,
     weight: Tensor | None,
     kernel: Tensor,
     head_dim: int,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of x and the weight; the second is empty without a weight."""
+    """The gradients of x and the weight, for those of the values and of the reversed logits.
+
+    The second is empty without a weight.
+    """
     heads, width = kernel.shape[1], kernel.shape[3]
     channels, grad_out_hat = heads * head_dim, torch.fft.rfft2(grad_out)
     # The gradients of q and k overwrite k and q, so these change places beforehand.
@@ -79,8 +90,8 @@ def _attend_backward(
     value_dim = v_hat.shape[1] // heads
     products = _sum_heads(v_hat.conj_physical_().mul_(grad_out_hat), value_dim)
     grad_logits = _inverse(products, width).mul_(kernel)
-    mean = grad_logits.sum((2, 3), keepdim=True) - grad_lse[..., None, None]
-    grad_logits_hat = torch.fft.rfft2(grad_logits.sub_(kernel * mean))
+    grad_logits.sub_(kernel * grad_logits.sum((2, 3), keepdim=True))
+    grad_logits_hat = torch.fft.rfft2(grad_logits if given is None else grad_logits.add_(given))
     grad_logits_hat[..., 0, 0] = 0
     grad_logits_hat = _spread_heads(grad_logits_hat, head_dim)
     kernel_hat = _spread_heads(torch.fft.rfft2(kernel), value_dim)

@@ -93,6 +93,39 @@ def _logits(q: Tensor, k: Tensor, hw_shape: tuple[int, int], head_dim: int, scal
     return logits - logits.mean(-1, keepdim=True)
 
 
+def windowed_circulant_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    hw_shape: tuple[int, int],
+    head_dim: int,
+    window_size: int = 7,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`mmca.ops.windowed_circulant_attention` by its logits, O(N^2) in time and memory.
+
+    Args, Returns, Raises: as there.
+    """
+    check_qkv(q, k, v, hw_shape, head_dim)
+    q, k, v = (split_heads(x, x.shape[2] // head_dim) for x in (q, k, v))
+    logits = q @ k.mT / head_dim**0.5
+    logits = windowed_logits(logits, hw_shape, window_size)
+    out, lse = merge_heads(logits.softmax(3) @ v), logits.logsumexp(3)
+    return (out, lse) if return_lse else out
+
+
+def windowed_logits(logits: Tensor, hw_shape: tuple[int, int], window_size: int) -> Tensor:
+    """The projection of logits (..., N, N) outside windows; they are made mean-free by rows."""
+    logits = logits - logits.mean(-1, keepdim=True)
+    shifts = torus_shifts(hw_shape).to(logits.device).expand_as(logits)
+    projected = bccb(logits.gather(-1, shifts).mean(-2), hw_shape)
+    projected = projected + logits.mean(-2, keepdim=True)
+    places = torch.arange(hw_shape[0] * hw_shape[1], device=logits.device)
+    y, x = places // hw_shape[1] // window_size, places % hw_shape[1] // window_size
+    near = (y[:, None] == y) & (x[:, None] == x)
+    return torch.where(near, logits, projected)
+
+
 def nearest_bccb(matrix: Tensor, hw_shape: tuple[int, int]) -> Tensor:
     """The orthogonal projection on the BCCB matrices, the span of the torus' N shift matrices.
 

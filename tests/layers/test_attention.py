@@ -12,11 +12,11 @@ from mmca.layers import (
     Block,
     StageSpec,
     build_attention,
-    chunks,
     register_attention,
     registered_attentions,
 )
 from mmca.layers.attention import attention_letters, resolve_attn, unregister_attention
+from mmca.ops import chunks
 from tests.helpers import half_dtypes, needs_new_torch
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)

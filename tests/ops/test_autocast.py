@@ -14,7 +14,7 @@ from tests.helpers import half_dtypes, needs_new_torch
 from tests.op_cases import OPS, inputs
 
 
-@pytest.mark.parametrize('name', OPS)
+@pytest.mark.parametrize('name', [n for n in OPS if n != 'windows'])  # autograd's products are cast
 @half_dtypes
 def test_backward_inside_autocast_equals_outside(name, dtype):
     function, gradients = OPS[name][0], []
