@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from mmca.errors import InputError
 from mmca.ops.chunks import in_chunks
 from mmca.ops.circulant import check_qkv, circulant_attention_and_logits
-from mmca.ops.layout import merge_heads, split_heads
+from mmca.ops.layout import split_heads, to_maps
 from mmca.ops.padding import crop, pad_to_multiple
 from mmca.ops.precision import wide_dtype, without_autocast
 
@@ -62,7 +60,7 @@ def windowed_circulant_attention(
         >>> heads = [split_heads(x, 2) for x in (q, k, v)]
         >>> exact = torch.nn.functional.scaled_dot_product_attention(*heads)
         >>> out = windowed_circulant_attention(q, k, v, (3, 5), head_dim=4, window_size=5)
-        >>> torch.allclose(out, merge_heads(exact), atol=1e-5)
+        >>> torch.allclose(out, exact.transpose(1, 2).flatten(2), atol=1e-5)
         True
     """
     check_qkv(q, k, v, hw_shape, head_dim)
@@ -94,22 +92,26 @@ def _replace_near(
     size: int,
 ) -> tuple[Tensor, Tensor]:
     """The output and the logarithms of the sums with exact logits in windows."""
-    heads, channels = keys.shape[1], q.shape[2]
-    real = torch.ones_like(keys[:, :1])
-    tokens = torch.cat([q, k, v, far, keys.mT, lse.mT, real.mT], 2)
-    grid = pad_to_multiple(tokens.mT.unflatten(2, hw_shape), size)  # (B, 4C + 2h + 1, H', W')
-    windows = grid.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 3, 5, 1)
-    counts = windows.shape[1:3]
-    windows = windows.flatten(3, 4).flatten(1, 2)  # (B, n, M^2, ...)
-    kernel = _kernel_in_window(logits, size).flatten(1)  # of each image, for all its windows
-    kernel = kernel[:, None].expand(-1, windows.shape[1], -1)
-    attend = partial(_attend_in_windows, channels=channels, heads=heads)
-    width = size**2 * max(tokens.shape[2], heads * size**2)
-    out = in_chunks(attend, windows.flatten(0, 1), kernel.flatten(0, 1), width=width)
-    out = out.unflatten(1, (size, size)).unflatten(0, (-1, *counts))
-    out = crop(out.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2), hw_shape)
-    out, lse = out.split([channels, heads], 2)
-    return out, lse.mT
+    heads = keys.shape[1]
+    tokens = q, k, v, keys.mT, lse.mT
+    windows = [_to_windows(x, heads, hw_shape, size) for x in tokens]
+    real = _to_windows(torch.ones_like(keys[:, :1]).mT, 1, hw_shape, size)  # 0 in the padding
+    counts = windows[0].shape[:3]
+    kernel = _kernel_in_window(logits, size)[:, None, None].expand(*counts, -1, -1, -1)
+    rows = [x.flatten(0, 2) for x in (*windows, real, kernel)]
+    out = in_chunks(_attend_in_windows, *rows, width=heads * size**2 * max(q.shape[2], size**2))
+    out = out.unflatten(2, (size, size)).unflatten(0, counts).permute(0, 1, 4, 2, 5, 3, 6)
+    out = crop(out.flatten(3, 4).flatten(1, 2).flatten(3), hw_shape)
+    near, ratio, lse = out.unflatten(2, (heads, -1)).split([q.shape[2] // heads, 1, 1], 3)
+    out = torch.addcmul(near, ratio, far.view_as(near))
+    return out.flatten(2), lse[..., 0].mT
+
+
+def _to_windows(x: Tensor, heads: int, hw_shape: tuple[int, int], size: int) -> Tensor:
+    """Tokens (B, N, C) -> windows (B, rows, columns, h, M^2, d), padded with zeros."""
+    grid = pad_to_multiple(to_maps(x, hw_shape), size).permute(0, 2, 3, 1)
+    grid = grid.unflatten(3, (heads, -1)).unflatten(2, (-1, size)).unflatten(1, (-1, size))
+    return grid.permute(0, 1, 3, 5, 2, 4, 6).flatten(4, 5)
 
 
 def _kernel_in_window(logits: Tensor, size: int) -> Tensor:
@@ -121,18 +123,20 @@ def _kernel_in_window(logits: Tensor, size: int) -> Tensor:
     return logits.flatten(2)[:, :, index.reshape(size**2, size**2)]
 
 
-def _attend_in_windows(windows: Tensor, kernel: Tensor, channels: int, heads: int) -> Tensor:
-    """(n, M^2, 4C + 2h + 1) and (n, h M^4) -> (n, M^2, C + h), the output and the log sums."""
-    *tokens, keys, lse, real = windows.split([channels] * 4 + [heads, heads, 1], 2)
-    q, k, v, far = (split_heads(x, heads) for x in tokens)
-    mask = torch.where(real > 0, 0.0, float('-inf')).mT[:, None]  # of the padding, (n, 1, 1, M^2)
-    exact = q @ k.mT * q.shape[3] ** -0.5 + mask
-    projected = kernel.view_as(exact) + keys.mT[:, :, None] + mask
-    lse = lse.mT[..., None]
+def _attend_in_windows(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, lse: Tensor, real: Tensor, kernel: Tensor
+) -> Tensor:
+    """Of windows (n, h, M^2, d or 1), (n, h, M^2, d + 2).
+
+    The values of near tokens, the factor of the attention to all tokens, which includes near ones,
+    to be added, and the logarithms of the sums.
+    """
+    mask = torch.where(real > 0, 0.0, float('-inf'))
+    exact = q @ k.mT * q.shape[3] ** -0.5 + mask.mT
+    projected = kernel + (keys + mask).mT
     largest = torch.maximum(exact.detach().amax(3, keepdim=True), lse.detach())
     exact, whole = (exact - largest).exp(), (lse - largest).exp()
     weights = exact - (projected - largest).exp()
     least = exact.sum(3, keepdim=True) + whole * torch.finfo(whole.dtype).eps
     total = torch.maximum(weights.sum(3, keepdim=True) + whole, least)
-    out = (weights @ v + whole * far) / total
-    return torch.cat([merge_heads(out), (largest + total.log())[..., 0].mT], 2)
+    return torch.cat([weights @ v / total, whole / total, largest + total.log()], 3)
