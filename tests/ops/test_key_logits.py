@@ -7,22 +7,13 @@ import torch
 
 from mmca import ops
 from mmca.errors import InputError
-from mmca.ops import circulant_attention, naive, use_backend
+from mmca.ops import circulant_attention, naive
 from tests.op_cases import assert_close, outputs_and_gradients
 from tests.ops.test_circulant import SHAPES, inputs
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 CASES = [shape for shape in SHAPES if math.prod(shape[:2]) <= 330]
-forms = pytest.mark.parametrize('form', ['fused', 'eager', 'onnx'])
-
-
-@pytest.fixture(autouse=True)
-def selected(request, monkeypatch):
-    """Run the test in the form that it is parametrized with."""
-    form = request.node.callspec.params.get('form') if hasattr(request.node, 'callspec') else None
-    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: form == 'onnx')
-    with use_backend(form if form in ('fused', 'eager') else 'fused'):
-        yield
+every_form = pytest.mark.usefixtures('every_form')
 
 
 def key_logits(shape, span=30.0, batch=2, dtype=torch.float64):
@@ -45,10 +36,10 @@ def attend(module, shape, scale='paper', **options):
     return function
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('shape', CASES, ids=str)
-def test_matches_the_dense_form_in_every_dtype(shape, dtype, form):
+def test_matches_the_dense_form_in_every_dtype(shape, dtype):
     wide = dtype == torch.float64
     given = [*inputs(shape, dtype), key_logits(shape, dtype=dtype)]
     for scale in ('sqrt', 'paper') if wide else ('paper',):
@@ -63,8 +54,8 @@ def test_gradcheck(shape):
     assert torch.autograd.gradcheck(attend(ops, shape), [x.requires_grad_() for x in given])
 
 
-@forms
-def test_equal_key_logits_change_nothing(form):
+@every_form
+def test_equal_key_logits_change_nothing():
     shape = (5, 7, 32, 16)
     q, k, v = inputs(shape)
     without = circulant_attention(q, k, v, shape[:2], shape[3])
@@ -72,8 +63,8 @@ def test_equal_key_logits_change_nothing(form):
     torch.testing.assert_close(circulant_attention(q, k, v, shape[:2], 16, key_logits=b), without)
 
 
-@forms
-def test_the_logsumexp_without_key_logits(form):
+@every_form
+def test_the_logsumexp_without_key_logits():
     shape = (5, 7, 32, 16)
     given = inputs(shape)
 
@@ -88,9 +79,9 @@ def test_the_logsumexp_without_key_logits(form):
     assert_close(found, dense, TOLERANCE[torch.float64])
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
-def test_masked_keys_have_no_influence(dtype, form):
+def test_masked_keys_have_no_influence(dtype):
     shape = (6, 4, 8, 4)
     q, k, v = inputs(shape, dtype)
     b = key_logits(shape, dtype=dtype)
@@ -106,8 +97,8 @@ def test_masked_keys_have_no_influence(dtype, form):
     assert (found[4][:, :, 8:] == 0).all()
 
 
-@forms
-def test_a_head_with_all_keys_masked_gives_zeros(form):
+@every_form
+def test_a_head_with_all_keys_masked_gives_zeros():
     shape = (3, 5, 8, 4)
     b = key_logits(shape)
     b[1, 0] = -math.inf
@@ -118,9 +109,9 @@ def test_a_head_with_all_keys_masked_gives_zeros(form):
     assert all(x.isfinite().all() for x in (out, *grads))
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('span', [5, 15, 30, 100])
-def test_accuracy_where_the_divisor_is_small(span, form):
+def test_accuracy_where_the_divisor_is_small(span):
     """Kernel logits of a wide range: the documented error, and finite results beyond it."""
     shape = (9, 11, 8, 8)
     q, k, v = inputs(shape, torch.float32)

@@ -7,23 +7,14 @@ import torch
 
 from mmca import ops
 from mmca.errors import InputError
-from mmca.ops import chunks, naive, use_backend, windowed_circulant_attention
+from mmca.ops import chunks, naive, windowed_circulant_attention
 from mmca.ops.layout import merge_heads, split_heads
 from tests.op_cases import assert_close, outputs_and_gradients
 from tests.ops.test_circulant import SHAPES, inputs
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 CASES = [shape for shape in SHAPES if math.prod(shape[:2]) <= 330]
-forms = pytest.mark.parametrize('form', ['fused', 'eager', 'onnx'])
-
-
-@pytest.fixture(autouse=True)
-def selected(request, monkeypatch):
-    """Run the test in the form that it is parametrized with."""
-    form = request.node.callspec.params.get('form') if hasattr(request.node, 'callspec') else None
-    monkeypatch.setattr(torch.onnx, 'is_in_onnx_export', lambda: form == 'onnx')
-    with use_backend(form if form in ('fused', 'eager') else 'fused'):
-        yield
+every_form = pytest.mark.usefixtures('every_form')
 
 
 def attend(module, shape, window_size):
@@ -38,10 +29,10 @@ def attend(module, shape, window_size):
     return function
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 @pytest.mark.parametrize('shape', CASES, ids=str)
-def test_matches_the_dense_form_in_every_dtype(shape, dtype, form):
+def test_matches_the_dense_form_in_every_dtype(shape, dtype):
     given = inputs(shape, dtype)
     for window_size in (1, 3, 4) if dtype == torch.float64 else (3,):
         found = outputs_and_gradients(attend(ops, shape, window_size), given)
@@ -57,9 +48,9 @@ def test_gradcheck(shape):
     assert torch.autograd.gradcheck(attend(ops, shape, 2), given)
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('window_size', [7, 12])
-def test_one_window_is_softmax_attention(window_size, form):
+def test_one_window_is_softmax_attention(window_size):
     qkv = inputs((5, 7, 32, 16))
     heads = (split_heads(x, 2) for x in qkv)
     exact = merge_heads(torch.nn.functional.scaled_dot_product_attention(*heads))
@@ -82,9 +73,9 @@ def test_chunks_change_nothing(monkeypatch):
     torch.testing.assert_close(outputs_and_gradients(attend(ops, shape, 3), inputs(shape)), whole)
 
 
-@forms
+@every_form
 @pytest.mark.parametrize('span', [5, 15, 30, 100])
-def test_accuracy_where_projected_logits_exceed_exact_ones(span, form):
+def test_accuracy_where_projected_logits_exceed_exact_ones(span):
     """The documented error, and finite results beyond it."""
     shape = (9, 11, 8, 8)
     q, k, v = inputs(shape, torch.float32)
