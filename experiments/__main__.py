@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     shot('attn', nargs='+', help='one letter, or one letter per block')
     shot('--every', type=int, default=1, metavar='N', help='use every N-th image')
     shot('--gains', nargs=2, type=float, metavar=('G_A', 'G_B'), help='gains of K')
+    shot('--window', type=int, metavar='M', help='tokens a side of the windows of X')
     shot('--calibrate', nargs='+', default=[], metavar='DIR', help='images to calibrate on')
     for option in (run, transfer, shot):
         option('--teacher', required=True, metavar='FILE', help='DeiT-T trained on ImageNet')
@@ -116,7 +117,7 @@ def _time(args: argparse.Namespace) -> Iterator[str]:
 def _zero_shot(args: argparse.Namespace) -> Iterator[str]:
     files = labeled_images(args.images, args.every)
     for attn in args.attn:
-        right = count_right(args.teacher, attn, files, args.gains, args.calibrate)
+        right = count_right(args.teacher, attn, files, args.gains, args.window, args.calibrate)
         yield f'{attn}: {right} of {len(files)} right'
 
 

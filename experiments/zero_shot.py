@@ -41,6 +41,7 @@ def count_right(
     attn: str,
     files: Sequence[tuple[Path, int]],
     gains: Sequence[float] | None = None,
+    window: int | None = None,
     unlabeled: Sequence[str] = (),
 ) -> int:
     """Convert ImageNet's DeiT-T, class token included, and classify center crops.
@@ -50,6 +51,7 @@ def count_right(
         attn: one letter, or one per block.
         files: from :func:`labeled_images`.
         gains: (g_a, g_b) of every head of attention with keys.
+        window: tokens a side of the windows of attention with exact windows, its own by default.
         unlabeled: folders with images to calibrate on, see `mmca.distill.calibrate`.
 
     Raises:
@@ -58,9 +60,10 @@ def count_right(
     tensors = read_checkpoint(teacher).tensors
     if 'head.weight' not in tensors:
         raise InputError(f'{teacher} has no classifier: head.weight is missing')
+    options = {'windowed_circulant': {'window_size': window}} if window else {}
     model, softmax = (
-        DeiT('tiny', attn=kind, with_cls_token=True, out_type='cls_token').eval()
-        for kind in (attn, 'S')
+        DeiT('tiny', attn=kind, attn_cfg=cfg, with_cls_token=True, out_type='cls_token').eval()
+        for kind, cfg in ((attn, options), ('S', {}))
     )
     load_pretrained(model, teacher)
     for name, parameter in model.named_parameters() if gains else ():

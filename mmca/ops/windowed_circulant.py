@@ -116,11 +116,17 @@ def _to_windows(x: Tensor, heads: int, hw_shape: tuple[int, int], size: int) -> 
 
 def _kernel_in_window(logits: Tensor, size: int) -> Tensor:
     """(B, h, H, W) -> (B, h, M^2, M^2): the logit a_{m-n} of query n and key m in a window."""
-    steps = torch.arange(size, device=logits.device)
-    steps = steps - steps[:, None]  # [n, m] of one axis
-    y, x = (steps % side for side in logits.shape[2:])
+    y, x = (_displacements(size, side, logits.device) for side in logits.shape[2:])
     index = y[:, None, :, None] * logits.shape[3] + x[None, :, None]
     return logits.flatten(2)[:, :, index.reshape(size**2, size**2)]
+
+
+def _displacements(size: int, side: int, device: torch.device) -> Tensor:
+    """(M, M): m - n on a torus of this side, which may be a symbolic size of an export."""
+    steps = torch.arange(size, device=device)
+    steps = steps - steps[:, None]
+    steps = torch.where(steps < 0, steps + side, steps)  # ONNX has no remainder by a symbol
+    return torch.where((steps >= 0) & (steps < side), steps, 0)  # 0: to or from the padding
 
 
 def _attend_in_windows(

@@ -59,14 +59,14 @@ def test_every_step_is_the_cheapest_that_was_measured(job, tried, monkeypatch):
 
 
 def test_attentions_that_say_so_replace_softmax():
-    assert replacement_letters(SETTINGS) == ['C', 'K']
-    assert replacement_letters({**SETTINGS, 'with_cls_token': True}) == ['K']
+    assert replacement_letters(SETTINGS) == ['C', 'K', 'X']
+    assert replacement_letters({**SETTINGS, 'with_cls_token': True}) == ['K', 'X']
 
     @register_attention('other_example', letter='O')
     class Other(KeyedCirculantAttention):
         pass
 
     try:
-        assert replacement_letters(SETTINGS) == ['C', 'K', 'O']
+        assert replacement_letters(SETTINGS) == ['C', 'K', 'X', 'O']
     finally:
         unregister_attention('other_example')

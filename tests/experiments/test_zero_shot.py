@@ -31,6 +31,7 @@ def test_labels_follow_the_names_of_folders(tmp_path, teacher):
     ]
     assert count_right(teacher, 'S', files) == 2  # the head always answers 1
     assert count_right(teacher, 'SSSSSKKKKKKK', files, gains=(0.0, 1.0)) == 2
+    assert count_right(teacher, 'SSSSSXXXXXXX', files, window=3) == 2
     assert labeled_images([str(tmp_path / 'train')], every=2) == [files[0], (files[4][0], 1)]
 
 

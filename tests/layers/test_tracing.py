@@ -7,7 +7,14 @@ from mmca.layers import Block, StageSpec, build_attention, registered_attentions
 from tests.helpers import needs_new_torch
 
 SPEC = StageSpec(embed_dims=8, num_heads=2, grid_size=6, sr_ratio=2, window_size=3, block=1)
-COMPILES_SLOWLY = ('circulant', 'keyed_circulant', 'linear', 'stripes', 'window')
+COMPILES_SLOWLY = (
+    'circulant',
+    'keyed_circulant',
+    'linear',
+    'stripes',
+    'window',
+    'windowed_circulant',
+)
 every_attention = pytest.mark.parametrize('name', registered_attentions())
 
 
