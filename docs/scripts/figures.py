@@ -26,8 +26,8 @@ OUT = Path(__file__).resolve().parents[1] / 'figures'
 INK = '#808080'  # readable on white and on black
 BACKBONES = {  # names of measure_times.py -> label, line, color, label below the line
     'DeiT-T': ('DeiT-T', 'o-', 'tab:orange', False),
-    'CA-DeiT-T': ('CA-DeiT-T', 'o-', 'tab:blue', False),
-    'CCCCCKKKKKKK': ('keys in 7 of\n  12 blocks', 'o--', 'tab:green', True),
+    'CA-DeiT-T': ('CA-DeiT-T', 'o-', 'tab:blue', True),
+    'X': ('exact windows', 'o--', 'tab:green', False),
 }
 PREDICTED = {'DeiT-T': 'predicted_deit_t.jpg', 'CA-DeiT-T': 'predicted_ca_deit_t.jpg'}
 MODES = {'forward': 'forward', 'step': 'training step'}

@@ -21,14 +21,12 @@ from benchmarks.models import build_backbone
 from experiments.run import cpu_name
 
 OUT = Path(__file__).resolve().parents[1] / 'figures'
+MIXTURES = 'K', 'CCCCCKKKKKKK', 'X', 'WWWWWKKKKKKK', 'WWKWWKWWKWWK', 'SCCSSSSSSSSS', 'L'
 BACKBONES = {  # label -> name, see benchmarks.models.build_backbone
     'DeiT-T': 'deit_t',
     'CA-DeiT-T': 'ca_deit_t',
     'CA-DeiT-T, d = 64': 'deit_t@C',
-    **{
-        mixture: f'deit_t@{mixture}'
-        for mixture in ('K', 'CCCCCKKKKKKK', 'WWWWWKKKKKKK', 'WWKWWKWWKWWK', 'SCCSSSSSSSSS', 'L')
-    },
+    **{mixture: f'deit_t@{mixture}' for mixture in MIXTURES},
 }
 ROUNDS = {224: 20, 512: 8, 1024: 4, 1536: 3}  # image side in pixels -> rounds
 SIDES = (56, 112, 224, 512)  # of the grids of single layers

@@ -40,7 +40,7 @@ class DeiT(Backbone):
         pos_embed: whether the model has a position embedding; it must agree with the weights.
             None is True in DeiT, False in CADeiT.
         with_cls_token: whether the model has a class token, as the original does. Blocks whose
-            attention has `special_tokens` (softmax, keyed circulant) process it; others do not.
+            attention has `special_tokens` (softmax, K, X) process it; others do not.
         out_type: 'featmap', or 'cls_token' for a classifier that reads the class token.
 
     Raises:

@@ -25,7 +25,6 @@ class WindowedCirculantAttention(Attention):
     Tokens in the same window of M x M attend to each other with the logits of softmax attention,
     all others with its projection on displacements and keys, see
     :func:`mmca.ops.windowed_circulant_attention`; a single softmax joins both. O(N log N + N M^2).
-    Near tokens get most of the weight in a trained transformer, and far ones differ less.
 
     Parameters: `qkv` with its bias and `proj`, those of softmax attention, so its weights load
     without conversion. Special tokens, such as a class token, can precede the grid tokens;
@@ -49,7 +48,7 @@ class WindowedCirculantAttention(Attention):
         torch.Size([2, 3801, 64])
     """
 
-    method: ClassVar[str] = 'XCA-'
+    method: ClassVar[str] = 'WCA-'
     replaces_softmax = True
     special_tokens = True
 
