@@ -180,7 +180,7 @@ def test_position_embedding_of_another_grid():
     [
         ('CAPVT', {'arch': 'huge'}, "unknown arch 'huge' of CAPVT; choose from tiny, small"),
         ('PVT', {'arch': {'depth': (1, 1, 1, 1)}}, r"unknown keys \['depth'\]"),
-        ('CAPVT', {'attn': 'CCXS'}, r"'X'.*choose from 'circulant' \(C\), 'linear' \(L\)"),
+        ('CAPVT', {'attn': 'CCZS'}, r"'Z'.*choose from 'circulant' \(C\), 'linear' \(L\)"),
         ('Swin', {'attn': 'CCS'}, 'lists 3 stages'),
         ('CAPVT', {'attn_cfg': {'circulent': {}}}, "unknown attention 'circulent'; choose from"),
         ('CAPVT', {'attn_cfg': {'circulant': {'head_dims': 4}}}, "'head_dims'.*mean 'head_dim'"),

@@ -69,7 +69,7 @@ def test_every_family_is_analyzed_and_drawn(family, job, tmp_path, capsys):
     rows = content['blocks']
     assert [row['path'] for row in rows] == [line.split()[0] for line in lines[2 : 2 + len(rows)]]
     assert all(0 <= row['circulant'] <= row['both'] <= 1 for row in rows)
-    assert all(row['attn'] in attn and row['macs'].keys() == {'C', 'K', 'S'} for row in rows)
+    assert all(row['attn'] in attn and row['macs'].keys() == {'C', 'K', 'X', 'S'} for row in rows)
     assert content['shape'] == [960, 640]
     assert len(content['checkpoint']['sha256']) == 64
     # The printed command builds the mixture, which costs what the table says.
