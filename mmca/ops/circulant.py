@@ -228,28 +228,11 @@ def circulant_attention(
         True
     """
     check_qkv(q, k, v, hw_shape, head_dim, key_logits)
-    out, lse, _ = _attend(q, k, v, hw_shape, head_dim, scale, key_logits, return_lse)
+    out, lse, _ = attend(q, k, v, hw_shape, head_dim, scale, key_logits, return_lse)
     return (out, lse) if return_lse else out
 
 
-def circulant_attention_and_logits(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    hw_shape: tuple[int, int],
-    head_dim: int,
-    scale: Scale,
-    key_logits: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`circulant_attention` with `return_lse`, and the mean-free logits a.
-
-    Returns:
-        (B, N, C) in the dtype of v, (B, C / d, N) and (B, C / d, H, W), at least float32.
-    """
-    return _attend(q, k, v, hw_shape, head_dim, scale, key_logits, details=True)
-
-
-def _attend(
+def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -259,6 +242,12 @@ def _attend(
     key_logits: Tensor | None,
     details: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """:func:`circulant_attention` without checks.
+
+    Returns:
+        The output; with `details` also the logarithms of the sums, (B, C / d, N), and the mean-free
+        logits a, (B, C / d, H, W), both at least float32.
+    """
     exporting = torch.onnx.is_in_onnx_export()
     if not exporting and choose_backend() == 'eager':
         return _reference(q, k, v, hw_shape, head_dim, scale, key_logits)
@@ -273,8 +262,8 @@ def _attend(
             values = values.unflatten(1, (heads, -1)) * weights[:, :, None]
             values = torch.cat([values, weights[:, :, None] / tokens], 2).flatten(1, 2)
         x = torch.cat([q, k, values], 1).unflatten(2, hw_shape)
-        attend = real_form if exporting else FusedCirculantAttention.apply
-        out = attend(x, None, heads, head_dim, details)
+        transform = real_form if exporting else FusedCirculantAttention.apply
+        out = transform(x, None, heads, head_dim, details)
         if details:
             out, logits = out
             lse = logits.flatten(2).logsumexp(2, keepdim=True).expand(-1, -1, tokens)

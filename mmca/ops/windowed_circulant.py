@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmca.errors import InputError
 from mmca.ops.chunks import in_chunks
-from mmca.ops.circulant import check_qkv, circulant_attention_and_logits
+from mmca.ops.circulant import attend, check_qkv
 from mmca.ops.layout import split_heads, to_maps
 from mmca.ops.padding import crop, pad_to_multiple
 from mmca.ops.precision import wide_dtype, without_autocast
@@ -72,9 +72,7 @@ def windowed_circulant_attention(
         k = k - k.mean(1, keepdim=True)
         mean_q = split_heads(q.mean(1, keepdim=True), heads) * head_dim**-0.5
         keys = (mean_q @ split_heads(k, heads).mT)[:, :, 0]  # b, (B, h, N)
-        far, lse, logits = circulant_attention_and_logits(
-            q, k, values, hw_shape, head_dim, 'paper', keys
-        )
+        far, lse, logits = attend(q, k, values, hw_shape, head_dim, 'paper', keys, details=True)
         out, lse = _replace_near(q, k, values, far, keys, lse, logits, hw_shape, window_size)
     out = out.to(v.dtype)
     return (out, lse) if return_lse else out
