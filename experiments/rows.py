@@ -21,6 +21,7 @@ FIVE_WINDOWS = ('model.backbone.attn=WWWWWKKKKKKK',)
 WINDOWS = ('model.backbone.attn=WWKWWKWWKWWK',)  # every third block global, as in ViTDet
 SMALL_WINDOWS = (*WINDOWS, 'model.backbone.attn_cfg.window.window_size=7')
 EXACT_WINDOWS = ('model.backbone.attn=X',)
+RECOMMENDED = ('model.backbone.attn=XSSXXXSXXXXK',)  # by mmca analyze, for Penn-Fudan's images
 FIVE_KEYED = ('model.backbone.attn=CCCCCKKKKKKK', *HEADS_OF_SOFTMAX)
 TOKEN = ('model.backbone.with_cls_token=True',)
 SCRATCH, CONVERTED = 'scratch', 'converted'
@@ -172,8 +173,11 @@ def _head_rates(folder: str, head: str, rate: float, recipe: str, *shared: str) 
     """Rows with higher learning rates in neck and heads than in the backbone."""
     circulant = f'{folder}/{head}_ca_deit_t'
     softmax = 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t'
-    models = [('deit_t_', *softmax, CONVERTED, ())]
-    for mixture in ('heads', 'keyed', 'small_windows', 'exact_windows'):
+    models = [
+        ('deit_t_', *softmax, CONVERTED, ()),
+        ('linear_', 'linear attention, converted', circulant, CONVERTED, LINEAR),
+    ]
+    for mixture in ('heads', 'keyed', 'small_windows', 'exact_windows', 'recommended'):
         prefix = '' if mixture == 'heads' else f'{mixture}_'
         label, options = MIXTURES[mixture]
         models.append((prefix, f'{label}, converted', circulant, CONVERTED, options))
@@ -316,6 +320,7 @@ MIXTURES = {
     'five_windows': ('WWWWWKKKKKKK', FIVE_WINDOWS),
     'windows': ('WWKWWKWWKWWK', WINDOWS),
     'exact_windows': ('with exact windows', EXACT_WINDOWS),
+    'recommended': ('XSSXXXSXXXXK', RECOMMENDED),
     'small_windows': ('WWKWWKWWKWWK with 7 x 7 windows', SMALL_WINDOWS),
 }
 CALIBRATED = tuple(
