@@ -76,7 +76,7 @@ def load(name: str) -> Config:
 
 
 def shrink(name: str) -> Config:
-    """A config with few blocks and no stochastic depth, at full width."""
+    """A config with few blocks and no stochastic depth, with a backbone of full width."""
     from mmca import backbones
 
     kind, size = backbone_of(name)
@@ -91,10 +91,12 @@ def shrink(name: str) -> Config:
     elif cfg.default_scope == 'mmdet':
         stages = [f'{i}.' for i in range(3)] if 'cascade' in name else ['']
         options = {f'train_cfg.rcnn.{stage}sampler.num': 8 for stage in stages}
+        bbox_heads = [f'roi_head.bbox_head.{stage}'.rstrip('.') for stage in stages]
+        options |= {f'{head}.fc_out_channels': 32 for head in bbox_heads}
         options |= {'train_cfg.rpn_proposal.max_per_img': 32, 'test_cfg.rpn.max_per_img': 16}
         options |= {'test_cfg.rcnn.max_per_img': 8, 'test_cfg.rcnn.score_thr': 0.0}
     elif cfg.default_scope == 'mmseg':
-        options = {'data_preprocessor.size': (64, 96)}
+        options = {'data_preprocessor.size': (64, 96), 'decode_head.channels': 32}
     cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
     return cfg
 

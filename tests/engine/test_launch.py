@@ -108,6 +108,7 @@ def tiny_classifier(tmp_path, monkeypatch):
     return [str(tmp_path / 'classifier.py'), '--work-dir', str(tmp_path / 'work')]
 
 
+@pytest.mark.slow
 @needs_mmpretrain
 def test_a_classifier_trains_resumes_and_is_tested(tiny_classifier, tmp_path):
     work = tmp_path / 'work'

@@ -64,6 +64,10 @@ def tokens(dtype, *hw_shape):
     return x, x.sin().mT.contiguous().mT, x.cos(), maps(24, 8, dtype=dtype)
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # A new parity of W is compiled again, and so is another memory layout.
 @calls
 @pytest.mark.parametrize(
@@ -71,10 +75,8 @@ def tokens(dtype, *hw_shape):
     [
         (attend, (0, 1, 2), torch.float32, True, [(5, 7), (16, 17), (4, 6)]),
         (attend_keys, (0, 1, 2), torch.bfloat16, False, [(5, 7), (16, 17), (4, 6)]),
-        (attend_itself, (0, 3), torch.float64, True, [(5, 7), (16, 17), (4, 6)]),
-        pytest.param(
-            *(attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)]), marks=pytest.mark.slow
-        ),
+        slow(attend_itself, (0, 3), torch.float64, True, [(5, 7), (16, 17), (4, 6)]),
+        slow(attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)]),
         (attend_itself, (1, 3), torch.bfloat16, False, [(5, 7)]),
     ],
 )
