@@ -144,9 +144,7 @@ def check_attention_options(
                     )
 
 
-def fit(
-    checkpoint: Checkpoint, model: nn.Module, gain: float = 1.0
-) -> tuple[dict[str, Tensor], Report]:
+def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, Tensor], Report]:
     """Adapt the weights in a file to the names and sizes of a backbone, without changing either.
 
     - Find the backbone by its prefix, even in a whole detector, and map it to the original names
@@ -161,7 +159,6 @@ def fit(
     Args:
         checkpoint: from :func:`read_checkpoint`.
         model: a backbone of `mmca.backbones`, also on the meta device.
-        gain: factor of the logits of attention initialized from softmax weights.
 
     Returns:
         The state dict for the model, unexpected and mismatched tensors included, and the report.
@@ -170,7 +167,7 @@ def fit(
     inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     state_dict, mapping = to_original_names(inside)
     family = guess_family(state_dict) or 'unknown'
-    state_dict, converted, unused = start_from_softmax(state_dict, model, gain)
+    state_dict, converted, unused = start_from_softmax(state_dict, model)
     state_dict, adapted = _adapt(state_dict, model)
     under = f', under {prefix!r} ({len(inside)} of {len(tensors)} tensors)' if prefix else ''
     return state_dict, replace(
@@ -187,7 +184,6 @@ def load_pretrained(
     model: nn.Module,
     checkpoint: str | Path,
     min_share: float = MIN_SHARE,
-    gain: float = 1.0,
     prefix: str = '',
 ) -> str:
     """Fill a backbone from a checkpoint file of its family, adapted by :func:`fit`.
@@ -197,7 +193,6 @@ def load_pretrained(
         checkpoint: from the original repositories, OpenMMLab or timm: a backbone, a classifier or
             a whole detector.
         min_share: smallest fraction of the model's tensors that the file must fill.
-        gain: factor of the logits of attention initialized from softmax weights.
         prefix: of the backbone's names in the file, such as 'backbone.'; found by default.
 
     Returns:
@@ -213,7 +208,7 @@ def load_pretrained(
         if not names:
             raise InputError(f'{checkpoint} has no tensor whose name begins with {prefix!r}')
         content = replace(content, tensors={key: content.tensors[key] for key in names})
-    state_dict, report = fit(content, model, gain)
+    state_dict, report = fit(content, model)
     name = type(model).__name__
     if report.share < min_share:
         family = guess_family(state_dict)

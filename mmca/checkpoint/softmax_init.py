@@ -18,14 +18,13 @@ _PROJECTIONS = ('q', 'kv', 'qkv', 'proj')
 
 
 def start_from_softmax(
-    state_dict: Mapping[str, Tensor], model: nn.Module, gain: float = 1.0
+    state_dict: Mapping[str, Tensor], model: nn.Module
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Convert softmax attention weights into initial weights of the model's other attentions.
 
     Args:
         state_dict: weights of a softmax backbone, under the family's original names.
         model: a backbone of `mmca.backbones`; unchanged.
-        gain: factor of the logits, multiplied into the weight and bias of q.
 
     Returns:
         The state dict with converted weights in place of softmax ones, the names of the converted
@@ -39,7 +38,7 @@ def start_from_softmax(
         names, own_names = (_attention_names(state, path) for state in (state_dict, parameters))
         old = {name: state_dict[full] for name, full in names.items()}
         own = {name: parameters[full] for name, full in own_names.items()}
-        softmax = _both_conventions(old, gain)
+        softmax = _both_conventions(old)
         if own.keys() <= old.keys() or softmax is None:
             continue
         spec = block.attn.spec or StageSpec(block.norm1.normalized_shape[0])
@@ -70,7 +69,7 @@ def _attention_names(names: Iterable[str], path: str) -> dict[str, str]:
     return {n.removeprefix('attn.'): full for n, full in found.items() if n.startswith(starts)}
 
 
-def _both_conventions(attn: Mapping[str, Tensor], gain: float) -> dict[str, Tensor] | None:
+def _both_conventions(attn: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Add projections under `qkv` and under `q` and `kv`; None without projections."""
     both = dict(attn)
     for kind in ('weight', 'bias'):
@@ -81,8 +80,5 @@ def _both_conventions(attn: Mapping[str, Tensor], gain: float) -> dict[str, Tens
         else:
             return None
         dims = len(qkv) // 3
-        if gain != 1.0:
-            qkv = torch.cat([qkv[:dims] * gain, qkv[dims:]])
-        made = {f'qkv.{kind}': qkv, f'q.{kind}': qkv[:dims], f'kv.{kind}': qkv[dims:]}
-        both = made | both if gain == 1.0 else both | made
+        both = {f'qkv.{kind}': qkv, f'q.{kind}': qkv[:dims], f'kv.{kind}': qkv[dims:]} | both
     return both

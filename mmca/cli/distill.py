@@ -24,7 +24,7 @@ example:
 
 To use several processes, one per GPU, or on CPUs if there is no GPU:
   torchrun --nproc_per_node 8 -m mmca distill CONFIG TEACHER ... --launcher pytorch"""
-SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'gain', 'side', 'seed')
+SETTINGS = ('iters', 'block_iters', 'batch_size', 'lr', 'train', 'side', 'seed')
 RUN = ('calibrate', 'workers', 'amp', 'resume', 'launcher')
 BACKBONE = 'model.backbone'
 
@@ -47,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--lr', type=float, default=5e-4, help='peak learning rate; default 5e-4')
     train = 'parameters to train: attention, blocks with a new attention (default), or all'
     add('--train', choices=('attention', 'blocks', 'all'), default='blocks', help=train)
-    add('--gain', type=float, default=1.0, help='initial factor for the logits; default 1')
     add('--side', type=int, default=288, help='side of the training crops in pixels; default 288')
     add('--workers', type=int, default=2, help='data loading processes; default 2')
     add('--seed', type=int, default=0, help='random seed; default 0')

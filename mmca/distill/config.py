@@ -26,7 +26,6 @@ def distill_config(
     batch_size: int = 16,
     lr: float = 5e-4,
     train: str = 'blocks',
-    gain: float = 1.0,
     side: int = 288,
     workers: int = 2,
     seed: int = 0,
@@ -72,7 +71,7 @@ def distill_config(
             launcher=launcher,
             model=dict(
                 type='mmca.Distiller',
-                student=dict(student, init_cfg=dict(weights, gain=gain)),
+                student=dict(student, init_cfg=weights),
                 teacher=dict(original, init_cfg=weights),
                 block_iters=iters // 2 if block_iters is None else block_iters,
                 train=train,

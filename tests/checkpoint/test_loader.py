@@ -92,8 +92,8 @@ def test_a_classifiers_norm_becomes_the_last_stages(model, state, key, last, tmp
 )
 def test_circulant_backbones_take_all_that_is_shared(cls, arch, state, tmp_path):
     model = cls(arch)
-    message = load_pretrained(model, save(state, tmp_path / 'softmax.pth'), gain=0.5)
-    converted = start_from_softmax(state, model, gain=0.5)[0]
+    message = load_pretrained(model, save(state, tmp_path / 'softmax.pth'))
+    converted = start_from_softmax(state, model)[0]
     for name, value in model.state_dict().items():
         if not name.startswith(('pos_embed4', 'norm')):
             assert torch.equal(value, converted[name]), name
