@@ -153,7 +153,7 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, refused):
     [
         pytest.param(folders.as_coco, 'maskrcnn', marks=pytest.mark.slow),
         (folders.as_coco, 'fasterrcnn'),
-        (folders.as_coco, 'retinanet'),
+        pytest.param(folders.as_coco, 'retinanet', marks=pytest.mark.slow),
         pytest.param(folders.as_coco, 'cascade_maskrcnn', marks=pytest.mark.slow),
         (folders.as_mixed, 'fpn'),
     ],

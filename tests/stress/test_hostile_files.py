@@ -122,6 +122,7 @@ def fault(site: Site, outcome: forked.Outcome) -> str:
     return '' if fine or outcome.refused else f'exit code {outcome.code}: {outcome.text[-600:]}'
 
 
+@pytest.mark.slow
 def test_a_sample_through_every_entry_point(site):
     faults = {}
     for number, entry_point in enumerate(ENTRY_POINTS):
