@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmdet.structures.mask import mask2bbox
 
 from mmca.engine.coco import COCO
 from mmca.inference import Detections, Predictor, predict_files
 from mmca.inference.ground_truth import CocoTruth
+from mmca.inference.masks import Masks
 from mmca.inference.writers import DetectionTable
 from mmca.io import find_images
 
@@ -84,7 +84,7 @@ def cut_photographs(
             continue
         part = np.s_[..., : size[0], : size[1]]
         padding = [(0, max(side - old, 0)) for side, old in zip(size, image.shape)]
-        masks = np.pad(objects.masks[:, ::y, ::x][part], ((0, 0), *padding))
+        masks = np.pad(np.asarray(objects.masks)[:, ::y, ::x][part], ((0, 0), *padding))
         seen = masks.any((1, 2))
         touched = masks[:, [0, -1]].any() or masks[..., [0, -1]].any()
         if seen.any() and not (whole and touched):
@@ -111,8 +111,8 @@ def write_mosaics(
             all_masks[-1][:, rows, columns] = parts
         masks = np.concatenate(all_masks)
         labels = np.concatenate([labels for _, labels, _ in group[: cells**2]])
-        boxes = mask2bbox(torch.from_numpy(masks)).numpy()
-        objects = Detections(boxes, np.ones(len(masks)), labels, names, masks)
+        masks = Masks.of(masks, shape)
+        objects = Detections(masks.boxes, np.ones(len(masks)), labels, names, masks)
         table.add(shape, objects, file_name=f'{index}.png')
         cv2.imwrite(str(out / f'{index}.png'), mosaic)
     table.write(out / 'truth.json')
@@ -160,11 +160,9 @@ def exported_table(
         boxes = boxes / np.tile(np.float32(sample.scale_factor), 2)
         if masks:
             sides = sample.ori_shape[::-1]
-            masks = [cv2.resize(255 * mask.astype(np.uint8), sides) > 127 for mask in masks[0]]
-            masks = np.reshape(masks, (-1, *sample.ori_shape))
-        else:
-            masks = None
-        return Detections(boxes, scores, labels, predictor.names, masks)
+            masks = (cv2.resize(255 * mask.astype(np.uint8), sides) > 127 for mask in masks[0])
+            masks = Masks.of(masks, sample.ori_shape)
+        return Detections(boxes, scores, labels, predictor.names, masks or None)
 
     kinds = {'PyTorch': lambda data: predictor.forward([data])[0], 'the file': run}
     tables = {name: DetectionTable(predictor.names, truth) for name in kinds}

@@ -8,6 +8,7 @@ Example::
 """
 
 from mmca.inference.files import Summary, predict_files
+from mmca.inference.masks import Masks
 from mmca.inference.predictor import Detections, Predictor, Segmentation
 
-__all__ = ['Detections', 'Predictor', 'Segmentation', 'Summary', 'predict_files']
+__all__ = ['Detections', 'Masks', 'Predictor', 'Segmentation', 'Summary', 'predict_files']

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
+from mmca.inference.masks import MaskPart
 from mmca.inference.predictor import Detections, Result, Segmentation
 
 ALPHA = 0.5  # opacity of colors over the image
+SHADE = 40  # by which the colors of objects of one class differ, of 255
 ROW, SWATCH, MARGIN, FONT, FONT_SCALE = 20, 12, 6, cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
@@ -23,7 +25,7 @@ def draw(
     truth: Result | None = None,
     whole_legend: bool = False,
 ) -> np.ndarray:
-    """Draw boxes and masks with mmdet's visualizer, or a label map with a legend below.
+    """Draw boxes, names and masks of objects, or a label map with a legend below.
 
     mmseg's visualizer writes class names over the label map, hides pixels under them and darkens
     pixels without a class, so it is not used.
@@ -41,7 +43,10 @@ def draw(
     """
     image = image.clip(0, 255).astype(np.uint8)
     if isinstance(result, Detections):
-        return _draw_objects(image, result, palette, score_thr, truth)
+        panels = [_draw_objects(image, result, palette, score_thr)]
+        if truth is not None:
+            panels.insert(0, _draw_objects(image, truth, palette, None))
+        return np.hstack(panels)
     shown = [result] if truth is None else [truth, result]
     panels = np.hstack([_overlay(image, one, palette) for one in shown])
     ids = range(len(result.names))
@@ -51,35 +56,46 @@ def draw(
     return np.vstack([panels, _legend(entries, panels.shape[1])])
 
 
-def _draw_objects(image, result, palette, score_thr, truth) -> np.ndarray:
+def _draw_objects(
+    image: np.ndarray, result: Detections, palette: np.ndarray, score_thr: float | None
+) -> np.ndarray:
+    """Draw objects from a score on, or all without their scores: mmdet draws boxes and names."""
     from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
 
-    from mmca.inference.visualizer import ManyMasksVisualizer
-
-    visualizer = ManyMasksVisualizer(line_width=2)
+    shown = np.flatnonzero(result.scores >= (score_thr or 0))
+    fields = {'bboxes': result.boxes, 'labels': result.labels}
+    if score_thr is not None:
+        fields['scores'] = result.scores
+    objects = InstanceData(**{key: torch.from_numpy(all_[shown]) for key, all_ in fields.items()})
+    if result.masks is not None:
+        parts = [result.masks.parts[index] for index in shown]
+        image = _draw_masks(image, parts, palette[result.labels[shown]])
+    visualizer = DetLocalVisualizer(line_width=2)
     colors = [tuple(color) for color in palette.tolist()]
     visualizer.dataset_meta = {'classes': result.names, 'palette': colors}
-    found = _to_instances(result, scores=result.scores)
-    sample = DetDataSample(pred_instances=found[result.scores >= score_thr])
-    if truth is not None:
-        sample.gt_instances = _to_instances(truth)
-    # mmdet randomizes the colors of masks, but an image should keep its colors.
-    state = np.random.get_state()
-    np.random.seed(0)
+    sample = DetDataSample(gt_instances=objects)  # unlike predictions, drawn without a threshold
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*out of bounds')  # at the image's border
-        visualizer.add_datasample(
-            'image', image[..., ::-1], sample, draw_gt=truth is not None, pred_score_thr=-1
-        )
-    np.random.set_state(state)
+        visualizer.add_datasample('image', image[..., ::-1], sample, draw_pred=False)
     return visualizer.get_image()[..., ::-1]
 
 
-def _to_instances(result: Detections, **fields: np.ndarray) -> InstanceData:
-    fields |= {'bboxes': result.boxes, 'labels': result.labels}
-    if result.masks is not None:
-        fields['masks'] = result.masks
-    return InstanceData(**{name: torch.from_numpy(values) for name, values in fields.items()})
+def _draw_masks(image: np.ndarray, parts: list[MaskPart], colors: np.ndarray) -> np.ndarray:
+    """Blend masks in RGB colors (n, 3) and outline them.
+
+    mmengine blends each mask with the whole image, which needs an image per object.
+    """
+    image = image.copy()
+    shades = np.random.default_rng(0).integers(-SHADE, SHADE + 1, colors.shape)
+    for part, color in zip(parts, (colors + shades).clip(0, 255)[:, ::-1]):
+        area = image[part.place]
+        area[part.values] = area[part.values] * (1 - ALPHA) + color * ALPHA
+        outlines = cv2.findContours(
+            part.values.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )[0]
+        cv2.drawContours(area, outlines, -1, (255, 255, 255))
+    return image
 
 
 def _overlay(image: np.ndarray, result: Segmentation, palette: np.ndarray) -> np.ndarray:

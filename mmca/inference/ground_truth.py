@@ -12,6 +12,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
+from mmca.inference.masks import Masks
 from mmca.inference.predictor import Detections, Predictor, Segmentation, type_name
 from mmca.io import read_coco
 
@@ -73,7 +74,8 @@ class CocoTruth:
         boxes[:, 2:] += boxes[:, :2]
         masks = None
         if objects and all(o.get('segmentation') for o in objects):
-            masks = np.stack([self._coco.annToMask(o) for o in objects]).astype(bool)
+            whole = (self._coco.annToMask(o).astype(bool) for o in objects)
+            masks = Masks.of(whole, (image['height'], image['width']))
         indices = np.array([labels[o['category_id']] for o in objects], np.int64)
         found = Detections(boxes, np.ones(len(boxes), np.float32), indices, self._names, masks)
         return found, (image['height'], image['width'])

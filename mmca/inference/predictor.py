@@ -21,6 +21,7 @@ from mmca.config.models import class_counts
 from mmca.config.packages import import_datasets
 from mmca.config.reader import library_of, load_config
 from mmca.errors import InputError, warn
+from mmca.inference.masks import Masks
 from mmca.inference.tiles import merge_tiles, tile_corners, tile_stride
 from mmca.io import image_size
 
@@ -37,14 +38,15 @@ class Detections:
         scores: (N,), float32, from 0 to 1.
         labels: (N,), int64, indices into `names`.
         names: the model's class names.
-        masks: (N, H, W), bool, or None if the model predicts no masks.
+        masks: `masks[i]` is (H, W), bool, `np.asarray(masks)` is (N, H, W); None if the model
+            predicts no masks.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
-    masks: np.ndarray | None = None
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,11 @@ class Predictor:
             dtype = np.uint8 if len(self.names) < 256 else np.int64
             return Segmentation(labels.astype(dtype), self.names, self.palette)
         found = sample.pred_instances.cpu().numpy()
-        masks = found.masks.astype(bool) if 'masks' in found else None
-        return Detections(found.bboxes, found.scores, found.labels, self.names, masks)
+        masks = Masks.of(found.masks.astype(bool), sample.ori_shape) if 'masks' in found else None
+        boxes = found.bboxes
+        if masks and not boxes.any():  # models that predict masks alone, such as SOLO
+            boxes = masks.boxes
+        return Detections(boxes, found.scores, found.labels, self.names, masks)
 
 
 def type_name(step: dict) -> str:

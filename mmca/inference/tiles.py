@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmca.inference.masks import Masks, unite
+
 if TYPE_CHECKING:
     from mmca.inference.predictor import Detections
 
@@ -94,12 +96,9 @@ def merge_tiles(
     groups.sort(key=lambda group: -scores[group[0]])
     masks = None
     if results[0].masks is not None:
-        parts = [mask for one in results for mask in one.masks]
-        masks = np.zeros((len(groups), *shape), bool)
-        for mask, group in zip(masks, groups):
-            for index in group:
-                (y, x), (height, width) = corners[owner[index]], parts[index].shape
-                mask[y : y + height, x : x + width] |= parts[index]
+        tiles = zip(corners, results)
+        parts = [part.shift(*corner) for corner, one in tiles for part in one.masks.parts]
+        masks = Masks([unite(parts[index] for index in group) for group in groups], shape)
     kept = [index for index, *_ in groups]
     return replace(
         results[0], boxes=boxes[kept], scores=scores[kept], labels=labels[kept], masks=masks

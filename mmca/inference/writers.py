@@ -15,6 +15,7 @@ from PIL import Image
 
 from mmca.errors import InputError
 from mmca.inference.ground_truth import CocoTruth, next_free
+from mmca.inference.masks import run_lengths
 from mmca.inference.predictor import Detections, Segmentation
 from mmca.io import atomic_write
 
@@ -39,8 +40,6 @@ class DetectionTable:
 
     def add(self, shape: tuple[int, int], result: Detections, **entry: int | str) -> None:
         """Add an image of `shape` (H, W) with its detections; `entry` has its file_name, id, ..."""
-        from pycocotools import mask as rle
-
         images, annotations = self.content['images'], self.content['annotations']
         if 'id' not in entry:
             entry['id'] = next(self._free)
@@ -56,9 +55,9 @@ class DetectionTable:
                 'iscrowd': 0,
             }
             if result.masks is not None:
-                mask = rle.encode(np.asfortranarray(result.masks[index], np.uint8))
-                found['segmentation'] = mask | {'counts': mask['counts'].decode()}
-                found['area'] = int(result.masks[index].sum())
+                part = result.masks.parts[index]
+                found['segmentation'] = run_lengths(part, shape)
+                found['area'] = int(part.values.sum())
             annotations.append(found)
 
     def write(self, path: Path) -> None:

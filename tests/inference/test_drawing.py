@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mmca.inference import Detections, Segmentation
-from mmca.inference.drawing import draw
+from mmca.inference.drawing import ALPHA, SHADE, draw
+from mmca.inference.masks import Masks
 
 NAMES = ('dog', 'cat')
 PALETTE = np.array([[255, 0, 0], [0, 0, 255]], np.uint8)
@@ -13,10 +14,10 @@ IMAGE = np.full((40, 60, 3), 100, np.uint8)
 
 @pytest.fixture
 def dog():
-    mask = np.zeros((1, 40, 60), bool)
-    mask[0, 10:30, 10:30] = True
+    mask = np.zeros((40, 60), bool)
+    mask[10:30, 10:30] = True
     boxes = np.array([[10, 10, 30, 30]], np.float32)
-    return Detections(boxes, np.float32([0.4]), np.array([0]), NAMES, mask)
+    return Detections(boxes, np.float32([0.4]), np.array([0]), NAMES, Masks.of([mask], mask.shape))
 
 
 def test_threshold_applies_to_predictions_only(dog):
@@ -31,31 +32,23 @@ def test_threshold_applies_to_predictions_only(dog):
     assert (draw(IMAGE, boxes, PALETTE) != IMAGE).any()
 
 
-def test_drawings_are_reproducible_and_keep_the_random_state(dog):
-    state = np.random.get_state()[1]
-    assert np.array_equal(draw(IMAGE, dog, PALETTE), draw(IMAGE, dog, PALETTE))
-    assert np.array_equal(np.random.get_state()[1], state)
-
-
-def test_masks_look_as_mmdet_draws_them():
-    mmdet = pytest.importorskip('mmdet.visualization')
-    from mmca.inference.visualizer import ManyMasksVisualizer
-
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (40, 60, 3), np.uint8)
+def test_masks_are_blended_and_outlined():
     masks = np.zeros((4, 40, 60), bool)
     masks[0, 10:30, 10:30] = masks[1, 20:40, 25:60] = True  # overlap; at the border
-    masks[2] = rng.random((40, 60)) < 0.5  # and the last one is empty
-    colors = [(255, 0, 0), (0, 0, 255), (9, 99, 199), (1, 2, 3)]
-    drawn = []
-    for visualizer in (mmdet.DetLocalVisualizer(), ManyMasksVisualizer()):
-        visualizer.set_image(image)
-        visualizer.draw_bboxes(np.array([[5, 5, 50, 35]]))
-        visualizer.draw_binary_masks(masks, colors, 0.8)
-        visualizer.draw_texts('dog', np.array([20, 20]))
-        drawn.append(visualizer.get_image().astype(int))
-    assert np.abs(drawn[0] - drawn[1]).max() <= 2  # rounding
-    assert np.abs(drawn[0] - image).max() > 100
+    masks[2, 2:9, 40:50] = True
+    masks[2, 4:7, 43:47] = False  # a hole; the last one is empty
+    boxes, labels = np.zeros((4, 4), np.float32), np.array([0, 1, 1, 0])
+    found = Detections(boxes, np.ones(4, np.float32), labels, NAMES, Masks.of(masks, (40, 60)))
+    drawn = draw(IMAGE, found, PALETTE).astype(int)
+    for index, (y, x) in enumerate([(20, 20), (30, 40)]):
+        exact = (1 - ALPHA) * IMAGE[y, x] + ALPHA * PALETTE[index, ::-1]
+        assert 0 < np.abs(drawn[y, x] - exact).max() <= ALPHA * SHADE + 1
+    white = (drawn == 255).all(2)
+    for y, x in [(10, 15), (29, 10), (20, 28), (39, 59), (2, 40), (3, 44)]:
+        assert white[y, x]
+    assert (drawn[5, 45] == IMAGE[5, 45]).all()
+    assert (drawn[~masks.any(0)] == 100).all()
+    assert (draw(IMAGE, found, PALETTE) == drawn).all()
 
 
 def test_label_map():

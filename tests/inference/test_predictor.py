@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -38,6 +39,21 @@ def test_a_detector_matches_a_test_run(det, detector, tmp_path):
         assert masks.any()
         boxes, scores, labels = (found[k].numpy() for k in ('bboxes', 'scores', 'labels'))
         assert_equal(result, Detections(boxes, scores, labels, CLASSES, masks))
+
+
+def test_boxes_of_a_model_that_predicts_masks_alone(detector, monkeypatch):
+    """Models such as SOLO have boxes of zeros in mmdet."""
+    from mmdet.structures import DetDataSample
+
+    masks = torch.zeros(2, 40, 40, dtype=torch.bool)
+    masks[0, 5:9, 10:20] = True  # and an empty one
+    found = InstanceData(bboxes=torch.zeros(2, 4), scores=torch.ones(2), masks=masks)
+    found.labels = torch.zeros(2, dtype=torch.int64)
+    sample = DetDataSample(pred_instances=found, metainfo={'ori_shape': (40, 40)})
+    monkeypatch.setattr(detector.model, 'test_step', lambda batch: [sample])
+    result = detector(noise(0, (40, 40)))
+    assert result.boxes.tolist() == [[10, 5, 20, 9], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(result.masks, masks.numpy())
 
 
 def test_a_segmentor_matches_a_test_run(seg, segmentor, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from mmca.errors import InputError
 from mmca.inference import Detections, Predictor
+from mmca.inference.masks import Masks
 from mmca.inference.tiles import merge_tiles, tile_corners
 from tests.inference.trained import SLIDE, noise
 
@@ -18,6 +19,7 @@ def detections(*objects, shape=(100, 100)):
     masks = np.zeros((len(rows), *shape), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, rows[:, :4].round().astype(int), strict=True):
         mask[y1:y2, x1:x2] = True
+    masks = Masks.of(masks, shape)
     return Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64), NAMES, masks)
 
 
