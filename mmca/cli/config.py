@@ -87,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError('--cfg-options requires --print or --copy')
     if args.config is None and args.data is None and args.list is None:
         raise InputError('name a config, or use --list')
+    if args.config is not None and args.list is not None:
+        raise InputError(f'{args.config}: --list lists all configs; use --list WORD')
+    for action in ('print', 'copy', 'inherit'):
+        if adapts and getattr(args, action):
+            raise InputError(f'--{action} has no effect with --backbone, which writes to --out')
     out = args.data and (args.out or f'{Path(args.data).resolve().name}.py')
     if adapts:
         out = args.out or f'{Path(args.config.rpartition("::")[2]).stem}_{args.backbone}.py'

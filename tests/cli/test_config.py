@@ -92,6 +92,9 @@ def test_a_starter_inherits_and_changes_nothing_by_itself(out, tmp_path):
         (['--list', '--backbone', 'pvt_t'], '--backbone requires --data'),
         (['--data', '.', '--cfg-options', 'a=1'], '--cfg-options requires --print or --copy'),
         ([NAME, '--data', '.'], '--data chooses a config'),
+        ([NAME, '--list'], '--list lists all configs; use --list WORD'),
+        ([NAME, '--backbone', 'pvt_t', '--copy', 'a.py'], '--copy has no effect with --backbone'),
+        ([NAME, '--backbone', 'pvt_t', '--print'], '--print has no effect with --backbone'),
     ],
 )
 def test_bad_input_is_one_line(fail, tmp_path, argv, expected):
