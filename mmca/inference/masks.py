@@ -40,7 +40,7 @@ class Masks:
     `masks[i]` is an array (H, W), bool, and `np.asarray(masks)` one of (N, H, W).
 
     Attributes:
-        parts: what each mask contains.
+        parts: (y, x, values) of each: where its bounding box begins, and the mask (h, w) in it.
         image_shape: (H, W).
 
     Example:
