@@ -20,6 +20,8 @@ example:
   %(prog)s coco/maskrcnn_ca_deit_t deit_tiny --images data/coco/train2017 \\
       --out ca_deit_t.pth
   mmca train coco/maskrcnn_ca_deit_t --cfg-options model.backbone.pos_embed=True \\
+      model.backbone.attn_cfg.circulant.head_dim=softmax \\
+      model.backbone.attn_cfg.circulant.scale=paper \\
       model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=ca_deit_t.pth
 
 To use several processes, one per GPU, or on CPUs if there is no GPU:

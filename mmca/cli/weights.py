@@ -16,8 +16,7 @@ EPILOG = """\
 examples:
   %(prog)s
   %(prog)s pvt_small
-  mmca train coco/maskrcnn_ca_pvt_s --cfg-options model.backbone.init_cfg.type=Pretrained \\
-      model.backbone.init_cfg.checkpoint=pvt_small
+  mmca config coco/maskrcnn_ca_pvt_s --backbone ca_pvt_s --weights pvt_small --out my_config.py
 
 To download from your own copy of the files, set MMCA_WEIGHTS_MIRROR=http://HOST/FOLDER."""
 
