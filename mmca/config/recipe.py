@@ -204,7 +204,7 @@ def _base(task: str, budget: Budget, model: str | None, backbone: str) -> tuple[
     reason, heads = TASKS[task]
     if model is not None and model not in heads:
         raise InputError(f'--model {model} cannot train on {reason}: {", ".join(heads)} can')
-    starts = [f'{folder}/{head}_' for head in heads for folder in budget.folders]
+    starts = [f'{folder}/{head}_' for folder in budget.folders for head in heads]
     starts = [start for start in starts if not model or f'/{model}_' in start]
     names = config_names()
     for start in starts:

@@ -66,9 +66,11 @@ def test_a_segmentor_on_a_cpu(make):
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
 
 
+@pytest.mark.parametrize('backbone', ['ca_pvt_t', 'ca_swin_t', 'ca_deit_t'])
 @pytest.mark.parametrize('layout', [folders.as_coco, folders.as_ade])
-def test_a_gpu_gets_the_published_recipe(layout, make):
-    cfg, recipe = make(layout, device='cuda')
+def test_a_gpu_gets_the_published_recipe(layout, backbone, make):
+    cfg, recipe = make(layout, device='cuda', backbone=backbone)
+    assert recipe.base.startswith(('coco/', 'ade20k/'))
     published = Config.fromfile(f'{ROOT}/configs/{recipe.base}.py')
     assert cfg.train_pipeline == published.train_pipeline
     assert cfg.optim_wrapper == published.optim_wrapper
