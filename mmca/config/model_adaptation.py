@@ -83,12 +83,19 @@ def _change_takers(
     """Choose the maps, and change the channels of the neck and heads that take them."""
     part, changes = at(cfg, place), result.changes
     kind = part.backbone.type
+    exact = cfg.default_scope == 'mmdet'  # anchors and points lie at the strides of the maps
     try:
         old = feature_maps(part.backbone)
         before = trace(part, old)
-        if len({one.stride for one in old}) == 1 and len({one.stride for one in before.neck}) > 1:
-            # A plain ViT's neck makes a pyramid; ours are pyramids.
-            old, part.neck, changes[f'{place}.neck'] = before.neck, None, None
+        strides = [{one.stride for one in maps} for maps in (old, before.neck)]
+        plain = len(strides[0]) == 1 and len(strides[1]) > 1
+        as_before = plain and len(old) == 1 and not cls.pyramid  # one such map for another
+        if plain and not as_before:  # the neck of a plain ViT makes a pyramid
+            old, part.neck = before.neck, None
+            if exact:  # detectors need levels of one width, often more than four
+                part.neck = _fpn(before.neck, kind)
+                old = [FeatureMap(old[0].channels, stride) for stride in STRIDES]
+            changes[f'{place}.neck'] = part.neck
             before = trace(part, old)
     except InputError:
         raise
@@ -101,13 +108,12 @@ def _change_takers(
         raise InputError(f'{needs}: {_line(error)}') from error
     if 'shared_head' in (part.get('roi_head') or {}):
         raise InputError(f'{part.type}: its RoI head uses a stage of {kind}')
-    # Anchors and points of detectors lie at the strides of the maps.
-    stages = _stages(old, kind, exact=cfg.default_scope == 'mmdet')
+    stages = _stages(old, kind, exact)
     if cls.pyramid:
         settings['out_indices'] = tuple(stages)
     new = feature_maps(settings)
     neck, fpn = part.get('neck'), None
-    if not cls.pyramid:
+    if not cls.pyramid and not as_before:
         fpn = {'type': 'mmca.SimpleFeaturePyramid', 'in_channels': new[0].channels}
         new = [FeatureMap(PYRAMID_CHANNELS, STRIDES[stage]) for stage in stages]
         levels = {'out_channels': PYRAMID_CHANNELS, 'num_outs': len(new), 'start_level': stages[0]}
@@ -119,15 +125,28 @@ def _change_takers(
     else:
         edits = _channel_edits(cfg, place, before, old, new)
         cfg.merge_from_dict(edits)
+        neck = at(cfg, f'{place}.neck')
+        whole = changes.get(f'{place}.neck')
         if fpn:
-            neck = at(cfg, f'{place}.neck')
-            necks = [neck] if isinstance(neck, Mapping) else neck or []
+            whole = [{**fpn, **levels}, *([neck] if isinstance(neck, Mapping) else neck or [])]
+        elif whole:
+            whole = {'_delete_': True, **neck}
+        if whole:
+            changes[f'{place}.neck'] = whole
             edits = {key: value for key, value in edits.items() if f'{place}.neck' not in key}
-            changes[f'{place}.neck'] = [{**fpn, **levels}, *necks]
         keys = (re.split(r'\.\d', key)[0] for key in edits)  # configs replace lists as a whole
         changes |= {key: at(cfg, key) for key in keys}
-    through = ', through mmca.SimpleFeaturePyramid' if fpn else ''
+    neck = changes.get(f'{place}.neck')
+    neck = neck[0] if isinstance(neck, list) else neck
+    through = f', through {neck["type"]}' if neck else ''
     result.reasons['feature maps'] = f'{_list(old)} -> {_list(new)}{through}'
+
+
+def _fpn(levels: list[FeatureMap], kind: str) -> dict[str, Any]:
+    """An FPN with the levels of another neck."""
+    channels, (start,) = levels[0].channels, _stages(levels[:1], kind, exact=True)
+    width = {'in_channels': [channels] * len(STRIDES), 'out_channels': channels}
+    return {'type': 'FPN', **width, 'num_outs': len(levels), 'start_level': start}
 
 
 def _stages(old: list[FeatureMap], kind: str, exact: bool) -> list[int]:

@@ -92,6 +92,28 @@ def test_deit_gets_a_pyramid(base):
     assert [one.shape[2] for one in maps] == expected[base]
 
 
+@pytest.mark.parametrize('name', ['maskrcnn', 'retinanet'])
+def test_deits_pyramid_becomes_an_fpn(name):
+    base = read_config(f'coco/{name}_ca_deit_t')
+    cfg = adapt(base, 'ca_swin_t')
+    assert cfg.model.neck.type == 'FPN'
+    assert cfg.model.neck.in_channels == [96, 192, 384, 768]
+    with DefaultScope.overwrite_default_scope('mmdet'), torch.device('meta'):
+        old, new = (
+            MODELS.build(one.model).extract_feat(torch.zeros(1, 3, 256, 256)) for one in (base, cfg)
+        )
+    assert [one.shape for one in new] == [one.shape for one in old]
+
+
+@pytest.mark.parametrize('base', ['coco/retinanet_ca_deit_t', 'camvid/fpn_ca_deit_t'])
+def test_another_deit_keeps_the_pyramid(base):
+    base = read_config(base)
+    model = adapt(base, 'deit_s').model
+    assert model.neck == {**base.model.neck, 'in_channels': 384}
+    for head in ('bbox_head', 'decode_head'):
+        assert model.get(head) == base.model.get(head)
+
+
 def test_norms_that_need_a_process_group_stay():
     base = 'mmdet::strong_baselines/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_lsj-100e_coco'
     cfg = adapt(read_config(base), 'ca_pvt_t')
