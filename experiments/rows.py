@@ -134,10 +134,15 @@ def _small_batches(folder: str, head: str, label: str, *options: str) -> Iterato
     circulant = f'{folder}/{head}_ca_deit_t'
     for name, start, config, model in (
         ('deit_t_small_batch', 'DeiT-T (softmax)', f'{folder}/{head}_deit_t', ()),
-        ('small_batch', 'CA-DeiT-T, d = 64', circulant, HEADS_OF_SOFTMAX),
-        ('small_windows_small_batch', MIXTURES['small_windows'][0], circulant, SMALL_WINDOWS),
+        ('small_batch', 'CA-DeiT-T, d = 64, converted', circulant, HEADS_OF_SOFTMAX),
+        (
+            'small_windows_small_batch',
+            f'{MIXTURES["small_windows"][0]}, converted',
+            circulant,
+            SMALL_WINDOWS,
+        ),
     ):
-        yield Row(name, f'{start}, converted, {label}', config, CONVERTED, (*model, *options))
+        yield Row(name, f'{start}, {label}', config, CONVERTED, (*model, *options))
 
 
 def _epochs(number: int, *drops: int) -> tuple[str, ...]:
@@ -172,7 +177,7 @@ def _head_rate(backbone: float, factor: int) -> tuple[str, ...]:
 def _head_rates(folder: str, head: str, rate: float, recipe: str, *shared: str) -> Iterator[Row]:
     """Rows with higher learning rates in neck and heads than in the backbone."""
     circulant = f'{folder}/{head}_ca_deit_t'
-    softmax = 'DeiT-T (softmax), converted', f'{folder}/{head}_deit_t'
+    softmax = 'DeiT-T (softmax)', f'{folder}/{head}_deit_t'
     models = [
         ('deit_t_', *softmax, CONVERTED, ()),
         ('linear_', 'linear attention, converted', circulant, CONVERTED, LINEAR),
