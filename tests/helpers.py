@@ -32,6 +32,13 @@ half_dtypes = pytest.mark.parametrize(
     'dtype', [pytest.param(torch.float16, marks=needs_new_torch), torch.bfloat16]
 )
 
+
+def slow(*values) -> list:
+    """Parameters of slow cases for `pytest.mark.parametrize`; a tuple holds several arguments."""
+    values = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [pytest.param(*value, marks=pytest.mark.slow) for value in values]
+
+
 # --- Configs
 
 # A small segmentor, and the options that fit its pipelines.

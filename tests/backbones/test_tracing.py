@@ -5,7 +5,7 @@ import torch
 
 from mmca import backbones
 from tests import tiny
-from tests.helpers import needs_new_torch
+from tests.helpers import needs_new_torch, slow
 
 ARCHS = {  # the images have three windows or more each way in every stage
     'PVT': tiny.PVT,
@@ -14,7 +14,7 @@ ARCHS = {  # the images have three windows or more each way in every stage
     'DeiT': tiny.SHORT_DEIT,
 }
 SLOW = 'PVT FLattenPVT Swin CASwin FLattenSwin CADeiT CSwin CACSwin FLattenCSwin'
-KINDS = ['CAPVT', *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW.split())]
+KINDS = ['CAPVT', *slow(*SLOW.split())]
 SIZES = [(2, 160, 224), (3, 192, 160), (1, 200, 237)]
 pytestmark = pytest.mark.skipif(
     torch.__version__.startswith('2.6.'), reason='torch 2.6 has no FFTs of symbolic size'

@@ -12,7 +12,7 @@ from mmca.config.reader import load_config, read_config
 from mmca.config.shipped import config_names
 from mmca.engine import Runner
 from tests.config import folders
-from tests.helpers import CONFIGS
+from tests.helpers import CONFIGS, slow
 
 NAME = 'coco/maskrcnn_ca_pvt_s'
 
@@ -154,11 +154,10 @@ def test_a_config_that_fails_its_checks_is_removed(tmp_path, refused):
 @pytest.mark.parametrize(
     ('layout', 'model'),
     [
-        pytest.param(folders.as_coco, 'maskrcnn', marks=pytest.mark.slow),
         (folders.as_coco, 'fasterrcnn'),
-        pytest.param(folders.as_coco, 'retinanet', marks=pytest.mark.slow),
-        pytest.param(folders.as_coco, 'cascade_maskrcnn', marks=pytest.mark.slow),
         (folders.as_mixed, 'fpn'),
+        *slow((folders.as_coco, 'maskrcnn'), (folders.as_coco, 'retinanet')),
+        *slow((folders.as_coco, 'cascade_maskrcnn')),
     ],
 )
 def test_a_written_config_trains_tests_and_predicts(layout, model, out, forget, tmp_path, capsys):

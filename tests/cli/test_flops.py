@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.helpers import slow
+
 DET, SEG = 'coco/maskrcnn_ca_pvt_t', 'ade20k/fpn_ca_pvt_t'
 
 
@@ -45,7 +47,7 @@ PUBLISHED_SLOW = [
 
 @pytest.mark.parametrize(
     ('name', 'option', 'params', 'gflops'),
-    [*PUBLISHED, *(pytest.param(*row, marks=pytest.mark.slow) for row in PUBLISHED_SLOW)],
+    [*PUBLISHED, *slow(*PUBLISHED_SLOW)],
 )
 def test_published_totals(table, name, option, params, gflops):
     """Held to the printed figure: FLOPs within 1 G, or 0.2 % for the papers of the originals.

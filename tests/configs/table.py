@@ -53,10 +53,11 @@ RECIPES = {
 SIZES = {'t': 'tiny', 's': 'small', 'm': 'medium', 'b': 'base', 'l': 'large'}
 
 
-def params(names) -> list:
+def params(names, slow=()) -> list:
     """Parameters for pytest; those of ImageNet need mmpretrain."""
     absent = pytest.mark.skipif(find_spec('mmpretrain') is None, reason='needs mmpretrain')
-    return [pytest.param(n, marks=[absent] if n.startswith('imagenet') else []) for n in names]
+    marks = {n: [pytest.mark.slow] * (n in slow) for n in names}
+    return [pytest.param(n, marks=[*marks[n], *[absent] * n.startswith('imagenet')]) for n in names]
 
 
 def backbone_of(name: str) -> tuple[str, str]:

@@ -29,6 +29,8 @@ GROUPED = [
 # `shrink` makes models equal that differ in depth alone: PVTs, and Swin-T and Swin-S.
 TINY = {name: re.sub(r'(?<=pvt_)[sml]|(?<=swin_)s', 't', name) for name in LARGE}
 WIDTHS = [name for name in LARGE if TINY[name] == name or TINY[name] not in CONFIGS]
+# These differ from another one in widths or schedule alone.
+SIMILAR = [n for n in WIDTHS if re.sub('_[sb]$|_t_3x$', '_t', n) in {*CONFIGS} - {n}]
 every_config = pytest.mark.parametrize('name', params(CONFIGS))
 every_large = pytest.mark.parametrize('name', params(LARGE))
 
@@ -89,7 +91,7 @@ def test_recipe(name):
         assert cfg.sync_bn == 'torch'
 
 
-@pytest.mark.parametrize('name', params(WIDTHS))
+@pytest.mark.parametrize('name', params(WIDTHS, slow=SIMILAR))
 def test_trains_a_step_and_predicts(name):
     torch.manual_seed(0)
     np.random.seed(0)

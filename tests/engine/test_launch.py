@@ -20,6 +20,7 @@ from tests.helpers import (
     iteration_of,
     needs_mmpretrain,
     python,
+    slow,
     write_image,
 )
 from tests.stress.good_data import write_config, write_good
@@ -86,7 +87,9 @@ def test_a_segmentor_trains_resumes_and_is_tested(tiny_segmentor, tmp_path):
     assert len(list(images.glob('**/*.png'))) == 2
 
 
-@pytest.mark.parametrize('door', [find_tool('mmseg', 'train'), ROOT / 'tools/train.py'], ids=str)
+@pytest.mark.parametrize(
+    'door', [*slow(find_tool('mmseg', 'train')), ROOT / 'tools/train.py'], ids=str
+)
 def test_the_same_line_through_every_door(door, tiny_segmentor):
     _, err = mmca(*tiny_segmentor, 'model.backbone.arch=huge', door=[door], status=2)
     assert error_line(err).startswith("error: unknown arch 'huge' of CAPVT; choose from tiny")

@@ -17,6 +17,7 @@ from mmca.ops import (
 )
 from mmca.ops.circulant import logit_scale
 from mmca.ops.dft import matrix_macs, real_form
+from tests.helpers import slow
 from tests.op_cases import assert_close, outputs_and_gradients
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
@@ -28,10 +29,13 @@ SQUARES += [(14, 14, 24, 1), (14, 14, 8, 4), (16, 16, 8, 1), (31, 31, 3, 1)]
 PRIME = [(3, 5, 12, 4), (5, 7, 32, 16), (11, 13, 6, 1), (13, 11, 16, 16), (17, 19, 4, 4)]
 PRIME += [(19, 17, 16, 16), (23, 2, 8, 1), (2, 29, 8, 4)]
 OBLONG = [(3, 2, 16, 16), (4, 7, 8, 1), (6, 4, 9, 3), (9, 3, 7, 1), (10, 6, 4, 4), (12, 5, 10, 10)]
-OBLONG += [(25, 42, 2, 1), (32, 24, 4, 2)]
+LARGE = [(25, 42, 2, 1), (32, 24, 4, 2)]
 SHAPES = LINES + SQUARES + PRIME + OBLONG
 SCALES = ['sqrt', 'paper', 0.03]
 FORMS = circulant_attention, circulant_attention_reference
+every_shape = pytest.mark.parametrize(
+    'shape', [*SHAPES, *slow(*((shape,) for shape in LARGE))], ids=str
+)
 both_forms = pytest.mark.parametrize('form', FORMS, ids=['fused', 'reference'])
 
 
@@ -44,7 +48,7 @@ def inputs(shape, dtype=torch.float64, batch=2, seed=0):
 
 @both_forms
 @pytest.mark.parametrize('dtype', TOLERANCE)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@every_shape
 def test_matches_the_dense_form_in_every_dtype(shape, dtype, form):
     qkv, share = inputs(shape, dtype), 0.0 if dtype == torch.float64 else 0.1
     channels_first = [x.mT.contiguous().mT for x in qkv]
@@ -157,7 +161,7 @@ def tokens_and_weight(shape, dtype=torch.float64):
 
 @pytest.mark.parametrize('backend', ['fused', 'eager'])
 @pytest.mark.parametrize('dtype', TOLERANCE)
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
+@every_shape
 def test_projecting_the_spectrum_equals_projecting_tokens(shape, dtype, backend):
     given = tokens_and_weight(shape, dtype)
     wide = [x.double() for x in given]

@@ -7,7 +7,7 @@ from torch.fx import GraphModule
 from mmca.layers import CirculantAttention
 from mmca.ops import circulant_attention, circulant_self_attention
 from mmca.ops.compat import HAS_NODES
-from tests.helpers import needs_new_torch
+from tests.helpers import needs_new_torch, slow
 from tests.tolerances import ATTENTION_TOLERANCE as TOLERANCE
 
 calls = pytest.mark.skipif(
@@ -33,7 +33,7 @@ def arguments(name, projected, hw_shape, head_dim, dtype):
 
 
 @calls
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, *slow(torch.float64)], ids=str)
 @pytest.mark.parametrize(('hw_shape', 'head_dim'), [((1, 1), 1), ((5, 7), 4), ((17, 18), 1)])
 @pytest.mark.parametrize('projected', [True, False])
 @pytest.mark.parametrize('name', ['attend', 'attend_backward'])
@@ -64,10 +64,6 @@ def tokens(dtype, *hw_shape):
     return x, x.sin().mT.contiguous().mT, x.cos(), maps(24, 8, dtype=dtype)
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 # A new parity of W is compiled again, and so is another memory layout.
 @calls
 @pytest.mark.parametrize(
@@ -75,8 +71,8 @@ def slow(*values):
     [
         (attend, (0, 1, 2), torch.float32, True, [(5, 7), (16, 17), (4, 6)]),
         (attend_keys, (0, 1, 2), torch.bfloat16, False, [(5, 7), (16, 17), (4, 6)]),
-        slow(attend_itself, (0, 3), torch.float64, True, [(5, 7), (16, 17), (4, 6)]),
-        slow(attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)]),
+        *slow((attend_itself, (0, 3), torch.float64, True, [(5, 7), (16, 17), (4, 6)])),
+        *slow((attend_itself, (1, 3), torch.float32, True, [(4, 6), (9, 2)])),
         (attend_itself, (1, 3), torch.bfloat16, False, [(5, 7)]),
     ],
 )

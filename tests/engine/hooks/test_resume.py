@@ -15,7 +15,7 @@ from mmca.engine import ResumeHook
 from mmca.engine.hooks.resume import VALIDATED
 from tests.engine import toy
 from tests.engine.toy import Model, build
-from tests.helpers import ROOT
+from tests.helpers import ROOT, slow
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ SCHEDULE = [
 train = partial(toy.train, param_scheduler=SCHEDULE)
 
 
-@pytest.mark.parametrize('stop', [1, 7, 10, 13])
+@pytest.mark.parametrize('stop', [*slow(1), 7, 10, *slow(13)])
 @pytest.mark.parametrize(
     ('change', 'message'),
     [

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mmca.engine import SeedHook
 from tests.engine.toy import EPOCH, build
+from tests.helpers import slow
 
 
 def test_seeds_repeat_and_differ():
@@ -46,7 +47,7 @@ class Noise(Dataset):
         return torch.tensor([random.random()])
 
 
-@pytest.mark.parametrize('workers', [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('workers', [1, *slow(2)])
 def test_passes_of_a_finite_sampler_differ_in_a_loop_of_iterations(workers, tmp_path):
     """And are the same in every run."""
     loader = {'batch_size': 2, 'num_workers': workers, 'dataset': {'type': 'ToyNoise'}}
