@@ -9,6 +9,7 @@ Example::
 
 from mmca.inference.files import Summary, predict_files
 from mmca.inference.masks import Masks
-from mmca.inference.predictor import Detections, Predictor, Segmentation
+from mmca.inference.predictor import Predictor
+from mmca.inference.results import Detections, Segmentation
 
 __all__ = ['Detections', 'Masks', 'Predictor', 'Segmentation', 'Summary', 'predict_files']

@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import InstanceData
 
 from mmca.inference.masks import MaskPart
-from mmca.inference.predictor import Detections, Result, Segmentation
+from mmca.inference.results import Detections, Result, Segmentation
 
 ALPHA = 0.5  # opacity of colors over the image
 SHADE = 40  # by which the colors of objects of one class differ, of 255

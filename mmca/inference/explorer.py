@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 from mmca.analysis import equivalent_kernels, recorded_inputs
 from mmca.errors import InputError
 from mmca.inference.drawing import ALPHA, draw
-from mmca.inference.predictor import Predictor, Result
+from mmca.inference.predictor import Predictor
+from mmca.inference.results import Result
 
 MAX_SIDE = 1600  # of images; 100 masks of 1600 x 1200 pixels take 190 MB
 PANEL = 2.2  # height of a map, in inches

@@ -19,7 +19,8 @@ from rich.progress import track
 from mmca.errors import InputError
 from mmca.inference.drawing import draw
 from mmca.inference.ground_truth import CocoTruth, LabelMapTruth
-from mmca.inference.predictor import Predictor, Result
+from mmca.inference.predictor import Predictor
+from mmca.inference.results import Result
 from mmca.inference.writers import DetectionTable, open_video, write_jpeg, write_labels
 from mmca.io import IMAGE_SUFFIXES, image_size, is_hidden
 

@@ -13,7 +13,8 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 
 from mmca.errors import InputError, warn
 from mmca.inference.masks import Masks
-from mmca.inference.predictor import Detections, Predictor, Segmentation, type_name
+from mmca.inference.predictor import Predictor, type_name
+from mmca.inference.results import Detections, Segmentation
 from mmca.io import read_coco
 
 

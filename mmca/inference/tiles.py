@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmca.inference.masks import Masks, unite
-
-if TYPE_CHECKING:
-    from mmca.inference.predictor import Detections
+from mmca.inference.results import Detections
 
 OVERLAP = 0.5  # share of the area from which two boxes are one object
 BORDER = 0.01  # of a tile's side: boxes that end this near to a border of the tile are cut

@@ -16,7 +16,7 @@ from PIL import Image
 from mmca.errors import InputError
 from mmca.inference.ground_truth import CocoTruth, next_free
 from mmca.inference.masks import run_lengths
-from mmca.inference.predictor import Detections, Segmentation
+from mmca.inference.results import Detections, Segmentation
 from mmca.io import atomic_write
 
 JPEG_QUALITY = 95
