@@ -38,26 +38,32 @@ CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per l
 
 
 class _Group(NamedTuple):
-    """Image files of one folder with one suffix, all in color or all of one channel."""
+    """Image files in or below a folder with one suffix, all in color or all of one channel."""
 
     folder: Path
     suffix: str
-    names: list[str]
+    names: list[str]  # relative to the folder
     values: float  # median number of distinct values in an image; infinite in color
 
 
 def _group_images(root: Path, folders: Folders) -> Iterator[_Group]:
     import numpy as np
 
+    found: dict[tuple[Path, str, bool], list[Path]] = {}
     for folder, files in folders.items():
-        found: dict[tuple[str, bool], list[str]] = {}
-        for name in _images(files):
-            gray = len(_open(root / folder / name, load=False).getbands()) == 1  # or with a palette
-            found.setdefault((Path(name).suffix, gray), []).append(name)
-        for (suffix, gray), names in found.items():
-            some = names[:: -(-len(names) // SAMPLES)] if gray else ()
-            values = [len(np.unique(_open(root / folder / name))) for name in some]
-            yield _Group(folder, suffix, names, median(values) if gray else math.inf)
+        for file in (folder / name for name in _images(files)):
+            gray = len(_open(root / file, load=False).getbands()) == 1  # or with a palette
+            for place in file.parents:  # mmseg lists subfolders, too
+                if split_of(place) == split_of(folder):
+                    found.setdefault((place, file.suffix, gray), []).append(file)
+    for (place, suffix, gray), paths in found.items():
+        parents = {path.parent for path in paths}
+        if len(parents) == 1 and place not in parents:
+            continue  # as the group of the only subfolder
+        some = paths[:: -(-len(paths) // SAMPLES)] if gray else ()
+        values = [len(np.unique(_open(root / path))) for path in some]
+        names = [path.relative_to(place).as_posix() for path in paths]
+        yield _Group(place, suffix, names, median(values) if gray else math.inf)
 
 
 def _images(names: Iterable[str]) -> list[str]:
@@ -92,6 +98,7 @@ def match_folders(root: Path, folders: Folders) -> dict[str, Split]:
             matches = found.setdefault(own.pop() if own else 'train', {})
             matches.setdefault((images.folder, maps.folder), {})[endings] = sorted(stems)
     if not found:
+        _refuse_several_kinds(root, groups)
         _refuse_color_maps(root, groups)
     return {name: _best_match(root, folders, name, found[name]) for name in found}
 
@@ -118,20 +125,41 @@ def _best_match(
     """The split of the two folders with most pairs, of those with its name in a tie."""
 
     def rank(match: tuple[Path, Path]) -> tuple[int, int]:
-        return sum(map(len, matches[match].values())), [*map(split_of, match)].count(name)
+        stems = set().union(*matches[match].values())
+        return len(stems), [*map(split_of, match)].count(name)
 
-    images, maps = best = max(matches, key=rank)
-    for _, other in matches:
-        if other != maps:
+    (images, maps), *others = sorted(matches, key=rank, reverse=True)
+    for _, other in others:
+        if maps not in (other, *other.parents):
             raise InputError(
-                f'{root / maps} and {root / other} have label maps for {name}: move or delete one'
+                f'{root / maps} and {root / other} have label maps for {name}: move or delete one, '
+                'or merge them into one folder'
             )
-    split = Split(images.as_posix(), [], maps.as_posix(), matches[best])
+    split = Split(images.as_posix(), [], maps.as_posix(), matches[images, maps])
     if any(ending.lower().endswith(('.jpg', '.jpeg')) for _, ending in split.pairs):
         raise InputError(f'{root / maps} has JPEG label maps, but JPEG changes labels: use PNG')
     used = {*split.files(0), *(split.files(1) if images == maps else ())}
-    split.bare = [file for file in _images(folders[images]) if file not in used]
+    split.bare = [
+        file
+        for folder, names in folders.items()
+        if images in (folder, *folder.parents) and split_of(folder) == split_of(images)
+        if images == maps or maps not in (folder, *folder.parents) or maps in images.parents
+        for file in ((folder / name).relative_to(images).as_posix() for name in _images(names))
+        if file not in used
+    ]
     return split
+
+
+def _refuse_several_kinds(root: Path, groups: list[_Group]) -> None:
+    """Raise an InputError if an image has several label maps in one folder."""
+    for images, maps in permutations(sorted(groups, key=lambda group: -len(group.names)), 2):
+        stem = images.names[0].removesuffix(_common_ending(images.names))
+        kinds = [name for name in maps.names if re.match(f'{re.escape(stem)}[._-]', name)]
+        if len(kinds) > 1 and math.isfinite(maps.values) and maps.folder != images.folder:
+            raise InputError(
+                f'{root / maps.folder} has several label maps for each image, such as '
+                f'{kinds[0]} and {kinds[1]}: keep one kind, and move or delete the others'
+            )
 
 
 def _refuse_color_maps(root: Path, groups: list[_Group]) -> None:

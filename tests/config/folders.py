@@ -1,6 +1,7 @@
 """Small data sets in the layouts that `inspect_folder` knows."""
 
 import json
+from itertools import product
 
 import numpy as np
 from PIL import Image
@@ -70,10 +71,24 @@ def as_segnet(data):
         write_labels(data / split, data / f'{split}annot', ends=('.png', '.png'))
 
 
-def as_cityscapes(data):
-    for split in ('train', 'val'):
-        ends = '_leftImg8bit.png', '_gtFine_labelTrainIds.png'
-        write_labels(data / f'leftImg8bit/{split}', data / f'gtFine/{split}', ends=ends)
+def as_cityscapes(data, kinds=('labelTrainIds',)):
+    """A folder per city, and names that begin with the city."""
+    for split, name, kind in product(('train', 'val'), ('aachen_0', 'bonn_1'), kinds):
+        below = f'{split}/{name[:-2]}'
+        ends = '_leftImg8bit.png', f'_gtFine_{kind}.png'
+        write_labels(data / f'leftImg8bit/{below}', data / f'gtFine/{below}', [name], ends=ends)
+
+
+def as_scenes(data):
+    """A folder per scene, and the same names in all."""
+    for scene in ('day', 'night'):
+        write_labels(data / 'images' / scene, data / 'masks' / scene, 'abc')
+
+
+def scenes_side_by_side(data):
+    for split, scene in product(('train', 'val'), ('day', 'night')):
+        folder = data / split / scene
+        write_labels(folder, folder, 'ab', values=(0, 1, 255) if scene == 'day' else (0, 1))
 
 
 def as_voc(data):

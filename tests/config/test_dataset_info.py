@@ -22,6 +22,8 @@ from tests.helpers import write_image
         (folders.as_ade, {'train': ('images/training', 2), 'val': ('images/validation', 2)}),
         (folders.as_segnet, {'train': ('train', 2), 'val': ('val', 2)}),
         (folders.as_cityscapes, {'train': ('leftImg8bit/train', 2), 'val': ('leftImg8bit/val', 2)}),
+        (folders.as_scenes, {'train': ('images', 5), 'val': ('images', 1)}),
+        (folders.scenes_side_by_side, {'train': ('train', 4), 'val': ('val', 4)}),
         (folders.as_voc, {'train': ('JPEGImages', 2), 'val': ('JPEGImages', 1)}),
         (folders.as_one_folder, {'train': ('images', 4), 'val': ('images', 1)}),
         (folders.as_gray, {'train': ('images', 4), 'val': ('images', 1)}),
@@ -172,6 +174,10 @@ def results(data):
     file.write_text(json.dumps(json.loads(file.read_text())['annotations']))
 
 
+def cityscapes_kinds(data):
+    folders.as_cityscapes(data, ('instanceIds', 'labelIds'))
+
+
 def color_maps(data):
     folders.as_ade(data)
     for file in (data / 'annotations').rglob('*.png'):
@@ -210,6 +216,7 @@ def color_maps(data):
             'y has JPEG label maps',
         ),
         (color_maps, {}, r'annotations/training has .* the colors \(0, 128, 255\).*own_data.md'),
+        (cityscapes_kinds, {}, 'gtFine/.* has several label maps .*_labelIds.png: keep one kind'),
         (folders.as_ade, {'classes': 'sky'}, 'lists 1 classes.* use --classes background,sky'),
     ],
 )
