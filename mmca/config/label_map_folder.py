@@ -34,7 +34,8 @@ MAX_VALUES = 100  # distinct values in a label map; photographs have more
 IGNORED = 255  # label
 UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # byte order marks
 CONVERT = 'see "Color maps" in docs/own_data.md to replace values'
-CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt')  # one name per line
+CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt', 'class_names.txt')  # a name a line
+INSTANCES = 'SegmentationObject'  # VOC's folder of object numbers, beside the classes
 
 
 class _Group(NamedTuple):
@@ -92,6 +93,8 @@ def match_folders(root: Path, folders: Folders) -> dict[str, Split]:
     for images, maps in permutations(groups, 2):
         own = {split_of(maps.folder), split_of(images.folder)} - {None}
         if maps.values > MAX_VALUES or maps.values >= images.values or len(own) > 1:
+            continue
+        if INSTANCES in (images.folder.name, maps.folder.name):
             continue
         endings, stems = max(_matches(images, maps), key=lambda match: len(match[1]))
         if stems:
@@ -231,7 +234,8 @@ def _divide(root: Path, folders: Folders, whole: Split, notes: list[str]) -> dic
 
 def _part(whole: Split, stems: Iterable[str], bare: list[str]) -> Split:
     pairs = {ends: [*filter(set(stems).__contains__, own)] for ends, own in whole.pairs.items()}
-    return replace(whole, pairs={ends: own for ends, own in pairs.items() if own}, bare=bare)
+    pairs = {ends: own for ends, own in pairs.items() if own}
+    return replace(whole, pairs=pairs, bare=bare, lists={})
 
 
 def _count(root: Path, name: str, split: Split, sizes: list[tuple[int, int]]) -> Counter[int]:

@@ -92,8 +92,9 @@ def scenes_side_by_side(data):
 
 
 def as_voc(data):
-    """VOC has images without a label map."""
-    write_labels(data / 'JPEGImages', data / 'SegmentationClass', ('a', 'b', 'c'))
+    """VOC has images without a label map, and object numbers beside the classes."""
+    for kind in ('Class', 'Object'):
+        write_labels(data / 'JPEGImages', data / f'Segmentation{kind}', ('a', 'b', 'c'))
     write_image(data / 'JPEGImages/d.jpg', np.zeros((48, 64, 3)))
     lists = data / 'ImageSets/Segmentation'
     lists.mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from mmca.backbones import DeiT
 from mmca.checkpoint import KNOWN
@@ -222,6 +222,19 @@ def test_weights_by_name(backbone, name, weights, make, cache):
     built = MODELS.build(cfg.model.backbone)  # as training does
     built.init_weights()
     assert not built.patch_embed1.proj.weight.any() if 'pvt' in name else built
+
+
+@pytest.mark.parametrize('layout', [folders.as_one_folder, folders.as_voc, folders.as_scenes])
+def test_a_single_folder_is_divided(layout, make):
+    cfg, _ = make(layout)
+    images = []
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            dataset = DATASETS.build({**loader.dataset, 'pipeline': []})
+            images.append([dataset[index]['img_path'] for index in range(len(dataset))])
+    train, val = images
+    assert len(train) > len(val) > 0
+    assert not {*train} & {*val}
 
 
 def test_held_out_splits_are_listed_beside_the_config(make):
