@@ -10,7 +10,7 @@ from typing import Any
 
 from mmca.checks.coco import CocoUse, check_coco_file
 from mmca.checks.images import check_sample, sample
-from mmca.errors import InputError
+from mmca.errors import InputError, warn
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ def check_data(splits: list[Split]) -> None:
         if _is_coco(split.dataset):
             check_coco_file(split.key, split.dataset.ann_file, classes, _use_of(split))
     _compare_classes(splits)
+    _warn_of_shared_images(splits)
 
 
 def _check_output_names(split: Split) -> None:
@@ -120,6 +121,21 @@ def _check_metrics(split: Split) -> None:
                 f'{split.key} has one class, so IoUMetric would count all pixels as it; name the '
                 f"background, too: metainfo.classes=('background', {split.classes[0]!r}), "
                 'num_classes=2'
+            )
+
+
+def _warn_of_shared_images(splits: list[Split]) -> None:
+    """Warn if validation images are trained on; looks for some of the training images."""
+    listed = [split for split in splits if hasattr(split.dataset, 'get_data_info')]
+    training = [split.dataset for split in listed if split.evaluator is None]
+    trained = {str(info.get('img_path')) for dataset in training for info in sample(dataset)}
+    for split in listed if trained else ():
+        number = 0 if split.evaluator is None else len(split.dataset)
+        infos = map(split.dataset.get_data_info, range(number))
+        if shared := trained & {str(info.get('img_path')) for info in infos} - {'None'}:
+            warn(
+                f'{split.key} has {len(shared)} of {len(trained)} sampled training images, such as '
+                f'{min(shared)}: its figures are too high for new images'
             )
 
 

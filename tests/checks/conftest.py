@@ -61,7 +61,8 @@ def check(capsys):
 
     def run(*datasets, metric=None):
         loops = {}
-        for name, dataset in zip(('train', 'val', 'test'), datasets):
+        names = ['val'] if metric and len(datasets) == 1 else ['train', 'val', 'test']
+        for name, dataset in zip(names, datasets):
             loader = SimpleNamespace(dataset=dataset)
             loops[name] = SimpleNamespace(dataloader=loader)
         if metric:

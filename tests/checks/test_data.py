@@ -54,6 +54,12 @@ def test_wrappers_are_opened(coco, check):
         assert 'train_dataloader.dataset.dataset:' in line
 
 
+def test_training_images_in_the_validation_are_counted(coco, check):
+    number = len(coco.build())
+    (line,) = check(coco.build(), coco.build(), metric='bbox')
+    assert f'val_dataloader.dataset has {number} of {number} sampled training images' in line
+
+
 def test_a_data_set_of_torch_passes(check):
     class Plain(torch.utils.data.Dataset):
         def __len__(self):
