@@ -206,6 +206,9 @@ def _model(info: DatasetInfo, recipe: Recipe) -> dict[str, Any]:
     model = {place: reduce(getitem, place.split('.'), cfg) for place in places}
     if info.task == 'labels' and recipe.size:
         model['model.data_preprocessor.size'] = recipe.size[::-1]
+    if recipe.lovasz:
+        losses = [cfg.model.decode_head.loss_decode, {'type': 'LovaszLoss', 'reduction': 'none'}]
+        model['model.decode_head.loss_decode'] = losses
     if recipe.weights:
         start = {'type': 'Pretrained', 'checkpoint': recipe.weights}
         model['model.backbone'] = {**recipe.options, 'init_cfg': start}

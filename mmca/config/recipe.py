@@ -43,6 +43,7 @@ class Budget(NamedTuple):
     pixels: int | None = None  # largest image area
     test_factor: float = 1.0  # of the sides of images that were made smaller, in tests
     channels: int | None = None  # of a detector's neck and heads, which take most of a CPU's time
+    lovasz: bool = False  # whether to add a loss of intersection over union
 
 
 BUDGETS = {
@@ -67,6 +68,7 @@ BUDGETS = {
         head_factor=10,
         pixels=320 * 240,
         test_factor=1.5,  # the largest in training
+        lovasz=True,
     ),
     ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
     ('labels', 'cuda'): Budget(folders=('ade20k', 'camvid'), batch=8, seen=48000, epochs=32),
@@ -89,6 +91,7 @@ class Recipe:
     iterations: int
     lr: float | None
     head_factor: float  # of lr, in neck and heads
+    lovasz: bool  # whether the decode head also has a Lovasz loss
     reasons: dict[str, str]  # setting -> the choice and its reason
 
 
@@ -146,6 +149,7 @@ def choose(
     factor = budget.head_factor if weights else 1
     faster = f'; {lr * factor:.2g} in neck and heads, which have no weights' if factor > 1 else ''
     in_tests = '' if test_size == size else ', {} x {} in tests'.format(*test_size)
+    loss = {'loss': f'cross-entropy and Lovasz, for IoU: {DEVICES[device]}'}
     narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
@@ -155,6 +159,7 @@ def choose(
         'images': f'{size[0]} x {size[1]}{in_tests}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
+        **(loss if budget.lovasz else {}),
         'lr': f'{lr:g}{faster}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(
@@ -170,6 +175,7 @@ def choose(
         iterations=iterations,
         lr=lr,
         head_factor=factor,
+        lovasz=budget.lovasz,
         reasons=reasons,
     )
 

@@ -62,6 +62,8 @@ def test_a_segmentor_on_a_cpu(make):
     assert dataset.data_prefix == dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
     assert (dataset.img_suffix, dataset.seg_map_suffix)[1] == '_gtFine_labelTrainIds.png'
     assert cfg.model.decode_head.num_classes == 2
+    losses = [loss.type for loss in cfg.model.decode_head.loss_decode]
+    assert losses == ['CrossEntropyLoss', 'LovaszLoss']
     assert cfg.train_cfg.max_iters == recipe.iterations == 2400
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
 
