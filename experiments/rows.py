@@ -240,6 +240,13 @@ def _more_on_camvid() -> tuple[Row, ...]:
     return (
         *_small_batches('camvid', 'fpn', size, *small_batch),
         *_head_rates('camvid', 'fpn', 2e-4, size, *small_batch),
+        Row(
+            'lovasz_head_rate_10',
+            f'CA-DeiT-T, d = 64, converted, {size}, 10 times the learning rate, Lovasz loss',
+            f'{CA_DEIT}_lovasz',
+            CONVERTED,
+            (*HEADS_OF_SOFTMAX, *small_batch, *_head_rate(2e-4, 10)),
+        ),
         Row('deit_t_transferred', 'DeiT-T, distilled', CA_DEIT, LONG['softmax'], SOFTMAX),
         Row('fpn_ca_deit_t', 'CA-DeiT-T from scratch', CA_DEIT, table='camvid_scratch'),
         Row('five_converted', 'CCCCCSSSSSSS, converted', CA_DEIT, CONVERTED, FIVE),
