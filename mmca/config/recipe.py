@@ -43,7 +43,7 @@ class Budget(NamedTuple):
     pixels: int | None = None  # largest image area
     test_factor: float = 1.0  # of the sides of images that were made smaller, in tests
     channels: int | None = None  # of a detector's neck and heads, which take most of a CPU's time
-    lovasz: bool = False  # whether to add a loss of intersection over union
+    lovasz_from_weights: bool = False  # whether to add a loss of intersection over union
 
 
 BUDGETS = {
@@ -68,7 +68,7 @@ BUDGETS = {
         head_factor=10,
         pixels=320 * 240,
         test_factor=1.5,  # the largest in training
-        lovasz=True,
+        lovasz_from_weights=True,
     ),
     ('objects', 'cuda'): Budget(folders=('coco',), batch=4, seen=24000, epochs=12),
     ('labels', 'cuda'): Budget(folders=('ade20k', 'camvid'), batch=8, seen=48000, epochs=32),
@@ -149,7 +149,8 @@ def choose(
     factor = budget.head_factor if weights else 1
     faster = f'; {lr * factor:.2g} in neck and heads, which have no weights' if factor > 1 else ''
     in_tests = '' if test_size == size else ', {} x {} in tests'.format(*test_size)
-    loss = {'loss': f'cross-entropy and Lovasz, for IoU: {DEVICES[device]}'}
+    lovasz = budget.lovasz_from_weights and weights is not None
+    loss = {'loss': f'cross-entropy and Lovasz, for IoU: {DEVICES[device]}, from weights'}
     narrow = {'channels': f'{budget.channels} in neck and heads: {DEVICES[device]}'}
     reasons = {
         'model': f'{HEADS[head]}: {"--model" if model else f"for {TASKS[info.task][0]}"}',
@@ -159,7 +160,7 @@ def choose(
         'images': f'{size[0]} x {size[1]}{in_tests}: {why_size}' if size else f'the size of {base}',
         'schedule': f'{_count(epochs, "epoch")}, {iterations} iterations of '
         f'{_count(batch, "image")}: {why_epochs}',
-        **(loss if budget.lovasz else {}),
+        **(loss if lovasz else {}),
         'lr': f'{lr:g}{faster}' if lr else f'the rate of {base}, scaled to the batch size',
     }
     return Recipe(
@@ -175,7 +176,7 @@ def choose(
         iterations=iterations,
         lr=lr,
         head_factor=factor,
-        lovasz=budget.lovasz,
+        lovasz=lovasz,
         reasons=reasons,
     )
 

@@ -62,8 +62,6 @@ def test_a_segmentor_on_a_cpu(make):
     assert dataset.data_prefix == dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')
     assert (dataset.img_suffix, dataset.seg_map_suffix)[1] == '_gtFine_labelTrainIds.png'
     assert cfg.model.decode_head.num_classes == 2
-    losses = [loss.type for loss in cfg.model.decode_head.loss_decode]
-    assert losses == ['CrossEntropyLoss', 'LovaszLoss']
     assert cfg.train_cfg.max_iters == recipe.iterations == 2400
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
 
@@ -186,6 +184,16 @@ def test_weights_choose_the_backbone_and_its_position_embedding(pos_embed, make)
     assert cfg.model.backbone.pos_embed is pos_embed
     options = {'head_dim': 'softmax', 'scale': 'paper'}
     assert cfg.model.backbone.attn_cfg == {'circulant': options}
+
+
+def test_segmentors_with_weights_on_cpus_have_a_loss_of_iou(make, cache):
+    (path := KNOWN['pvt_tiny'].path).parent.mkdir(parents=True)
+    path.write_bytes(empty_weights('pvt_t'))
+    cfg, _ = make(folders.as_ade, weights='pvt_tiny')
+    losses = [loss.type for loss in cfg.model.decode_head.loss_decode]
+    assert losses == ['CrossEntropyLoss', 'LovaszLoss']
+    assert not choose(inspect_folder('fruits'), device='cpu').lovasz
+    assert not choose(inspect_folder('fruits'), device='cuda', weights='pvt_tiny').lovasz
 
 
 def test_a_backbone_with_weights_learns_slower_and_keeps_its_recipe(make, cache):
