@@ -129,10 +129,12 @@ def _warn_of_shared_images(splits: list[Split]) -> None:
     listed = [split for split in splits if hasattr(split.dataset, 'get_data_info')]
     training = [split.dataset for split in listed if split.evaluator is None]
     trained = {str(info.get('img_path')) for dataset in training for info in sample(dataset)}
-    for split in listed if trained else ():
-        number = 0 if split.evaluator is None else len(split.dataset)
-        infos = map(split.dataset.get_data_info, range(number))
-        if shared := trained & {str(info.get('img_path')) for info in infos} - {'None'}:
+    trained.discard('None')  # data sets without files
+    for split in listed:
+        if split.evaluator is None or not trained:
+            continue
+        infos = map(split.dataset.get_data_info, range(len(split.dataset)))
+        if shared := trained & {str(info.get('img_path')) for info in infos}:
             warn(
                 f'{split.key} has {len(shared)} of {len(trained)} sampled training images, such as '
                 f'{min(shared)}: its figures are too high for new images'

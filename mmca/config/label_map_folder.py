@@ -34,7 +34,8 @@ MAX_VALUES = 100  # distinct values in a label map; photographs have more
 IGNORED = 255  # label
 UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # byte order marks
 CONVERT = 'see "Color maps" in docs/own_data.md to replace values'
-CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt', 'class_names.txt')  # a name a line
+# One name per line.
+CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt', 'class_names.txt')
 INSTANCES = 'SegmentationObject'  # VOC's folder of object numbers, beside the classes
 
 
