@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import re
@@ -34,8 +35,11 @@ MAX_VALUES = 100  # distinct values in a label map; photographs have more
 IGNORED = 255  # label
 UTF_16 = (b'\xff\xfe', b'\xfe\xff')  # byte order marks
 CONVERT = 'see "Color maps" in docs/own_data.md to replace values'
-# One name per line.
-CLASS_LISTS = ('classes.txt', 'labels.txt', 'label_names.txt', 'class_names.txt')
+# One name per line; or Roboflow's table, with the same content in each split.
+CLASS_LISTS = (
+    *('classes.txt', 'labels.txt', 'label_names.txt', 'class_names.txt'),
+    'train/_classes.csv',
+)
 INSTANCES = 'SegmentationObject'  # VOC's folder of object numbers, beside the classes
 
 
@@ -262,6 +266,13 @@ def _read_text(path: Path) -> str:
         return content.decode('cp1252', errors='replace')
 
 
+def _read_names(path: Path) -> list[str]:
+    lines = _read_text(path).splitlines()
+    if path.suffix == '.csv':  # headings, then the number and name of each class
+        return [row[-1] for row in csv.reader(lines, skipinitialspace=True) if row][1:]
+    return lines
+
+
 def _class_names(
     root: Path, given: str | None, labels: set[int], notes: list[str]
 ) -> tuple[list[str], int]:
@@ -285,7 +296,7 @@ def _class_names(
         names = [f'class_{value}' for value in range(first, last + 1)]
     else:
         file = Path(given)
-        names = _read_text(file).splitlines() if file.is_file() else given.split(',')
+        names = _read_names(file) if file.is_file() else given.split(',')
         names = [*filter(None, map(str.strip, names))]
         first = 0 if len(names) > last else first
         if len(names) + first <= last:

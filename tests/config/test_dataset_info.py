@@ -81,6 +81,13 @@ def test_classes_of_label_maps(encoding, tmp_path):
     assert inspect_folder(tmp_path, classes='a, b,c').classes == ['a', 'b', 'c']
 
 
+def test_classes_of_a_roboflow_export(tmp_path):
+    for split in ('train', 'valid'):
+        write_labels(tmp_path / split, tmp_path / split, ends=('.jpg', '_mask.png'))
+        (tmp_path / split / '_classes.csv').write_text('Pixel Value, Class\n0, sky\n1, "a, b"\n')
+    assert inspect_folder(tmp_path).classes == ['sky', 'a, b']
+
+
 def test_classes_that_begin_at_one(tmp_path):
     write_labels(tmp_path / 'x', tmp_path / 'y', values=(1, 2, 255))
     info = inspect_folder(tmp_path, classes='a,b')
